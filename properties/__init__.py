@@ -1,0 +1,1 @@
+"""RecBole property files of recbole_sce: models, data sets, hyper-parameter searches (data only)."""

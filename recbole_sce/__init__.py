@@ -1,0 +1,1 @@
+"""Scalable Cross-Entropy and large catalogues for RecBole."""
