@@ -1,1 +1,1 @@
-
+"""Data sets of plugin models."""

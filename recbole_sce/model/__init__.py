@@ -1,1 +1,7 @@
+"""RecBole's sequential recommenders, trained by Scalable Cross-Entropy."""
 
+from recbole_sce.model.sasrec import SASRecSCE
+from recbole_sce.model.sce import SCEMixin
+from recbole_sce.model.settings import SCESettings, SettingsError
+
+__all__ = ["SASRecSCE", "SCEMixin", "SCESettings", "SettingsError"]

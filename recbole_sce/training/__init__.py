@@ -1,1 +1,5 @@
+"""Training and evaluation of plugin models."""
 
+from recbole_sce.training.trainer import SCETrainer
+
+__all__ = ["SCETrainer"]

@@ -1,0 +1,13 @@
+"""SASRec (Kang and McAuley, 2018) trained by Scalable Cross-Entropy."""
+
+from __future__ import annotations
+
+from recbole.model.sequential_recommender import SASRec
+
+from recbole_sce.model.sce import SCEMixin
+
+
+class SASRecSCE(SCEMixin, SASRec):
+    """RecBole's SASRec; self-attention under a causal mask, so all positions train in one pass."""
+
+    causal = True

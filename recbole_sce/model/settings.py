@@ -1,0 +1,107 @@
+"""What a user sets of the loss and of training, read once from RecBole's configuration and checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Optional
+
+LOSS_TYPES = ("SCE", "CE", "CE-", "gBCE", "BCE")
+TRAIN_POSITIONS = ("all", "last")
+
+
+class SettingsError(ValueError):
+    """One or more configuration values that recbole_sce cannot work with; the message names each."""
+
+
+@dataclass(frozen=True)
+class SCESettings:
+    """Settings of an SCE model, under the names of RecBole's configuration keys.
+
+    The keys are explained where a RecBole user looks for them: ``properties/model/SCE.yaml``.
+    """
+
+    loss_type: str = "SCE"
+    n_buckets: Optional[int] = None
+    bucket_size_x: Optional[int] = None
+    bucket_size_y: int = 256
+    bucket_alpha: float = 2.0
+    mix_x: bool = True
+    catalog_chunk: Optional[int] = None
+    n_negatives: int = 256
+    gbce_t: float = 0.75
+    train_positions: str = "all"
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], causal: bool) -> SCESettings:
+        """Read and check the settings.
+
+        Args:
+            config: RecBole's ``Config``, or any mapping; a key that is absent takes its default.
+            causal: whether the model's hidden state at a position depends on no later item, so that
+                ``train_positions: all`` is possible.
+
+        Raises:
+            SettingsError: a value is impossible; the message names key, value and what is allowed.
+        """
+        given = {f.name: config[f.name] for f in fields(cls) if f.name in config}
+        problems = [
+            f"{key}: {value!r} is not allowed; {rule.allowed}"
+            for key, value in given.items()
+            for rule in [_RULES[key]]
+            if not rule.accepts(value)
+        ]
+        if not problems and not causal and given.get("train_positions") == "all":
+            problems.append(
+                "train_positions: 'all' is not allowed; this model looks at later items, so it can only be "
+                "trained with train_positions: last"
+            )
+        negatives = config["train_neg_sample_args"] if "train_neg_sample_args" in config else None
+        if negatives and negatives.get("distribution", "none") not in ("none", "None", None):
+            problems.append(
+                f"train_neg_sample_args: {negatives!r} is not allowed; it must be null, since this model "
+                "chooses its negatives inside the loss (loss_type, n_negatives)"
+            )
+        if problems:
+            raise SettingsError("; ".join(problems))
+        return cls(**given)
+
+
+@dataclass(frozen=True)
+class _Rule:
+    accepts: Callable[[Any], bool]
+    allowed: str
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_COUNT = _Rule(_is_count, "a whole number of at least 1 is")
+_COUNT_OR_AUTO = _Rule(
+    lambda value: value is None or _is_count(value), "a whole number of at least 1, or null for automatic, is"
+)
+
+
+def _one_of(names: Iterable[str]) -> _Rule:
+    allowed = tuple(names)
+    return _Rule(lambda value: value in allowed, f"one of {', '.join(allowed)} is")
+
+
+_RULES: dict[str, _Rule] = {
+    "loss_type": _one_of(LOSS_TYPES),
+    "n_buckets": _COUNT_OR_AUTO,
+    "bucket_size_x": _COUNT_OR_AUTO,
+    "bucket_size_y": _COUNT,
+    "bucket_alpha": _Rule(lambda value: _is_number(value) and value > 0, "a number above 0 is"),
+    "mix_x": _Rule(lambda value: isinstance(value, bool), "true or false is"),
+    "catalog_chunk": _COUNT_OR_AUTO,
+    "n_negatives": _COUNT,
+    "gbce_t": _Rule(lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1 is"),
+    "train_positions": _one_of(TRAIN_POSITIONS),
+}

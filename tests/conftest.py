@@ -1,0 +1,45 @@
+"""Fixtures that every part of the suite shares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+def write_log(
+    folder: Path, name: str, n_users: int = 60, n_items: int = 40, seed: int = 0, min_length: int = 6
+) -> Path:
+    """Write ``folder/name/name.inter``: users who walk the catalogue mostly from an item to the next one."""
+    rng = np.random.default_rng(seed)
+    rows = ["user_id:token\titem_id:token\trating:float\ttimestamp:float"]
+    for user in range(n_users):
+        item = int(rng.integers(n_items))
+        for step in range(int(rng.integers(min_length, 22))):
+            item = (item + 1) % n_items if rng.random() < 0.8 else int(rng.integers(n_items))
+            # seconds since 1970, 30 s apart: closer than float32 can tell
+            rows.append(f"u{user}\ti{item}\t{rng.integers(1, 6)}\t{1_600_000_000 + user * 7 + 30 * step}")
+    path = folder / name / f"{name}.inter"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def tiny_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """Configuration of a small generated data set ``tiny``; the working directory is a temporary one.
+
+    RecBole writes ``log/``, ``log_tensorboard/`` and ``saved/`` into the working directory and reads
+    ``sys.argv``; both belong to the test alone.
+    """
+    write_log(tmp_path / "data", "tiny")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["pytest"])
+    return {
+        "data_path": str(tmp_path / "data"),
+        "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+        "MAX_ITEM_LIST_LENGTH": 10,
+        "epochs": 1,
+        "show_progress": False,
+    }
