@@ -46,13 +46,15 @@ class SCESettings:
             SettingsError: a value is impossible; the message names key, value and what is allowed.
         """
         given = {f.name: config[f.name] for f in fields(cls) if f.name in config}
+        if given.get("train_positions") is None:
+            given["train_positions"] = "all" if causal else "last"
         problems = [
             f"{key}: {value!r} is not allowed; {rule.allowed}"
             for key, value in given.items()
             for rule in [_RULES[key]]
             if not rule.accepts(value)
         ]
-        if not problems and not causal and given.get("train_positions") == "all":
+        if not problems and not causal and given["train_positions"] == "all":
             problems.append(
                 "train_positions: 'all' is not allowed; this model looks at later items, so it can only be "
                 "trained with train_positions: last"
@@ -103,5 +105,5 @@ _RULES: dict[str, _Rule] = {
     "catalog_chunk": _COUNT_OR_AUTO,
     "n_negatives": _COUNT,
     "gbce_t": _Rule(lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1 is"),
-    "train_positions": _one_of(TRAIN_POSITIONS),
+    "train_positions": _one_of(TRAIN_POSITIONS),  # null is resolved before
 }

@@ -1,0 +1,173 @@
+"""Where recbole_sce meets RecBole: the registries that RecBole searches, and its property files.
+
+Every hook, with the RecBole function that it serves:
+
+==========================================  ============================================================
+``sys.modules`` entry of a model            ``recbole.utils.get_model`` imports
+                                            ``recbole.model.sequential_recommender.<name in lower case>``
+``recbole.data.dataset.<Model>Dataset``     ``recbole.data.utils.create_dataset``
+``recbole.trainer.<Model>Trainer``          ``recbole.utils.get_trainer``
+``Config._update_internal_config_dict``     ``Config._load_internal_config_dict`` reads RecBole's own
+                                            folder only: ours are read after overall.yaml (model) and
+                                            after sample.yaml (data set), the places of RecBole's own
+``Config.__init__``                         checks the settings of a plugin model before data is read
+``argument_list.dataset_arguments``         ``create_dataset`` and ``load_split_dataloaders`` reuse saved
+                                            data only if these keys are unchanged
+==========================================  ============================================================
+
+Repairs of RecBole itself are in :mod:`recbole_sce.compat`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from importlib.machinery import ModuleSpec
+from importlib.resources import as_file, files
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from recbole_sce import compat
+
+if TYPE_CHECKING:
+    from recbole.config import Config
+
+_Model = TypeVar("_Model", bound=type)
+
+#: Where ``recbole.utils.get_model`` looks (its fifth place needs packages of gradient boosting).
+_MODEL_KINDS = ("general", "context_aware", "sequential", "knowledge_aware")
+_models: dict[str, type] = {}
+
+
+def register() -> None:
+    """Repair RecBole where it is broken and make it find everything of recbole_sce; idempotent."""
+    if _models:
+        return
+    compat.apply_before_recbole()
+    import recbole.config.configurator  # noqa: F401  (RecBole's import order: config pulls in utils and data)
+
+    compat.apply()
+    _read_property_files()
+    _check_settings_early()
+    _compare_saved_data_by("train_positions")
+    from recbole_sce import model
+
+    for cls in model.MODELS:
+        register_model(cls)
+
+
+def registered_models() -> dict[str, type]:
+    """Return the models that RecBole finds through this plugin, by name."""
+    return dict(_models)
+
+
+def register_model(cls: _Model) -> _Model:
+    """Make RecBole find ``cls`` by its name; usable as a class decorator.
+
+    ``cls`` mixes :class:`recbole_sce.model.SCEMixin` into a RecBole sequential recommender. It gets the
+    plugin's data set and trainer, its base's property file, and may be loaded from checkpoints.
+
+    Raises:
+        TypeError: ``cls`` lacks what the plugin needs; the message names what is missing.
+        ValueError: RecBole, or another class, already has a model of that name.
+    """
+    import recbole.data.dataset
+    import recbole.trainer
+    from recbole.model.abstract_recommender import SequentialRecommender
+
+    from recbole_sce.data.dataset import IndexedSequenceDataset
+    from recbole_sce.model import SCEMixin
+    from recbole_sce.training import SCETrainer
+
+    name = cls.__name__
+    if not issubclass(cls, SCEMixin):
+        raise TypeError(f"{name} cannot be registered: recbole_sce.SCEMixin is not among its bases")
+    if not issubclass(cls, SequentialRecommender):
+        raise TypeError(f"{name} cannot be registered: no sequential recommender of RecBole is among its bases")
+    before_mixin = cls.__mro__[: cls.__mro__.index(SCEMixin)]
+    if any(issubclass(base, SequentialRecommender) and not issubclass(base, SCEMixin) for base in before_mixin):
+        raise TypeError(f"{name} cannot be registered: SCEMixin must come before the recommender in its bases")
+    taken = _models.get(name)
+    if taken is None and any(
+        find_spec(f"recbole.model.{kind}_recommender.{name.lower()}") is not None for kind in _MODEL_KINDS
+    ):
+        raise ValueError(f"{name} cannot be registered: RecBole has a model of that name")
+    if taken is not None and (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise ValueError(f"{name} cannot be registered: {taken.__module__} has registered a model of that name")
+
+    module_name = f"recbole.model.sequential_recommender.{name.lower()}"
+    module = ModuleType(module_name, doc=f"Stands for {cls.__module__}.{name}.")
+    module.__spec__ = ModuleSpec(module_name, loader=None)
+    setattr(module, name, cls)
+    sys.modules[module_name] = module
+    setattr(recbole.data.dataset, f"{name}Dataset", IndexedSequenceDataset)
+    setattr(recbole.trainer, f"{name}Trainer", SCETrainer)
+    compat.allow_model_class(cls)
+    _models[name] = cls
+    return cls
+
+
+def base_of(cls: type) -> type:
+    """Return the RecBole recommender that a plugin model extends."""
+    return next(base for base in cls.__mro__ if base.__module__.startswith("recbole.model."))
+
+
+def _read_property_files() -> None:
+    """Hook ``Config._update_internal_config_dict``, which reads one of RecBole's property files."""
+    from recbole.config import Config
+
+    original = Config._update_internal_config_dict
+
+    @functools.wraps(original)
+    def update(self: Config, file: str) -> Any:
+        config_dict = original(self, file)
+        for path in _files_after(os.path.basename(file), self.model_class, self.dataset, os.path.dirname(file)):
+            with as_file(path) as ours:
+                original(self, str(ours))
+        return config_dict
+
+    Config._update_internal_config_dict = update
+
+
+def _files_after(file: str, model_class: type, dataset: str, folder: str) -> list[Any]:
+    """Return the property files to read after RecBole's ``file`` (its name) in ``folder``."""
+    from recbole_sce.model import SCEMixin
+
+    properties = files("recbole_sce.properties")
+    found: list[Any] = []
+    if file == "overall.yaml" and issubclass(model_class, SCEMixin):
+        found = [
+            Path(folder) / "model" / f"{base_of(model_class).__name__}.yaml",
+            properties / "model" / "SCE.yaml",
+            properties / "model" / f"{model_class.__name__}.yaml",
+        ]
+    elif file == "sample.yaml":
+        found = [properties / "dataset" / f"{dataset}.yaml"]
+    return [path for path in found if path.is_file()]
+
+
+def _check_settings_early() -> None:
+    """Hook ``Config.__init__``: impossible settings of a plugin model fail before data is read."""
+    from recbole.config import Config
+
+    original = Config.__init__
+
+    @functools.wraps(original)
+    def init(self: Config, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        check = getattr(self.model_class, "check_config", None)
+        if check is not None:
+            self["train_positions"] = check(self).train_positions  # null is resolved for all who read it
+
+    Config.__init__ = init
+
+
+def _compare_saved_data_by(key: str) -> None:
+    """Extend ``dataset_arguments``: data saved under another value of ``key`` is not reused."""
+    from recbole.utils.argument_list import dataset_arguments
+
+    if key not in dataset_arguments:
+        dataset_arguments.append(key)

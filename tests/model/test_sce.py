@@ -1,0 +1,154 @@
+"""What the mixin makes of a RecBole recommender."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from recbole_sce.loss import ScalableCrossEntropyLoss
+
+
+def batches(loader: Any) -> list[Any]:
+    return list(loader)
+
+
+class TestPositions:
+    def test_every_position_is_what_recbole_computes_for_that_prefix(self, prepared: Any) -> None:
+        run = prepared("SASRecSCE")
+        model, batch = run.model.eval(), next(iter(run.train))
+        hidden = model.encode_positions(batch)  # (B, L, d)
+        item_seq, lengths = batch[model.ITEM_SEQ], batch[model.ITEM_SEQ_LEN]
+        for length in range(1, int(lengths.max()) + 1):
+            rows = lengths >= length
+            prefix = item_seq[rows].clone()
+            prefix[:, length:] = 0
+            expected = model.forward(prefix, torch.full((int(rows.sum()),), length))
+            torch.testing.assert_close(hidden[rows, length - 1], expected, rtol=1e-5, atol=1e-6)
+
+    def test_the_future_changes_nothing_in_the_past(self, prepared: Any) -> None:
+        run = prepared("SASRecSCE")
+        model, batch = run.model.eval(), next(iter(run.train))
+        before = model.encode_positions(batch)
+        batch[model.ITEM_SEQ][:, 5:] = 1
+        after = model.encode_positions(batch)
+        assert torch.equal(before[:, :5], after[:, :5])
+        assert not torch.equal(before[:, 5:], after[:, 5:])
+
+    def test_only_real_positions_train(self, prepared: Any) -> None:
+        run = prepared("SASRecSCE")
+        for batch in run.train:
+            hidden, targets = run.model.training_states(batch)
+            assert len(hidden) == len(targets) == int(batch[run.model.ITEM_SEQ_LEN].sum())
+            assert (targets > 0).all()
+
+    def test_last_trains_the_last_position_of_each_row(self, prepared: Any) -> None:
+        run = prepared("SASRecSCE", train_positions="last")
+        batch = next(iter(run.train))
+        hidden, targets = run.model.eval().training_states(batch)
+        assert torch.equal(targets, batch["item_id"])
+        expected = run.model.forward(batch["item_id_list"], batch["item_length"])
+        assert torch.equal(hidden, expected)
+
+    def test_both_ways_train_the_same_targets(self, prepared: Any) -> None:
+        counts = {}
+        for positions in ("all", "last"):
+            run = prepared("SASRecSCE", train_positions=positions)
+            targets = torch.cat([run.model.training_states(batch)[1] for batch in run.train])
+            counts[positions] = torch.bincount(targets, minlength=run.model.n_items)
+        assert torch.equal(counts["all"], counts["last"])
+
+
+@pytest.mark.parametrize("positions", ["all", "last"])
+def test_leave_one_out_stays_sealed(prepared: Any, tmp_path: Path, positions: str) -> None:
+    """What training sees of a user is that user's log without its last two interactions, no more."""
+    run = prepared("SASRecSCE", train_positions=positions)
+    logs = defaultdict(list)
+    for line in (tmp_path / "data" / "tiny" / "tiny.inter").read_text().splitlines()[1:]:
+        user, item, _, time = line.split("\t")
+        logs[user].append((float(time), item))
+    dataset = run.train._dataset
+    shown: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    for batch in run.train:
+        for row in range(len(batch)):
+            length = int(batch["item_length"][row])
+            items = batch["item_id_list"][row, :length].tolist() + [int(batch["item_id"][row])]
+            shown[dataset.id2token("user_id", batch["user_id"][row].item())].add(
+                tuple(dataset.id2token("item_id", items))
+            )
+            if positions == "all":
+                targets = batch[run.model.TARGET_SEQ][row]
+                assert targets[:length].tolist() == items[1:]
+                assert not targets[length:].any()
+    assert set(shown) == set(logs)
+    for user, log in logs.items():
+        training = [item for _, item in sorted(log)][:-2]
+        for run_of_items in shown[user]:
+            width = len(run_of_items)
+            starts = range(len(training) - width + 1)
+            assert any(tuple(training[s : s + width]) == run_of_items for s in starts), (user, run_of_items)
+
+
+class TestLoss:
+    def test_exact_loss_is_the_bases_without_the_padding_item(self, prepared: Any) -> None:
+        """RecBole's softmax counts item 0; ours does not: base = ours + log(1 + e^(l_0 - lse(others)))."""
+        base = prepared("SASRec")
+        ours = prepared("SASRecSCE", loss_type="CE", train_positions="last")
+        base.model.double().eval(), ours.model.double().eval()
+        ours.model.load_state_dict(base.model.state_dict())
+        batch = next(iter(base.valid))[0]
+        hidden = base.model.forward(batch["item_id_list"], batch["item_length"])
+        logits = hidden @ base.model.item_embedding.weight.T
+        padding_term = torch.nn.functional.softplus(logits[:, 0] - logits[:, 1:].logsumexp(1)).mean()
+        assert padding_term > 1e-3
+        torch.testing.assert_close(
+            base.model.calculate_loss(batch),
+            ours.model.calculate_loss(batch) + padding_term,
+            rtol=1e-6,
+            atol=0,
+        )
+
+    def test_buckets_that_cover_everything_give_the_exact_loss(self, prepared: Any) -> None:
+        settings = {"n_buckets": 1, "bucket_size_x": 10_000, "bucket_size_y": 10_000}
+        sce, exact = prepared("SASRecSCE", **settings), prepared("SASRecSCE", loss_type="CE")
+        sce.model.double().eval(), exact.model.double().eval()
+        batch = next(iter(exact.train))
+        torch.testing.assert_close(sce.model.calculate_loss(batch), exact.model.calculate_loss(batch))
+        assert sce.model.loss_fct.last_stats["coverage"] == 1.0
+
+    @pytest.mark.parametrize("loss_type", ["SCE", "CE", "CE-", "gBCE", "BCE"])
+    def test_every_loss_type_trains_table_and_encoder(self, prepared: Any, loss_type: str) -> None:
+        run = prepared("SASRecSCE", loss_type=loss_type)
+        run.model.calculate_loss(next(iter(run.train))).backward()
+        assert run.model.item_embedding.weight.grad[1:].abs().sum() > 0
+        assert run.model.trm_encoder.layer[0].feed_forward.dense_1.weight.grad.abs().sum() > 0
+        assert not run.model.item_embedding.weight.grad[0].any()
+
+    def test_settings_reach_the_loss(self, prepared: Any) -> None:
+        run = prepared(
+            "SASRecSCE", n_buckets=3, bucket_size_x=5, bucket_size_y=7, bucket_alpha=4.0, mix_x=False
+        )
+        loss = run.model.loss_fct
+        assert isinstance(loss, ScalableCrossEntropyLoss)
+        run.model.calculate_loss(next(iter(run.train)))
+        stats = loss.last_stats
+        assert (stats["n_buckets"], stats["bucket_size_x"], stats["bucket_size_y"]) == (3, 5, 7)
+
+
+class TestRecBolesContracts:
+    def test_scores_are_the_bases(self, prepared: Any) -> None:
+        base, ours = prepared("SASRec"), prepared("SASRecSCE")
+        ours.model.load_state_dict(base.model.state_dict())
+        base.model.eval(), ours.model.eval()
+        batch = next(iter(base.test))[0]
+        assert torch.equal(base.model.full_sort_predict(batch), ours.model.full_sort_predict(batch))
+        assert torch.equal(base.model.predict(batch), ours.model.predict(batch))
+        assert torch.equal(
+            base.model.forward(batch["item_id_list"], batch["item_length"]), ours.model.encode(batch)
+        )
+
+    def test_the_configuration_keeps_what_the_user_said(self, prepared: Any) -> None:
+        assert prepared("SASRecSCE", loss_type="SCE").config["loss_type"] == "SCE"
