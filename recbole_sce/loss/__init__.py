@@ -1,1 +1,22 @@
+"""Losses for softmax heads over large catalogues; they need torch alone.
 
+All are called ``loss_fn(hidden (N, d), item_embeddings (C, d), targets (N,) int64, generator=None)`` and
+return a scalar, so that they stand in for one another.
+"""
+
+from recbole_sce.loss.buckets import Buckets, bucket_centers, select_buckets
+from recbole_sce.loss.sampled import BCELoss, GBCELoss, SampledCrossEntropyLoss
+from recbole_sce.loss.scalable import ScalableCrossEntropyLoss, scalable_cross_entropy
+from recbole_sce.loss.softmax import CrossEntropyLoss
+
+__all__ = [
+    "BCELoss",
+    "Buckets",
+    "CrossEntropyLoss",
+    "GBCELoss",
+    "SampledCrossEntropyLoss",
+    "ScalableCrossEntropyLoss",
+    "bucket_centers",
+    "scalable_cross_entropy",
+    "select_buckets",
+]

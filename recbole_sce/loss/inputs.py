@@ -1,0 +1,84 @@
+"""What every loss asks of its inputs, checked once, at the edge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def check_inputs(
+    hidden: Tensor, item_embeddings: Tensor, targets: Tensor, exclude_items: Sequence[int] = ()
+) -> None:
+    """Check the three tensors that all losses share.
+
+    Args:
+        hidden: (N, d) floating point, the hidden states; N may be 0.
+        item_embeddings: (C, d) floating point, one row an item; C is at least 1.
+        targets: (N,) int64, each the row of ``item_embeddings`` that follows its state.
+        exclude_items: rows of ``item_embeddings`` that are no items, hence no targets either.
+
+    Raises:
+        ValueError: a tensor has the wrong shape, dtype or device, or (where that can be seen without
+            waiting for an accelerator: on the CPU) a target is no row of ``item_embeddings`` or an
+            excluded one.
+    """
+    for name, tensor in (("hidden", hidden), ("item_embeddings", item_embeddings)):
+        if tensor.dim() != 2 or not tensor.is_floating_point():
+            raise ValueError(
+                f"{name}: shape {tuple(tensor.shape)} of {tensor.dtype} is not allowed; "
+                "two dimensions (rows, d) of a floating-point type are"
+            )
+    if hidden.size(1) != item_embeddings.size(1):
+        raise ValueError(
+            f"hidden: rows of width {hidden.size(1)} are not allowed; item_embeddings has rows of width "
+            f"{item_embeddings.size(1)}"
+        )
+    if item_embeddings.size(0) == 0:
+        raise ValueError("item_embeddings: 0 rows are not allowed; a catalogue has at least one item")
+    if targets.shape != hidden.shape[:1] or targets.dtype != torch.int64:
+        raise ValueError(
+            f"targets: shape {tuple(targets.shape)} of {targets.dtype} is not allowed; "
+            f"({hidden.size(0)},) of torch.int64, one target a hidden state, is"
+        )
+    if not hidden.device == item_embeddings.device == targets.device:
+        raise ValueError(
+            f"hidden, item_embeddings and targets are on {hidden.device}, {item_embeddings.device} and "
+            f"{targets.device}; one device for all three is allowed"
+        )
+    if targets.device.type == "cpu" and len(targets):
+        low, high = (int(bound) for bound in torch.aminmax(targets))
+        if low < 0 or high >= item_embeddings.size(0):
+            raise ValueError(
+                f"targets: {low if low < 0 else high} is not allowed; "
+                f"0 to {item_embeddings.size(0) - 1}, the rows of item_embeddings, are"
+            )
+        for row in exclude_items:
+            if low <= row <= high and bool((targets == row).any()):
+                raise ValueError(
+                    f"targets: {row} is not allowed; it is one of exclude_items (RecBole's padding item is "
+                    "row 0), so leave out the positions that have it as their target"
+                )
+
+
+def check_count(name: str, value: int | None) -> None:
+    """Check that ``value`` is a whole number of at least 1, or None.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name}: {value!r} is not allowed; a whole number of at least 1 is")
+
+
+def excluded_rows(exclude_items: Sequence[int], n_items: int) -> list[int]:
+    """Return the rows that are never a candidate, in ascending order, each once.
+
+    Args:
+        exclude_items: rows of a catalogue; a row that this catalogue does not have is of no effect.
+        n_items: number of rows of the catalogue, C.
+    """
+    return sorted({row for row in exclude_items if 0 <= row < n_items})

@@ -1,0 +1,168 @@
+"""Scalable Cross-Entropy (arXiv 2409.18721): cross-entropy over the largest logits only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Optional, Union
+
+import torch
+from torch import Tensor, nn
+
+from recbole_sce.loss.buckets import Buckets, bucket_centers, select_buckets
+from recbole_sce.loss.inputs import check_count, check_inputs
+
+
+def scalable_cross_entropy(
+    hidden: Tensor, item_embeddings: Tensor, targets: Tensor, buckets: Buckets
+) -> Tensor:
+    """Return the mean, over the states that fell into a bucket, of each state's largest bucket loss.
+
+    The loss of state x with target y in a bucket with items I is the cross-entropy over I and y::
+
+        log( sum_{i in I + {y}} exp(x . w_i) ) - x . w_y
+
+    A state in several buckets counts with the largest of its losses.
+
+    Args:
+        hidden: (N, d) floating point.
+        item_embeddings: (C, d) floating point.
+        targets: (N,) int64, rows of ``item_embeddings``.
+        buckets: the states and items of each bucket, from :func:`select_buckets`.
+
+    Returns:
+        A scalar in float32 (float64 for float64 inputs); zero where no state is in a bucket.
+
+    Raises:
+        ValueError: a tensor has the wrong shape, dtype or device.
+    """
+    check_inputs(hidden, item_embeddings, targets)
+    return _bucket_loss(hidden, item_embeddings, targets, buckets)[0]
+
+
+def _bucket_loss(
+    hidden: Tensor, item_embeddings: Tensor, targets: Tensor, buckets: Buckets
+) -> tuple[Tensor, Tensor]:
+    dtype = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+    with torch.autocast(hidden.device.type, enabled=False):
+        states = hidden.to(dtype)
+        positive = (states * item_embeddings[targets].to(dtype)).sum(-1)  # (N,)
+        rows, items = buckets
+        weights = item_embeddings[items].to(dtype)  # (n_b, b_y, d)
+        logits = states[rows] @ weights.mT  # (n_b, b_x, b_y)
+        own = items.unsqueeze(1) == targets[rows].unsqueeze(-1)
+        logits = logits.masked_fill(own, -torch.inf)
+        logits = torch.cat([logits, positive[rows].unsqueeze(-1)], -1)  # (n_b, b_x, b_y + 1)
+        losses = (logits.logsumexp(-1) - positive[rows]).flatten()  # (n_b * b_x,)
+        flat = rows.flatten()
+        largest = torch.full_like(positive, -torch.inf).scatter_reduce(0, flat, losses, "amax")
+        covered = torch.zeros_like(positive, dtype=torch.bool).index_fill(0, flat, True)
+        n_covered = covered.sum()
+        total = torch.where(covered, largest, 0.0).sum()
+        # Without a state the sums of nothing keep the graph: gradients are zeros, not missing.
+        total = total + 0.0 * (states[:0].sum() + item_embeddings[:0].sum())
+        return total / n_covered.clamp(min=1), n_covered
+
+
+class ScalableCrossEntropyLoss(nn.Module):
+    """Scalable Cross-Entropy with buckets drawn anew at each call (arXiv 2409.18721).
+
+    Args:
+        n_buckets: number of buckets n_b; None is int(alpha * sqrt(N)).
+        bucket_size_x: states a bucket b_x; None is int(alpha * sqrt(N)).
+        bucket_size_y: items a bucket b_y.
+        alpha: factor of the automatic sizes.
+        mix_x: whether bucket centres are mixtures of the hidden states.
+        catalog_chunk: items scored at a time; None chooses.
+        exclude_items: rows of the item embeddings that are never negatives. RecBole's row 0 is padding.
+
+    Raises:
+        ValueError: a size is not a whole number of at least 1, or alpha not a number above 0.
+    """
+
+    def __init__(
+        self,
+        n_buckets: Optional[int] = None,
+        bucket_size_x: Optional[int] = None,
+        bucket_size_y: int = 256,
+        alpha: float = 2.0,
+        mix_x: bool = True,
+        catalog_chunk: Optional[int] = None,
+        exclude_items: Sequence[int] = (0,),
+    ) -> None:
+        super().__init__()
+        for name, value in (
+            ("n_buckets", n_buckets),
+            ("bucket_size_x", bucket_size_x),
+            ("bucket_size_y", bucket_size_y),
+            ("catalog_chunk", catalog_chunk),
+        ):
+            check_count(name, value)
+        if not (isinstance(alpha, (int, float)) and math.isfinite(alpha) and alpha > 0):
+            raise ValueError(f"alpha: {alpha!r} is not allowed; a number above 0 is")
+        self.n_buckets = n_buckets
+        self.bucket_size_x = bucket_size_x
+        self.bucket_size_y = bucket_size_y
+        self.alpha = alpha
+        self.mix_x = mix_x
+        self.catalog_chunk = catalog_chunk
+        self.exclude_items = tuple(exclude_items)
+        self._sizes = (0, 0, 0)
+        self._coverage: Union[float, Tensor] = 0.0
+
+    def forward(
+        self,
+        hidden: Tensor,
+        item_embeddings: Tensor,
+        targets: Tensor,
+        generator: Optional[torch.Generator] = None,
+    ) -> Tensor:
+        """Draw buckets and return their loss.
+
+        Args:
+            hidden: (N, d) floating point; real positions only, no padding.
+            item_embeddings: (C, d) floating point.
+            targets: (N,) int64, rows of ``item_embeddings``.
+            generator: source of the bucket centres; None is torch's global one.
+
+        Returns:
+            A scalar in float32 (float64 for float64 inputs).
+
+        Raises:
+            ValueError: a tensor has the wrong shape, dtype or device.
+        """
+        check_inputs(hidden, item_embeddings, targets, self.exclude_items)
+        automatic = max(1, int(self.alpha * math.sqrt(len(hidden))))
+        centers = bucket_centers(hidden.detach(), self.n_buckets or automatic, self.mix_x, generator)
+        buckets = select_buckets(
+            hidden.detach(),
+            item_embeddings.detach(),
+            centers,
+            self.bucket_size_x or automatic,
+            self.bucket_size_y,
+            self.exclude_items,
+            self.catalog_chunk,
+        )
+        loss, n_covered = _bucket_loss(hidden, item_embeddings, targets, buckets)
+        self._sizes = (*buckets.rows.shape, buckets.items.size(1))
+        self._coverage = n_covered.detach() / max(len(hidden), 1)
+        return loss
+
+    @property
+    def last_stats(self) -> dict[str, float]:
+        """Plain numbers of the last call: the share of states in a bucket, and the sizes really used."""
+        n_buckets, bucket_size_x, bucket_size_y = self._sizes
+        return {
+            "coverage": float(self._coverage),
+            "n_buckets": n_buckets,
+            "bucket_size_x": bucket_size_x,
+            "bucket_size_y": bucket_size_y,
+        }
+
+    def extra_repr(self) -> str:
+        """Show the settings when the module is printed."""
+        return (
+            f"n_buckets={self.n_buckets}, bucket_size_x={self.bucket_size_x}, "
+            f"bucket_size_y={self.bucket_size_y}, alpha={self.alpha}, mix_x={self.mix_x}, "
+            f"catalog_chunk={self.catalog_chunk}, exclude_items={self.exclude_items}"
+        )
