@@ -1,0 +1,428 @@
+"""The data set of plugin models: one flat log, rows that are pairs of indices, sequences made per batch."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Optional, Union
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from recbole.data.dataset import SequentialDataset
+from recbole.data.interaction import Interaction
+from recbole.utils import FeatureSource, FeatureType
+from torch import Tensor
+
+from recbole_sce.data.atomic import read_columns, read_header
+from recbole_sce.data.fields import target_list_field
+from recbole_sce.data.filtering import CountRule, filter_by_counts
+from recbole_sce.data.sequences import gather_padded, next_item_rows, starts_of_runs
+from recbole_sce.data.splitting import leave_one_out_rows, ratio_rows, time_rows
+from recbole_sce.data.windows import continues_position, cut_windows
+
+if TYPE_CHECKING:
+    from recbole.config import Config
+
+#: Private columns of rows: position in the log of a row's target, and how many targets a window trains.
+POSITION = "__position__"
+N_TARGETS = "__n_targets__"
+
+_ONE_OF_TRANSFORMS = "train_positions: 'all' is not possible with transform: {!r}, which changes inputs only"
+Index = Union[int, slice, list[int], npt.NDArray[Any], Tensor]
+
+
+class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
+    """A ``SequentialDataset`` that stores each interaction once, whatever ``MAX_ITEM_LIST_LENGTH`` says.
+
+    * :attr:`log` holds the interactions, sorted by user and time (timestamps compared as float64, ties in
+      the order of the file); train, validation and test data share it.
+    * ``inter_feat`` holds one light row for each row of RecBole's augmentation: user, target columns,
+      history length, and the target's position in the log. Ids, rows, their order and splits are RecBole's.
+    * ``dataset[index]`` makes the padded sequences of these rows, and joins user and item features.
+
+    The item history (``item_id_list``) is always made. Histories of other ``.inter`` columns are made if the
+    model names these columns in its class attribute ``sequence_fields``, a tuple; of RecBole's sequential
+    recommenders none reads any. Feature models take item features by the ids of the item history.
+
+    With ``train_positions: all``, rows of the training data are served as windows: a window has the history
+    of its last row and all targets of the rows that it stands for, in the field
+    :func:`recbole_sce.data.fields.target_list_field` (B, L) int64, 0 where there is none. Each training row
+    is in exactly one window. ``inter_feat``, and with it counts and statistics, stays as it is for ``last``.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.train_positions = _train_positions(config)
+        #: Flat columns of all interactions, set when the data set is built.
+        self.log: Optional[Interaction] = None
+        #: What training batches are made of instead of rows, with ``train_positions: all``.
+        self.windows: Optional[Interaction] = None
+        super().__init__(config)
+
+    # Reading
+
+    def _load_inter_feat(self, token: str, dataset_path: str) -> None:
+        """Load the interactions and check that what a sequential model needs is there.
+
+        Raises:
+            ValueError: a needed column, or every interaction, is missing.
+        """
+        super()._load_inter_feat(token, dataset_path)
+        files = [f"{token}.{name}.inter" for name in self.benchmark_filename_list or ()] or [f"{token}.inter"]
+        where = ", ".join(os.path.join(dataset_path, file) for file in files)
+        needed = {"USER_ID_FIELD": self.uid_field, "ITEM_ID_FIELD": self.iid_field}
+        if self.benchmark_filename_list is None:
+            needed["TIME_FIELD"] = self.time_field
+        for key, field in needed.items():
+            if field is None:
+                raise ValueError(f"{key} is not set; it must name a column of {where}")
+            if self.inter_feat is None or field not in self.inter_feat:
+                raise ValueError(
+                    f"{where}: column {field!r} ({key}) is not loaded; the file must have it, and "
+                    f"load_col: {{inter: [...]}} must name it (load_col is {self.config['load_col']})"
+                )
+        if self.benchmark_filename_list is None and self.field2type[self.time_field] is not FeatureType.FLOAT:
+            raise ValueError(f"{where}: column {self.time_field!r} (TIME_FIELD) must be of type float")
+        if len(self.inter_feat) == 0:
+            raise ValueError(f"{where}: no interaction, only the line of column names")
+
+    def _load_feat(self, filepath: str, source: Any) -> Optional[pd.DataFrame]:
+        """Read interactions column by column, tokens as categories; all else as RecBole does."""
+        separator = self.config["field_separator"]
+        if source is not FeatureSource.INTERACTION or len(separator) != 1:
+            return super()._load_feat(filepath, source)
+        load, unload = self._get_load_and_unload_col(source)
+        header = read_header(filepath, separator, self.config["encoding"])
+        columns = {
+            field: kind
+            for field, kind in header.items()
+            if (load is None or field in load) and (unload is None or field not in unload)
+        }
+        if not columns or any(kind.value.endswith("seq") for kind in columns.values()):
+            return super()._load_feat(filepath, source)
+        for field, kind in columns.items():
+            self.set_field_property(field, kind, source, 1)
+            if kind is FeatureType.FLOAT:
+                self.field2bucketnum[field] = 2
+        return read_columns(filepath, columns, separator, self.config["encoding"])
+
+    # Filtering and ids
+
+    def _remove_duplication(self) -> None:
+        """Remove repeated user-item pairs, the earliest or latest by time kept; ties in the file's order."""
+        if self.config["rm_dup_inter"] is None:
+            return
+        interactions = self.inter_feat
+        if self.time_field in interactions:
+            interactions = interactions.sort_values(self.time_field, kind="stable")
+        self.inter_feat = interactions.drop_duplicates(
+            subset=[self.uid_field, self.iid_field], keep=self.config["rm_dup_inter"]
+        )
+
+    def _filter_by_inter_num(self) -> None:
+        """Filter by ``user_inter_num_interval`` and ``item_inter_num_interval`` until nothing changes."""
+        if self.config["user_inter_num_interval"] is None and self.config["item_inter_num_interval"] is None:
+            return
+        left, users_left, items_left = filter_by_counts(
+            self._count_rule(self.uid_field, self.user_feat, self.config["user_inter_num_interval"]),
+            self._count_rule(self.iid_field, self.item_feat, self.config["item_inter_num_interval"]),
+        )
+        self.inter_feat = self.inter_feat.take(left).reset_index(drop=True)
+        if self.user_feat is not None:
+            self.user_feat = self.user_feat[users_left].reset_index(drop=True)
+        if self.item_feat is not None:
+            self.item_feat = self.item_feat[items_left].reset_index(drop=True)
+
+    def _count_rule(self, field: str, feat: Optional[pd.DataFrame], interval: Optional[str]) -> CountRule:
+        codes, tokens = _codes(self.inter_feat[field])
+        listed = np.empty(0, dtype=np.int64) if feat is None else pd.Index(tokens).get_indexer(feat[field])
+        intervals = self._parse_intervals_str(interval)
+
+        def allowed(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+            if not intervals:
+                return np.ones(len(counts), dtype=bool)
+            within: npt.NDArray[np.bool_] = self._within_intervals(counts, intervals)
+            return within
+
+        return CountRule(codes, allowed, listed, intervals[0][1] if intervals else -1)
+
+    def _reset_index(self) -> None:
+        """Count the rows left by the filters from 0 on.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if self.inter_feat.empty:
+            raise ValueError(
+                f"{self.dataset_name}: no interaction is left by the filters (rm_dup_inter, val_interval, "
+                "filter_inter_by_user_or_item, user_inter_num_interval, item_inter_num_interval)"
+            )
+        super()._reset_index()
+
+    def _remap(self, remap_list: list[tuple[pd.DataFrame, str, FeatureType]]) -> None:
+        """Give ids to the tokens of columns that share one space of ids from 1 on, as they first appear."""
+        if not remap_list:
+            return
+        parts = []  # per column: place (n,) of each value among its tokens, tokens as they first appear
+        for feat, field, kind in remap_list:
+            values = feat[field] if kind is FeatureType.TOKEN else feat[field].agg(np.concatenate)
+            parts.append(_codes_by_appearance(values))
+        ids, tokens = pd.factorize(np.concatenate([part_tokens for _, part_tokens in parts]))
+        names = ["[PAD]", *tokens]
+        id_token, token_id = np.array(names), {name: id_ for id_, name in enumerate(names)}
+        first = 0
+        for (feat, field, kind), (codes, part_tokens) in zip(remap_list, parts):
+            # the last place serves code -1, a missing value
+            id_of_code = np.append(ids[first : first + len(part_tokens)] + 1, 0)
+            first += len(part_tokens)
+            if field not in self.field2id_token:
+                self.field2id_token[field], self.field2token_id[field] = id_token, token_id
+            new_ids = id_of_code[codes]
+            if kind is FeatureType.TOKEN:
+                feat[field] = new_ids
+            else:
+                feat[field] = np.split(new_ids, np.cumsum(feat[field].agg(len))[:-1])
+
+    # From a table to rows
+
+    def _change_feat_format(self) -> None:
+        """Turn tables into tensors and interactions into a sorted log with rows over it."""
+        if self.benchmark_filename_list is None:
+            order = np.lexsort((self._sort_key(), self.inter_feat[self.uid_field].to_numpy()))
+            self.inter_feat = self.inter_feat.take(order)
+        # RecBole's own method of SequentialDataset would compare timestamps as float32.
+        super(SequentialDataset, self)._change_feat_format()
+        if self.benchmark_filename_list is None:
+            self.data_augmentation()
+
+    def _sort_key(self) -> npt.NDArray[np.float64]:
+        times = self.inter_feat[self.time_field]
+        if times.dtype != object:
+            return times.to_numpy()
+        key: npt.NDArray[np.float64] = np.array(times.tolist())[:, 0]  # numerical_features: (value, bucket)
+        return key
+
+    def _aug_presets(self) -> None:
+        """Describe the sequence fields to RecBole."""
+        suffix = self.config["LIST_SUFFIX"]
+        extra = getattr(self.config.model_class, "sequence_fields", ())
+        self.sequence_fields = [field for field in self.inter_feat if field in (self.iid_field, *extra)]
+        for field in self.sequence_fields:
+            setattr(self, f"{field}_list_field", field + suffix)
+            kind, length = self.field2type[field], self.max_item_list_len
+            token_like = kind in (FeatureType.TOKEN, FeatureType.TOKEN_SEQ)
+            self.set_field_property(
+                field + suffix,
+                FeatureType.TOKEN_SEQ if token_like else FeatureType.FLOAT_SEQ,
+                FeatureSource.INTERACTION,
+                (length, self.field2seqlen[field]) if kind.value.endswith("seq") else length,
+            )
+        self.set_field_property(self.item_list_length_field, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
+
+    def data_augmentation(self) -> None:
+        """Make ``inter_feat``, the sorted interactions, the log, and set ``inter_feat`` to rows over it.
+
+        Raises:
+            ValueError: no user has two interactions, so that there is nothing to predict.
+        """
+        self._aug_presets()
+        targets, lengths = next_item_rows(self.inter_feat[self.uid_field].numpy(), self.max_item_list_len)
+        if len(targets) == 0:
+            raise ValueError(
+                f"{self.dataset_name}: no user has more than one interaction, so there is no next item to "
+                "learn or to predict (user_inter_num_interval: '[2,inf)' would leave nothing)"
+            )
+        self.log = self.inter_feat
+        positions = torch.from_numpy(targets)
+        rows = _select(self.log, positions)
+        rows[self.item_list_length_field] = torch.from_numpy(lengths)
+        rows[POSITION] = positions
+        self.inter_feat = rows
+
+    # Splits
+
+    def build(self) -> list[IndexedSequenceDataset]:
+        """Split into training, validation and test data; windows are cut of the training data alone.
+
+        Raises:
+            ValueError: ``eval_args`` asks for an order other than by time.
+        """
+        datasets: list[IndexedSequenceDataset] = super().build()
+        if self.train_positions == "all":
+            datasets[0]._cut_windows()
+        return datasets
+
+    def _cut_windows(self) -> None:
+        by_position = self.inter_feat[POSITION].argsort()
+        positions = self.inter_feat[POSITION][by_position].numpy()
+        last_rows, n_targets = cut_windows(continues_position(positions), self.max_item_list_len)
+        self.windows = _select(self.inter_feat, by_position[torch.from_numpy(last_rows)])
+        self.windows[N_TARGETS] = torch.from_numpy(n_targets)
+
+    def leave_one_out(self, group_by: str, leave_one_mode: str) -> list[IndexedSequenceDataset]:
+        """Split by leaving the last rows of each group out (RecBole: ``Dataset.leave_one_out``)."""
+        modes = {"valid_and_test": (0, 1, 2), "valid_only": (0, 1, None), "test_only": (0, None, 1)}
+        if leave_one_mode not in modes:
+            raise ValueError(f"eval_args: split LS: {leave_one_mode!r} is not one of {', '.join(modes)}")
+        which = modes[leave_one_mode]
+        parts = leave_one_out_rows(
+            self.inter_feat[group_by].numpy(), n_held_out=sum(part is not None for part in which) - 1
+        )
+        return self._parts([np.empty(0, dtype=np.int64) if part is None else parts[part] for part in which])
+
+    def split_by_ratio(
+        self, ratios: list[float], group_by: Optional[str] = None
+    ) -> list[IndexedSequenceDataset]:
+        """Split by ratios, in each group or over all rows (RecBole: ``Dataset.split_by_ratio``)."""
+        total = sum(ratios)
+
+        def cuts_of(size: int) -> list[int]:
+            cuts: list[int] = self._calcu_split_ids(tot=size, ratios=[ratio / total for ratio in ratios])
+            return cuts
+
+        keys = np.zeros(len(self), dtype=np.int64) if group_by is None else self.inter_feat[group_by].numpy()
+        return self._parts(ratio_rows(keys, cuts_of))
+
+    def time_based_split(self, ratios: list[float], group_by: str) -> list[IndexedSequenceDataset]:
+        """Split at a point in time that all users share (RecBole: ``Dataset.time_based_split``)."""
+        train, valid, test = (ratio / sum(ratios) for ratio in ratios)
+        times = self.inter_feat[self.time_field].numpy()
+        return self._parts(time_rows(self.inter_feat[group_by].numpy(), times, (train, valid, test)))
+
+    def _parts(self, rows: list[npt.NDArray[np.int64]]) -> list[IndexedSequenceDataset]:
+        self._drop_unused_col()
+        return [self.copy(_select(self.inter_feat, torch.from_numpy(part))) for part in rows]
+
+    # Batches
+
+    def __len__(self) -> int:
+        """Return what a data loader counts: windows where there are any, else rows."""
+        return len(self.inter_feat if self.windows is None else self.windows)
+
+    def __getitem__(self, index: Index, join: bool = True) -> Interaction:
+        """Return a batch: columns of the rows, their padded sequences, user and item features.
+
+        Sequences are (B, L) of the dtype of their column, 0 behind the end of a history.
+        """
+        batch = _select(self.inter_feat if self.windows is None else self.windows, index)
+        if self.log is not None and POSITION in batch:
+            self._add_sequences(batch)
+        return self.join(batch) if join else batch
+
+    def _add_sequences(self, batch: Interaction) -> None:
+        positions = batch.interaction.pop(POSITION)  # (B,)
+        lengths = batch[self.item_list_length_field]  # (B,)
+        for field in self.sequence_fields:
+            batch[getattr(self, f"{field}_list_field")] = gather_padded(
+                self.log[field], positions - lengths, lengths, self.max_item_list_len
+            )
+        if self.windows is not None:
+            n_targets = batch.interaction.pop(N_TARGETS)  # (B,)
+            following = gather_padded(
+                self.log[self.iid_field], positions - lengths + 1, lengths, self.max_item_list_len
+            )  # (B, L) the item after each item of the history
+            trained = torch.arange(self.max_item_list_len) >= (lengths - n_targets).unsqueeze(-1)
+            batch[target_list_field(self.config)] = following * trained
+
+    # Counts and statistics
+
+    def counter(self, field: str) -> Counter[int]:
+        """Return how often each token of ``field`` occurs among the interactions (RecBole: ``counter``)."""
+        if field not in self.inter_feat:
+            raise ValueError(f"{field!r} is not a column of the interactions")
+        if self.field2type[field] is not FeatureType.TOKEN:
+            raise ValueError(f"{field!r} is not of type token")
+        values, counts = np.unique(np.asarray(self.inter_feat[field]), return_counts=True)
+        return Counter(dict(zip(values.tolist(), counts.tolist())))
+
+    @property
+    def avg_actions_of_users(self) -> float:
+        """Mean number of interactions of a user who has any."""
+        return self._mean_count(self.uid_field)
+
+    @property
+    def avg_actions_of_items(self) -> float:
+        """Mean number of interactions of an item that has any."""
+        return self._mean_count(self.iid_field)
+
+    def _mean_count(self, field: str) -> float:
+        values = np.asarray(self.inter_feat[field])
+        return len(values) / int(np.count_nonzero(np.bincount(values)))
+
+    def inter_matrix(self, form: str = "coo", value_field: Optional[str] = None) -> Any:
+        """Return the (users, items) matrix of the rows' targets and of each user's first interaction.
+
+        RecBole: ``SequentialDataset.inter_matrix``; the same entries in another order.
+        """
+        positions = self.inter_feat[POSITION].numpy()
+        before = positions - 1
+        starts = starts_of_runs(self.log[self.uid_field].numpy())
+        index = torch.from_numpy(np.concatenate([positions, before[starts[before]]]))
+        rows = _select(self.log, index)
+        return self._create_sparse_matrix(rows, self.uid_field, self.iid_field, form, value_field)
+
+    def _history_matrix(
+        self, row: str, value_field: Optional[str] = None, max_history_len: Optional[int] = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return histories of users (or items) as a padded matrix, in random order (RecBole: same name).
+
+        Returns:
+            Partners (rows, width) int64, values (rows, width) float32, lengths (rows,) int64.
+        """
+        own, other = (self.uid_field, self.iid_field) if row == "user" else (self.iid_field, self.uid_field)
+        if value_field is not None and value_field not in self.inter_feat:
+            raise ValueError(f"value_field {value_field!r} is not a column of the interactions")
+        n_rows = self.user_num if row == "user" else self.item_num
+        shuffled = torch.randperm(len(self.inter_feat))
+        order = shuffled[self.inter_feat[own][shuffled].argsort(stable=True)]  # (n,)
+        owners = self.inter_feat[own][order]
+        counts = torch.bincount(owners, minlength=n_rows)  # (rows,)
+        width = int(counts.max()) if max_history_len is None else min(max_history_len, int(counts.max()))
+        starts = counts.cumsum(0) - counts
+        lengths = counts.clamp(max=width)
+        partners = gather_padded(self.inter_feat[other][order], starts, lengths, width)
+        if value_field is None:
+            values = (torch.arange(width) < lengths.unsqueeze(-1)).float()
+        else:
+            values = gather_padded(self.inter_feat[value_field][order].float(), starts, lengths, width)
+        return partners, values, lengths
+
+
+def _train_positions(config: Config) -> str:
+    """Read ``train_positions`` (default ``all``) from the configuration.
+
+    Raises:
+        ValueError: it is neither ``all`` nor ``last``, or cannot go with ``transform``.
+    """
+    value = config["train_positions"] or "all"
+    if value not in ("all", "last"):
+        raise ValueError(f"train_positions: {value!r} is not allowed; 'all' or 'last' is")
+    if value == "all" and config["transform"] is not None:
+        raise ValueError(_ONE_OF_TRANSFORMS.format(config["transform"]))
+    return str(value)
+
+
+def _select(interaction: Interaction, index: Index) -> Interaction:
+    """Return rows of an ``Interaction`` (which itself would turn an array into a list of numbers)."""
+    if isinstance(index, np.ndarray):
+        index = torch.from_numpy(index)
+    return Interaction({field: column[index] for field, column in interaction.interaction.items()})
+
+
+def _codes(values: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return integers (n,) for the values of a column, -1 where missing, and the tokens they stand for."""
+    if isinstance(getattr(values, "dtype", None), pd.CategoricalDtype):
+        return values.cat.codes.to_numpy(), np.asarray(values.cat.categories)
+    return pd.factorize(np.asarray(values))
+
+
+def _codes_by_appearance(values: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Like :func:`_codes`, with codes in the order in which the tokens first appear."""
+    codes, tokens = _codes(values)
+    places, present = pd.factorize(np.where(codes < 0, len(tokens), codes))
+    missing = np.flatnonzero(present == len(tokens))
+    if len(missing):
+        places = np.where(codes < 0, -1, places - (places > missing[0]))
+        present = np.delete(present, missing)
+    return places, tokens[present]
