@@ -1,0 +1,31 @@
+"""Which property file serves a data set that RecBole knows by name."""
+
+from __future__ import annotations
+
+import functools
+from importlib.resources import files
+from typing import TYPE_CHECKING, Optional
+
+import yaml
+
+if TYPE_CHECKING:
+    from importlib.abc import Traversable
+
+
+def dataset_properties(name: str) -> Optional[Traversable]:
+    """Return the property file of data set ``name``, or None where recbole_sce has none for it.
+
+    It is ``properties/dataset/<name>.yaml``, else the file that ``properties/dataset/_aliases.yaml`` names
+    for ``name``: many data sets (all Amazon reviews, say) have the same columns and share one file.
+    """
+    folder = files("recbole_sce.properties") / "dataset"
+    by_name = {file.name[: -len(".yaml")]: file for file in folder.iterdir() if file.name.endswith(".yaml")}
+    del by_name["_aliases"]
+    return by_name.get(name) or by_name.get(_shared_files().get(name, ""))
+
+
+@functools.lru_cache(maxsize=1)
+def _shared_files() -> dict[str, str]:
+    """Return data set -> name of the file it shares with others, as ``_aliases.yaml`` lists them."""
+    text = (files("recbole_sce.properties") / "dataset" / "_aliases.yaml").read_text(encoding="utf-8")
+    return {name: file for file, names in yaml.safe_load(text).items() for name in names}

@@ -1,0 +1,148 @@
+"""The property files that are installed: every one is valid, and serves the data set that it describes."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import recbole
+import yaml
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.utils.argument_list import dataset_arguments
+
+import recbole_sce  # noqa: F401  (registers)
+from recbole_sce.data.properties import dataset_properties
+
+PROPERTIES = Path(str(files("recbole_sce.properties")))
+DATASETS = sorted(path for path in PROPERTIES.glob("dataset/*.yaml") if path.stem != "_aliases")
+ALIASES: dict[str, list[str]] = yaml.safe_load((PROPERTIES / "dataset" / "_aliases.yaml").read_text())
+RECBOLE = Path(recbole.__file__).parent / "properties"
+FAMILIES = {"amazon-reviews"}  # files that serve others and are no data set of that name themselves
+
+
+def load(path: Path) -> dict[str, Any]:
+    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert isinstance(found, dict)
+    return found
+
+
+def documented_columns(path: Path) -> dict[str, str]:
+    """Return column -> type as the comment on top of a data set's file documents them."""
+    text = re.sub(r"\n#   ", " ", path.read_text(encoding="utf-8"))
+    line = next(line for line in text.splitlines() if line.startswith("# Columns: "))
+    return dict(re.findall(r"(\w+):(token|float)\b", line))
+
+
+def write_documented_log(path: Path, folder: Path, name: str) -> None:
+    """Write a data set with exactly the documented columns: 24 users, each with the same 24 items."""
+    properties, columns = load(path), documented_columns(path)
+    rows = ["\t".join(f"{column}:{kind}" for column, kind in columns.items())]
+    for user in range(24):
+        for step in range(24):
+            value = {column: "1" for column in columns}  # ratings, counts, labels
+            value[properties["USER_ID_FIELD"]] = f"u{user}"
+            value[properties["ITEM_ID_FIELD"]] = f"i{(user + step) % 24}"
+            value[properties["TIME_FIELD"]] = str(1000 - step)  # the file runs backwards in time
+            rows.append("\t".join(value[column] for column in columns))
+    target = folder / name / f"{name}.inter"
+    target.parent.mkdir(parents=True)
+    target.write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", DATASETS, ids=lambda path: path.stem)
+class TestDatasetFiles:
+    def test_its_keys_are_recboles(self, path: Path) -> None:
+        assert set(load(path)) <= set(dataset_arguments)
+
+    def test_what_a_sequence_needs_is_documented_and_loaded(self, path: Path) -> None:
+        properties, columns = load(path), documented_columns(path)
+        loaded = properties["load_col"]["inter"]
+        user, item, time = (properties[key] for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD"))
+        assert {user, item, time} <= set(loaded) <= set(columns)
+        assert [columns[field] for field in (user, item, time)] == ["token", "token", "float"]
+        if "RATING_FIELD" in properties:
+            assert columns[properties["RATING_FIELD"]] == "float"
+
+    def test_it_says_what_it_filters(self, path: Path) -> None:
+        properties = load(path)
+        assert re.search(r"^# Filter: \w", path.read_text(encoding="utf-8"), re.MULTILINE)
+        for key in ("user_inter_num_interval", "item_inter_num_interval"):
+            assert re.fullmatch(r"\[\d+,inf\)", properties[key])
+
+    def test_a_built_in_model_runs_on_what_it_describes(
+        self, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        name = path.stem if path.stem not in ALIASES else ALIASES[path.stem][0]
+        write_documented_log(path, tmp_path, name)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("sys.argv", ["pytest"])
+        config = Config(
+            "SASRec", name, config_dict={"data_path": str(tmp_path), "train_neg_sample_args": None}
+        )
+        dataset = create_dataset(config)
+        assert (dataset.user_num, dataset.item_num, dataset.inter_num) == (25, 25, 576)
+        _, _, test = data_preparation(config, dataset)
+        feat = test.dataset.inter_feat
+        last = dataset.token2id(dataset.iid_field, [f"i{user}" for user in range(24)])  # written first
+        by_user = dict(zip(feat[dataset.uid_field].tolist(), feat[dataset.iid_field].tolist()))
+        users = dataset.token2id(dataset.uid_field, [f"u{user}" for user in range(24)])
+        assert [by_user[user] for user in users.tolist()] == last.tolist()
+
+
+class TestNames:
+    def test_every_name_is_known_to_recbole(self) -> None:
+        known = set(load(RECBOLE / "dataset" / "url.yaml"))
+        named = {path.stem for path in DATASETS} | {name for names in ALIASES.values() for name in names}
+        assert named - known == FAMILIES
+
+    def test_a_name_is_listed_once_and_its_file_exists(self) -> None:
+        names = [name for shared in ALIASES.values() for name in shared]
+        assert len(names) == len(set(names))
+        stems = {path.stem for path in DATASETS}
+        assert set(ALIASES) <= stems
+        assert not stems & set(names)
+
+    def test_every_amazon_review_set_is_served(self) -> None:
+        known = load(RECBOLE / "dataset" / "url.yaml")
+        assert [n for n in known if n.startswith("amazon-") and dataset_properties(n) is None] == [
+            "amazon-m2"
+        ]
+
+    def test_recboles_own_files_are_not_shadowed(self) -> None:
+        assert not {path.name for path in DATASETS} & {path.name for path in RECBOLE.glob("dataset/*.yaml")}
+
+
+def hyper_files() -> list[Path]:
+    return sorted(PROPERTIES.glob("hyper/*.hyper"))
+
+
+class TestHyperFiles:
+    @pytest.mark.parametrize("path", hyper_files(), ids=lambda path: path.stem)
+    def test_recbole_reads_every_line(self, path: Path) -> None:
+        pytest.importorskip("hyperopt", reason="RecBole's HyperTuning needs the optional hyperopt")
+        from recbole.trainer.hyper_tuning import HyperTuning
+
+        space = HyperTuning._build_space_from_file(str(path))
+        assert len(space) == len(path.read_text().split("\n")) - 1
+
+    @pytest.mark.parametrize("path", hyper_files(), ids=lambda path: path.stem)
+    def test_every_key_is_documented(self, path: Path) -> None:
+        model = PROPERTIES / "model" / "SCE.yaml"
+        documented = set(load(model)) | set(load(RECBOLE / "model" / "SASRec.yaml"))
+        documented |= set(load(RECBOLE / "overall.yaml")) | set(load(RECBOLE / "dataset" / "sample.yaml"))
+        assert {line.split()[0] for line in path.read_text().splitlines()} <= documented
+
+    def test_the_small_search_can_be_run_to_the_end(self) -> None:
+        pytest.importorskip("hyperopt", reason="RecBole's HyperTuning needs the optional hyperopt")
+        from recbole.trainer.hyper_tuning import HyperTuning
+
+        path = PROPERTIES / "hyper" / "sasrecsce.hyper"
+        tuning = HyperTuning(lambda *_: {}, params_file=str(path), algo="exhaustive")
+        assert 1 < tuning.max_evals <= 36
+
+    def test_both_searches_are_there(self) -> None:
+        assert [path.stem for path in hyper_files()] == ["sasrecsce", "sasrecsce_wide"]
