@@ -134,19 +134,21 @@ def _read_property_files() -> None:
 
 def _files_after(file: str, model_class: type, dataset: str, folder: str) -> list[Any]:
     """Return the property files to read after RecBole's ``file`` (its name) in ``folder``."""
+    from recbole_sce.data.properties import dataset_properties
     from recbole_sce.model import SCEMixin
 
-    properties = files("recbole_sce.properties")
-    found: list[Any] = []
     if file == "overall.yaml" and issubclass(model_class, SCEMixin):
+        ours = files("recbole_sce.properties") / "model"
         found = [
             Path(folder) / "model" / f"{base_of(model_class).__name__}.yaml",
-            properties / "model" / "SCE.yaml",
-            properties / "model" / f"{model_class.__name__}.yaml",
+            ours / "SCE.yaml",
+            ours / f"{model_class.__name__}.yaml",
         ]
-    elif file == "sample.yaml":
-        found = [properties / "dataset" / f"{dataset}.yaml"]
-    return [path for path in found if path.is_file()]
+        return [path for path in found if path.is_file()]
+    if file == "sample.yaml":
+        path = dataset_properties(dataset)
+        return [] if path is None else [path]
+    return []
 
 
 def _check_settings_early() -> None:
