@@ -1,0 +1,50 @@
+"""Repairs of RecBole 1.2.1 on current numpy, pandas, scipy, torch, setuptools, hyperopt and ray.
+
+One function a repair: its docstring says what is broken, where in RecBole, and when the repair applies.
+Multi-process training is not repaired here.
+"""
+
+from __future__ import annotations
+
+from recbole_sce.compat import checkpoints, config, datasets, metrics, patching, stack, tuning
+from recbole_sce.compat.checkpoints import CheckpointError, allow_model_class, safe_load, save_checkpoint
+from recbole_sce.compat.patching import active
+
+__all__ = [
+    "CheckpointError",
+    "active",
+    "allow_model_class",
+    "apply",
+    "apply_before_recbole",
+    "safe_load",
+    "save_checkpoint",
+]
+
+
+def apply_before_recbole() -> None:
+    """Make RecBole importable; harmless if it has been imported already. Idempotent."""
+    patching.run([stack.numpy_aliases, stack.no_ray])
+
+
+def apply() -> None:
+    """Apply all other repairs that this stack needs, to RecBole as imported. Idempotent."""
+    apply_before_recbole()
+    patching.run(
+        [
+            stack.new_ray,
+            stack.numpy_names,
+            stack.dok_matrix_update,
+            config.callers_settings,
+            config.use_gpu_false,
+            config.unknown_model,
+            config.own_log_file,
+            datasets.missing_values,
+            datasets.exact_time_order,
+            datasets.first_download,
+            metrics.metrics_on_counts,
+            checkpoints.safe_checkpoints,
+            tuning.hyperopt_import,
+            tuning.exhaustive_search,
+            tuning.zero_score,
+        ]
+    )

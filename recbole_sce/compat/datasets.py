@@ -1,0 +1,153 @@
+"""Repairs of RecBole's data sets: missing values, the order of interactions, downloads."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+import shutil
+import warnings
+from typing import Any, Callable
+
+import pandas as pd
+
+from recbole_sce.compat.patching import seen, wrap
+
+
+def missing_values() -> bool:
+    """pandas 3 ignores ``frame[field].fillna(..., inplace=True)``: missing values stay, silently.
+
+    ``Dataset._fill_nan`` then leaves NaN in float fields and turns the padding row of token fields into a
+    huge negative number; ``Dataset._load_feat`` fails on empty sequences. Applies where pandas copies on
+    write (pandas 3, or pandas 2 with that option on).
+    """
+    probe = pd.DataFrame({"a": [float("nan")]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        probe["a"].fillna(0.0, inplace=True)
+    if not probe["a"].isna().any():
+        return False
+    from recbole.data.dataset import dataset
+    from recbole.utils import FeatureType
+
+    @wrap(dataset.Dataset, "_fill_nan")
+    def fill_nan(original: Callable[..., Any], self: Any) -> None:
+        for feat in (getattr(self, name) for name in self.feat_name_list):
+            for field in feat:
+                if self.field2type[field] == FeatureType.TOKEN:
+                    feat[field] = feat[field].fillna(0)
+                elif self.field2type[field] == FeatureType.FLOAT:
+                    feat[field] = feat[field].fillna(feat[field].mean())
+        original(self)
+
+    def read_csv(*args: Any, **kwargs: Any) -> pd.DataFrame:
+        frame = pd.read_csv(*args, **kwargs)
+        for column in frame.columns:  # still "field:type", as in the file
+            if column.endswith("_seq"):
+                frame[column] = frame[column].fillna("")
+        return frame
+
+    dataset.pd = seen(pd, read_csv=read_csv)
+    return True
+
+
+def exact_time_order() -> bool:
+    """Interactions are sorted by timestamps rounded to 64 or 128 seconds.
+
+    ``Dataset._dataframe_to_interaction`` turns them to float32 before ``SequentialDataset.data_augmentation``
+    and ``Dataset.build`` sort. https://github.com/RUCAIBox/RecBole/issues/2204. Sorted before, in full
+    precision and ties in the order of the file, they keep that order, because all later sorts are stable.
+    Applies to time-ordered data sets (``eval_args.order: TO``); where nothing was rounded, nothing changes.
+    """
+    from recbole.data.dataset import Dataset
+
+    @wrap(Dataset, "_change_feat_format")
+    def change_feat_format(original: Callable[..., Any], self: Any) -> None:
+        # Parts of a benchmark are cut by position, and must not be mixed.
+        if self.config["eval_args"]["order"] == "TO" and self.benchmark_filename_list is None:
+            frame, time = self.inter_feat, self.time_field
+            if time in frame and pd.api.types.is_numeric_dtype(frame[time]):
+                self.inter_feat = frame.sort_values(time, kind="stable", ignore_index=True)
+        original(self)
+
+    return True
+
+
+def first_download() -> bool:
+    """The first run on a data set that must be downloaded dies, and a failed download spoils the next run.
+
+    ``Dataset._download`` ends in ``torch.distributed.barrier()``, in a single process too; makes the folder
+    before it has the data; and reports a missing network as a bare ``URLError``.
+    https://github.com/RUCAIBox/RecBole/issues/2050. Now the folder appears only when it is complete, an
+    empty one counts as none, and errors say what to put where. Applies always.
+    """
+    import torch
+    from recbole.data.dataset import dataset
+    from recbole.data.dataset.dataset import Dataset
+
+    def barrier(*args: Any, **kwargs: Any) -> None:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.barrier(*args, **kwargs)
+
+    dataset.torch = seen(torch, distributed=seen(torch.distributed, barrier=barrier))
+
+    @wrap(Dataset, "_load_data")
+    def load_data(original: Callable[..., Any], self: Any, token: str, dataset_path: str) -> None:
+        with contextlib.suppress(OSError):
+            os.rmdir(dataset_path)  # succeeds only if the folder is empty
+        original(self, token, dataset_path)
+
+    @wrap(Dataset, "_get_download_url")
+    def get_download_url(original: Callable[..., Any], self: Any, url_file: str, allow_none: bool = False) -> Any:
+        try:
+            return original(self, url_file, allow_none)
+        except ValueError:
+            raise ValueError(_unknown_dataset(self)) from None
+
+    @wrap(Dataset, "_download")
+    def download(original: Callable[..., Any], self: Any) -> None:
+        if self.config["local_rank"] != 0:
+            return original(self)
+        url = self._get_download_url("url")
+        path = os.path.abspath(self.dataset_path)
+        # The original works in self.dataset_path: a folder beside the real one, which it becomes at the end.
+        staging = os.path.join(os.path.dirname(path), f".{self.dataset_name}.download-{os.getpid()}")
+        asked, self.dataset_path = self.dataset_path, staging
+        try:
+            original(self)
+            os.rename(staging, path)
+        except Exception as error:
+            raise FileNotFoundError(
+                f"data set {self.dataset_name!r}: {_where(self, path)} does not exist and the download failed "
+                f"({error}). Download {url} yourself, unpack it there, and see that the file has that name; or "
+                f"set data_path to the folder that holds {self.dataset_name}/"
+            ) from error
+        finally:
+            self.dataset_path = asked
+            shutil.rmtree(staging, ignore_errors=True)
+
+    return True
+
+
+def _where(dataset: Any, path: str) -> str:
+    return f"{os.path.join(path, dataset.dataset_name)}.inter (data_path: {os.path.dirname(path)})"
+
+
+def _unknown_dataset(dataset: Any) -> str:
+    """Word the error for a name that is neither under ``data_path`` nor known to RecBole."""
+    import recbole
+    import yaml
+
+    name, path = dataset.dataset_name, os.path.abspath(dataset.dataset_path)
+    with open(os.path.join(os.path.dirname(recbole.__file__), "properties", "dataset", "url.yaml")) as file:
+        known = set(yaml.safe_load(file))
+    with contextlib.suppress(OSError):
+        known |= {entry.name for entry in os.scandir(os.path.dirname(path)) if entry.is_dir()}
+    by_lower = {str(one).lower(): str(one) for one in known if not str(one).startswith(".")}
+    close = [by_lower[one] for one in difflib.get_close_matches(name.lower(), by_lower, n=3)]
+    hint = f"Did you mean {', '.join(close)}? " if close else ""
+    return (
+        f"data set {name!r}: {_where(dataset, path)} does not exist, and RecBole knows no download of that name. "
+        f"{hint}Put the interactions there (first line: user_id:token, item_id:token, timestamp:float, separated "
+        f"by tabs), or set data_path to the folder that holds {name}/"
+    )
