@@ -128,7 +128,8 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
             self._count_rule(self.uid_field, self.user_feat, self.config["user_inter_num_interval"]),
             self._count_rule(self.iid_field, self.item_feat, self.config["item_inter_num_interval"]),
         )
-        self.inter_feat = self.inter_feat.take(left).reset_index(drop=True)
+        if left is not None:
+            self.inter_feat = self.inter_feat.take(left).reset_index(drop=True)
         if self.user_feat is not None:
             self.user_feat = self.user_feat[users_left].reset_index(drop=True)
         if self.item_feat is not None:
@@ -233,12 +234,10 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
                 f"{self.dataset_name}: no user has more than one interaction, so there is no next item to "
                 "learn or to predict (user_inter_num_interval: '[2,inf)' would leave nothing)"
             )
-        self.log = self.inter_feat
-        positions = torch.from_numpy(targets)
-        rows = _select(self.log, positions)
-        rows[self.item_list_length_field] = torch.from_numpy(lengths)
-        rows[POSITION] = positions
-        self.inter_feat = rows
+        self.log = Interaction({field: _compact(self.inter_feat[field]) for field in self.inter_feat})
+        self.inter_feat = _select(self.log, targets)
+        self.inter_feat[self.item_list_length_field] = _compact(torch.from_numpy(lengths))
+        self.inter_feat[POSITION] = _compact(torch.from_numpy(targets))
 
     # Splits
 
@@ -305,24 +304,24 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
 
         Sequences are (B, L) of the dtype of their column, 0 behind the end of a history.
         """
-        batch = _select(self.inter_feat if self.windows is None else self.windows, index)
-        if self.log is not None and POSITION in batch:
-            self._add_sequences(batch)
+        rows = _select(self.inter_feat if self.windows is None else self.windows, index)
+        batch = Interaction({field: _widen(rows[field]) for field in rows})
+        if self.log is not None:
+            self._add_sequences(batch, self.log)
         return self.join(batch) if join else batch
 
-    def _add_sequences(self, batch: Interaction) -> None:
-        positions = batch.interaction.pop(POSITION)  # (B,)
+    def _add_sequences(self, batch: Interaction, log: Interaction) -> None:
         lengths = batch[self.item_list_length_field]  # (B,)
+        starts = batch.interaction.pop(POSITION) - lengths  # (B,)
+        width = self.max_item_list_len
         for field in self.sequence_fields:
-            batch[getattr(self, f"{field}_list_field")] = gather_padded(
-                self.log[field], positions - lengths, lengths, self.max_item_list_len
+            batch[getattr(self, f"{field}_list_field")] = _widen(
+                gather_padded(log[field], starts, lengths, width)  # (B, L, ...)
             )
         if self.windows is not None:
             n_targets = batch.interaction.pop(N_TARGETS)  # (B,)
-            following = gather_padded(
-                self.log[self.iid_field], positions - lengths + 1, lengths, self.max_item_list_len
-            )  # (B, L) the item after each item of the history
-            trained = torch.arange(self.max_item_list_len) >= (lengths - n_targets).unsqueeze(-1)
+            following = _widen(gather_padded(log[self.iid_field], starts + 1, lengths, width))  # (B, L)
+            trained = torch.arange(width) >= (lengths - n_targets).unsqueeze(-1)
             batch[target_list_field(self.config)] = following * trained
 
     # Counts and statistics
@@ -355,12 +354,15 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
 
         RecBole: ``SequentialDataset.inter_matrix``; the same entries in another order.
         """
+        if self.log is None:
+            return self._create_sparse_matrix(
+                self.inter_feat, self.uid_field, self.iid_field, form, value_field
+            )
         positions = self.inter_feat[POSITION].numpy()
         before = positions - 1
-        starts = starts_of_runs(self.log[self.uid_field].numpy())
-        index = torch.from_numpy(np.concatenate([positions, before[starts[before]]]))
-        rows = _select(self.log, index)
-        return self._create_sparse_matrix(rows, self.uid_field, self.iid_field, form, value_field)
+        is_first = starts_of_runs(self.log[self.uid_field].numpy())
+        interactions = _select(self.log, np.concatenate([positions, before[is_first[before]]]))
+        return self._create_sparse_matrix(interactions, self.uid_field, self.iid_field, form, value_field)
 
     def _history_matrix(
         self, row: str, value_field: Optional[str] = None, max_history_len: Optional[int] = None
@@ -381,7 +383,7 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
         width = int(counts.max()) if max_history_len is None else min(max_history_len, int(counts.max()))
         starts = counts.cumsum(0) - counts
         lengths = counts.clamp(max=width)
-        partners = gather_padded(self.inter_feat[other][order], starts, lengths, width)
+        partners = _widen(gather_padded(self.inter_feat[other][order], starts, lengths, width))
         if value_field is None:
             values = (torch.arange(width) < lengths.unsqueeze(-1)).float()
         else:
@@ -408,6 +410,18 @@ def _select(interaction: Interaction, index: Index) -> Interaction:
     if isinstance(index, np.ndarray):
         index = torch.from_numpy(index)
     return Interaction({field: column[index] for field, column in interaction.interaction.items()})
+
+
+def _compact(column: Tensor) -> Tensor:
+    """Return whole numbers as int32 where they fit: how columns are kept."""
+    if column.dtype is torch.int64 and int(column.max()) < 2**31:
+        return column.int()
+    return column
+
+
+def _widen(column: Tensor) -> Tensor:
+    """Return whole numbers as int64: how RecBole's models get columns."""
+    return column.long() if column.dtype is torch.int32 else column
 
 
 def _codes(values: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import numpy.typing as npt
@@ -31,21 +31,21 @@ class CountRule:
 
 def filter_by_counts(
     user_rule: CountRule, item_rule: CountRule
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+) -> tuple[Optional[npt.NDArray[np.int64]], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Apply both rules in rounds until all that is left satisfies both (k-core, where they are minima).
 
     RecBole: ``Dataset._filter_by_inter_num``.
 
     Returns:
-        Numbers (m,) of the interactions left, and which of the users and of the items in ``listed`` are left.
+        Numbers (m,) of the interactions left (None: all of them), and which of the users and of the items in
+        ``listed`` are left.
     """
     rules = (user_rule, item_rule)
-    left = np.arange(len(user_rule.codes))
+    left = None
     codes = [rule.codes for rule in rules]
     listed_left = [np.ones(len(rule.listed), dtype=bool) for rule in rules]
     while True:
-        keep = np.ones(len(left), dtype=bool)
-        changed = False
+        bans = []
         for side, rule in enumerate(rules):
             # One slot more than codes: code -1, without interactions, counts 0.
             counts = np.bincount(codes[side], minlength=int(rule.codes.max(initial=-1)) + 2)
@@ -55,9 +55,9 @@ def filter_by_counts(
             )
             banned[rule.listed[listed_banned]] = True
             listed_left[side] &= ~listed_banned
-            keep &= ~banned[codes[side]]
-            changed |= bool(banned.any())
-        if not changed:
+            bans.append(banned)
+        if not any(banned.any() for banned in bans):
             return left, listed_left[0], listed_left[1]
-        left = left[keep]
+        keep = np.flatnonzero(~(bans[0][codes[0]] | bans[1][codes[1]]))
+        left = keep if left is None else left[keep]
         codes = [side_codes[keep] for side_codes in codes]

@@ -54,5 +54,4 @@ def gather_padded(values: Tensor, starts: Tensor, lengths: Tensor, width: int) -
     padding = offsets >= lengths.unsqueeze(-1)  # (...batch, width)
     index = (starts.unsqueeze(-1) + offsets).masked_fill_(padding, 0)
     table = values[index]  # (...batch, width, ...)
-    table[padding] = 0
-    return table
+    return table.masked_fill_(padding.view(padding.shape + (1,) * (table.dim() - padding.dim())), 0)
