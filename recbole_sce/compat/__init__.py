@@ -42,6 +42,7 @@ def apply() -> None:
             datasets.exact_time_order,
             datasets.first_download,
             metrics.metrics_on_counts,
+            metrics.plain_results,
             checkpoints.safe_checkpoints,
             tuning.hyperopt_import,
             tuning.exhaustive_search,

@@ -66,17 +66,19 @@ def save_checkpoint(state: dict[str, Any], path: _Path) -> None:
         allow_model_class(model_class)  # this process runs it already
     state = {key: _portable(value) for key, value in state.items()}
     if state.get("other_parameter"):
-        modules = torch.nn.Module
-        kept = {key: value for key, value in state["other_parameter"].items() if not isinstance(value, modules)}
-        state["other_parameter"] = kept
+        state["other_parameter"] = {
+            key: value
+            for key, value in state["other_parameter"].items()
+            if not isinstance(value, torch.nn.Module)
+        }
     torch.save(state, path)
     foreign = _foreign(_names_in(path)[1])
     if foreign:
         os.remove(path)
         raise TypeError(
-            f"the checkpoint {os.fspath(path)} was not written: it would hold {', '.join(foreign)}, which cannot "
-            "be read back safely. Settings and other_parameter may hold numbers, strings, lists, dicts, tensors, "
-            "numpy arrays and scipy matrices"
+            f"the checkpoint {os.fspath(path)} was not written: it would hold {', '.join(foreign)}, which "
+            "cannot be read back safely. Settings and other_parameter may hold numbers, strings, lists, "
+            "dicts, tensors, numpy arrays and scipy matrices"
         )
 
 
@@ -94,9 +96,9 @@ def safe_load(path: _Path, map_location: Any = None) -> dict[str, Any]:
     protocol, names = _names_in(path)
     if protocol > 2:
         raise CheckpointError(
-            f"{os.fspath(path)} was written with pickle protocol {protocol} (RecBole without recbole_sce writes "
-            "4), which cannot be read without running the code it may hold. If you trust its origin, rewrite it "
-            "once: import torch; from recbole_sce.compat import save_checkpoint; "
+            f"{os.fspath(path)} was written with pickle protocol {protocol} (RecBole without recbole_sce "
+            "writes 4), which cannot be read without running the code it may hold. If you trust its origin, "
+            "rewrite it once: import torch; from recbole_sce.compat import save_checkpoint; "
             f"save_checkpoint(torch.load({os.fspath(path)!r}, weights_only=False, map_location='cpu'), "
             f"{os.fspath(path)!r})"
         )
@@ -105,21 +107,21 @@ def safe_load(path: _Path, map_location: Any = None) -> dict[str, Any]:
     stand_ins = [_stand_in(name) for name in sorted(names) if _real(name) is not None]
     try:
         with _only_allowed([*stand_ins, *_HARMLESS]):
-            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+            checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         foreign = _foreign(names)
         reason = f"it names {', '.join(foreign)}" if foreign else str(error).splitlines()[0]
         raise CheckpointError(
-            f"{os.fspath(path)} was refused, and nothing in it was run: {reason}, which no checkpoint of a known "
-            "model needs. If that is a model class of your own, call recbole_sce.register_model(cls), or "
-            "recbole_sce.compat.allow_model_class(cls) for a model without SCE, before loading; otherwise do not "
-            "use this file"
+            f"{os.fspath(path)} was refused, and nothing in it was run: {reason}, which no checkpoint of a "
+            "known model needs. If that is a model class of your own, call recbole_sce.register_model(cls), "
+            "or recbole_sce.compat.allow_model_class(cls) for a model without SCE, before loading; otherwise "
+            "do not use this file"
         ) from None
     return _revived_checkpoint(checkpoint)
 
 
 def safe_checkpoints() -> bool:
-    """A run cannot read back its own checkpoint: torch refuses it, or would run any code in it.
+    """Write checkpoints that load without running code, and load no others.
 
     ``Trainer._save_checkpoint`` writes pickle protocol 4, which torch's weights-only reader does not know;
     ``Trainer.evaluate``, ``Trainer.resume_checkpoint``, ``S3Rec.__init__`` and ``load_data_and_model`` call
@@ -182,10 +184,12 @@ def _names_in(path: _Path) -> tuple[int, set[str]]:
             opcodes = list(pickletools.genops(archive.read(member)))
     except (zipfile.BadZipFile, StopIteration, ValueError):
         raise CheckpointError(
-            f"{os.fspath(path)} is no complete checkpoint: its writing was interrupted, or something other than "
-            "torch.save wrote it"
+            f"{os.fspath(path)} is no complete checkpoint: its writing was interrupted, or something other "
+            "than torch.save wrote it"
         ) from None
-    protocol, names = 0, set()
+    protocol = 0
+    names: set[str] = set()
+    argument: Any
     for opcode, argument, _ in opcodes:
         if opcode.name == "PROTO":
             protocol = max(protocol, argument)
@@ -251,10 +255,10 @@ def _real(full_name: str) -> Any:
     return found if isinstance(found, type) and issubclass(found, AbstractRecommender) else None
 
 
-def _revived_checkpoint(checkpoint: Any) -> Any:
+def _revived_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """Replace the stand-ins by what they stand for; a CUDA configuration becomes the CPU's without CUDA."""
-    stored = checkpoint.get("config") if isinstance(checkpoint, dict) else None
-    if getattr(stored, "full_name", None) != _CONFIG:
+    stored = checkpoint.get("config")
+    if not isinstance(stored, _StandIn) or type(stored).full_name != _CONFIG:
         return checkpoint
     config = _real(_CONFIG).__new__(_real(_CONFIG))
     config.__dict__.update(_revived(vars(stored)))
@@ -288,19 +292,25 @@ def _named(full_name: str, call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _arrays() -> list[Any]:
-    """Return what arrays of numbers (``other_parameter`` of EASE, ItemKNN, ...) are pickled by.
+    """Return what arrays (``other_parameter`` of EASE, ItemKNN, ...) are pickled by.
 
     numpy 1 and 2 spell the module of two functions differently; a file of either is read under both.
     """
     functions = [np.zeros(0).__reduce__()[0], np.float64(0).__reduce__()[0]]
     return [
-        *(_named(f"numpy.{core}.multiarray.{f.__name__}", f) for core in ("core", "_core") for f in functions),
+        *(
+            _named(f"numpy.{core}.multiarray.{f.__name__}", f)
+            for core in ("core", "_core")
+            for f in functions
+        ),
         np.ndarray,
+        np.matrix,
         np.dtype,
-        *{type(np.dtype(code)) for code in "?bBhHiIlLqQefd"},
+        *{type(np.dtype(code)) for code in "?bBhHiIlLqQefdO"},
         scipy.sparse.csr_matrix,
         scipy.sparse.csc_matrix,
         scipy.sparse.coo_matrix,
+        scipy.sparse.lil_matrix,
     ]
 
 

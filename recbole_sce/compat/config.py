@@ -13,7 +13,7 @@ from recbole_sce.compat.patching import wrap, wrap_everywhere
 
 
 def use_gpu_false() -> bool:
-    """``use_gpu: False`` still trains on the GPU.
+    """Select the CPU for ``use_gpu: False``.
 
     ``Config._init_device`` looks at ``gpu_id`` alone. Applies always.
     """
@@ -31,7 +31,7 @@ def use_gpu_false() -> bool:
 
 
 def callers_settings() -> bool:
-    """A ``Config`` changes the dict that it is given, and RecBole's list of data set settings.
+    """Leave the caller's ``config_dict`` and RecBole's list of data set settings as they are.
 
     ``Config._convert_config_dict`` and ``Config._set_default_parameters`` write into the caller's
     ``config_dict``; ``Config._load_internal_config_dict`` appends to ``argument_list.dataset_arguments``, so
@@ -52,7 +52,7 @@ def callers_settings() -> bool:
 
 
 def unknown_model() -> bool:
-    """An unknown or misspelt model name ends in ``No module named 'lightgbm'`` or an AttributeError.
+    """Say that a model's name is unknown where RecBole says ``No module named 'lightgbm'``.
 
     ``recbole.utils.get_model`` searches all packages of models, and the last imports lightgbm and xgboost.
     https://github.com/RUCAIBox/RecBole/issues/2172. Applies always.
@@ -89,7 +89,7 @@ def _known_models() -> list[str]:
 
 
 def own_log_file() -> bool:
-    """The second run in a process logs to the first one's file and TensorBoard folder.
+    """Give the second run in a process its own log file and TensorBoard folder.
 
     ``recbole.utils.logger.init_logger`` uses ``logging.basicConfig``, which does nothing once the root
     logger has a handler; ``get_tensorboard`` takes its folder's name from the first file handler. Now the

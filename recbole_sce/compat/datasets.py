@@ -15,9 +15,9 @@ from recbole_sce.compat.patching import seen, wrap
 
 
 def missing_values() -> bool:
-    """pandas 3 ignores ``frame[field].fillna(..., inplace=True)``: missing values stay, silently.
+    """Fill missing values under pandas 3, which ignores ``frame[field].fillna(..., inplace=True)``.
 
-    ``Dataset._fill_nan`` then leaves NaN in float fields and turns the padding row of token fields into a
+    ``Dataset._fill_nan`` leaves NaN in float fields and turns the padding row of token fields into a
     huge negative number; ``Dataset._load_feat`` fails on empty sequences. Applies where pandas copies on
     write (pandas 3, or pandas 2 with that option on).
     """
@@ -41,7 +41,7 @@ def missing_values() -> bool:
         original(self)
 
     def read_csv(*args: Any, **kwargs: Any) -> pd.DataFrame:
-        frame = pd.read_csv(*args, **kwargs)
+        frame: pd.DataFrame = pd.read_csv(*args, **kwargs)
         for column in frame.columns:  # still "field:type", as in the file
             if column.endswith("_seq"):
                 frame[column] = frame[column].fillna("")
@@ -52,7 +52,7 @@ def missing_values() -> bool:
 
 
 def exact_time_order() -> bool:
-    """Interactions are sorted by timestamps rounded to 64 or 128 seconds.
+    """Sort interactions by exact timestamps, not by ones rounded to 64 or 128 seconds.
 
     ``Dataset._dataframe_to_interaction`` turns them to float32 before ``SequentialDataset.data_augmentation``
     and ``Dataset.build`` sort. https://github.com/RUCAIBox/RecBole/issues/2204. Sorted before, in full
@@ -74,7 +74,7 @@ def exact_time_order() -> bool:
 
 
 def first_download() -> bool:
-    """The first run on a data set that must be downloaded dies, and a failed download spoils the next run.
+    """Finish the first run on a data set that is downloaded, and survive a download that fails.
 
     ``Dataset._download`` ends in ``torch.distributed.barrier()``, in a single process too; makes the folder
     before it has the data; and reports a missing network as a bare ``URLError``.
@@ -98,16 +98,17 @@ def first_download() -> bool:
         original(self, token, dataset_path)
 
     @wrap(Dataset, "_get_download_url")
-    def get_download_url(original: Callable[..., Any], self: Any, url_file: str, allow_none: bool = False) -> Any:
+    def get_download_url(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
-            return original(self, url_file, allow_none)
+            return original(self, *args, **kwargs)
         except ValueError:
             raise ValueError(_unknown_dataset(self)) from None
 
     @wrap(Dataset, "_download")
     def download(original: Callable[..., Any], self: Any) -> None:
         if self.config["local_rank"] != 0:
-            return original(self)
+            original(self)
+            return
         url = self._get_download_url("url")
         path = os.path.abspath(self.dataset_path)
         # The original works in self.dataset_path: a folder beside the real one, which it becomes at the end.
@@ -118,9 +119,9 @@ def first_download() -> bool:
             os.rename(staging, path)
         except Exception as error:
             raise FileNotFoundError(
-                f"data set {self.dataset_name!r}: {_where(self, path)} does not exist and the download failed "
-                f"({error}). Download {url} yourself, unpack it there, and see that the file has that name; or "
-                f"set data_path to the folder that holds {self.dataset_name}/"
+                f"data set {self.dataset_name!r}: {_where(self, path)} does not exist and the download "
+                f"failed ({error}). Download {url} yourself, unpack it there, and see that the file has that "
+                f"name; or set data_path to the folder that holds {self.dataset_name}/"
             ) from error
         finally:
             self.dataset_path = asked
@@ -147,7 +148,7 @@ def _unknown_dataset(dataset: Any) -> str:
     close = [by_lower[one] for one in difflib.get_close_matches(name.lower(), by_lower, n=3)]
     hint = f"Did you mean {', '.join(close)}? " if close else ""
     return (
-        f"data set {name!r}: {_where(dataset, path)} does not exist, and RecBole knows no download of that name. "
-        f"{hint}Put the interactions there (first line: user_id:token, item_id:token, timestamp:float, separated "
-        f"by tabs), or set data_path to the folder that holds {name}/"
+        f"data set {name!r}: {_where(dataset, path)} does not exist, and RecBole knows no download of that "
+        f"name. {hint}Put the interactions there (first line: user_id:token, item_id:token, timestamp:float, "
+        f"separated by tabs), or set data_path to the folder that holds {name}/"
     )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
+import numpy as np
+
 from recbole_sce.compat.patching import wrap
 
 
 def metrics_on_counts() -> bool:
-    """ItemCoverage, GiniIndex, AveragePopularity and TailPercentage crash: no attribute 'cpu'.
+    """Compute ItemCoverage, GiniIndex, AveragePopularity and TailPercentage, which crash on counts.
 
     ``Collector.get_data_struct`` moves all that it has collected to the CPU, the number of items and the
-    counts of items too, which are no tensors. Applies always.
+    counts of items too, which are no tensors and have no ``cpu``. Applies always.
     """
     import torch
     from recbole.evaluator.collector import Collector
@@ -28,5 +30,24 @@ def metrics_on_counts() -> bool:
             collected.update(counts)
         returned._data_dict.update(counts)
         return returned
+
+    return True
+
+
+def plain_results() -> bool:
+    """Return results as Python's numbers: numpy 2 prints its own as ``np.float64(0.0544)``.
+
+    ``Evaluator.evaluate`` returns numpy's numbers. Applies where these print so.
+    """
+    if not repr(np.float64(0)).startswith("np."):
+        return False
+    from recbole.evaluator.evaluator import Evaluator
+
+    @wrap(Evaluator, "evaluate")
+    def evaluate(original: Callable[..., Any], self: Any, dataobject: Any) -> Any:
+        result = original(self, dataobject)
+        for name, value in result.items():
+            result[name] = value.item() if isinstance(value, np.generic) else value
+        return result
 
     return True

@@ -1,4 +1,4 @@
-"""How a repair takes hold of RecBole: a function is wrapped where it lives, and the wrapper knows the original."""
+"""How a repair takes hold of RecBole: a function is wrapped where it lives, and knows the original."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run(repairs: Iterable[Callable[[], bool]]) -> None:
 
 
 def active() -> list[tuple[str, str]]:
-    """Return the repairs in force in this process: (name, what is broken without it)."""
+    """Return the repairs in force in this process: (name, what it does)."""
     return list(_active.items())
 
 

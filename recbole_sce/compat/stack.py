@@ -16,7 +16,7 @@ from recbole_sce.compat.patching import seen
 
 
 def numpy_aliases() -> bool:
-    """numpy 2 dropped names that RecBole and the ray it needs read at import or in every ``Config``.
+    """Restore the names that numpy 2 dropped and that RecBole, or the ray it needs, still reads.
 
     ``np.float_``, ``np.complex_`` and ``np.unicode_`` in ``Config.compatibility_settings``, ``np.bool8`` in
     ray 2.6. https://github.com/RUCAIBox/RecBole/pull/2203. Must run before RecBole is imported.
@@ -29,7 +29,7 @@ def numpy_aliases() -> bool:
 
 
 def no_ray() -> bool:
-    """RecBole cannot be imported where ray is missing or does not work.
+    """Let RecBole be imported where ray is missing or does not work.
 
     ``recbole.quick_start.quick_start`` imports ``ray.tune`` for one call, ``tune.report`` in
     ``objective_function``. ray <= 2.6, which RecBole asks for, has no wheels from Python 3.12 on, and needs
@@ -45,15 +45,14 @@ def no_ray() -> bool:
             importlib.import_module("ray.tune")
     except Exception:  # whatever an unfit ray raises
         stand_ins = _ray_stand_in()
-        before = {name: sys.modules.get(name) for name in stand_ins}
+        before = {name: sys.modules[name] for name in stand_ins if name in sys.modules}
         sys.modules.update(stand_ins)
         try:
             importlib.import_module("recbole.quick_start")
         finally:
-            for name, module in before.items():
+            for name in stand_ins:
                 del sys.modules[name]
-                if module is not None:
-                    sys.modules[name] = module
+            sys.modules.update(before)
         return True
     return False
 
@@ -70,10 +69,10 @@ def _ray_stand_in() -> dict[str, ModuleType]:
 
 
 def new_ray() -> bool:
-    """Ray Tune from 2.7 on takes metrics as one dict: ``objective_function`` ends in a TypeError.
+    """Report to newer Ray Tune, which takes metrics as one dict and none by keyword.
 
-    ``recbole.quick_start.quick_start.objective_function`` calls ``tune.report(**metrics)``. Applies if
-    ``tune.report`` takes no keywords of any name.
+    ``recbole.quick_start.quick_start.objective_function`` calls ``tune.report(**metrics)``, since ray 2.7 a
+    TypeError. Applies if ``tune.report`` takes no keywords of any name.
     """
     from recbole.quick_start import quick_start
 
@@ -85,7 +84,7 @@ def new_ray() -> bool:
 
 
 def numpy_names() -> bool:
-    """RecBole's ``np.float``, ``np.str``, ... exist only once a ``Config`` was made in the process.
+    """Set RecBole's ``np.float``, ``np.str``, ... before the first ``Config`` of the process.
 
     ``Config.compatibility_settings`` sets them, but ``Interaction``, ``HyperTuning.plot_hyper``, a dataset
     or a configuration that comes from a file use them without. https://github.com/RUCAIBox/RecBole/issues/1604.
@@ -93,14 +92,15 @@ def numpy_names() -> bool:
     """
     from recbole.config import Config
 
-    if all(name in vars(np) for name in ("bool", "int", "float", "complex", "object", "str", "long", "unicode")):
+    names = ("bool", "int", "float", "complex", "object", "str", "long", "unicode")
+    if all(name in vars(np) for name in names):
         return False
     Config.compatibility_settings(None)
     return True
 
 
 def dok_matrix_update() -> bool:
-    """scipy 1.13 dropped ``dok_matrix._update``: LightGCN, NGCF, NCL, GCMC and others cannot be built.
+    """Restore ``dok_matrix._update``, which scipy 1.13 dropped: LightGCN, NGCF, NCL, GCMC, ... need it.
 
     ``get_norm_adj_mat`` of the graph models fills its matrix by it, all entries at once.
     https://github.com/RUCAIBox/RecBole/issues/2034. Applies if the method is missing.

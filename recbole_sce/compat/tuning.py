@@ -14,7 +14,7 @@ from recbole_sce.compat.patching import seen, wrap
 
 
 def hyperopt_import() -> bool:
-    """hyperopt 0.2 cannot be imported without ``pkg_resources``, which setuptools has dropped.
+    """Import hyperopt 0.2 without ``pkg_resources``, which setuptools has dropped.
 
     ``HyperTuning.__init__`` imports hyperopt, whose 0.2 releases read data files by
     ``pkg_resources.resource_string``. Applies, at the first tuning, if hyperopt is there and the import
@@ -44,7 +44,7 @@ def hyperopt_import() -> bool:
 
 
 def exhaustive_search() -> bool:
-    """Exhaustive search fails with hyperopt from 0.2.6 on: ``RandomState`` has no ``integers``.
+    """Search exhaustively with current hyperopt, which asks a ``RandomState`` for ``integers``.
 
     ``recbole.trainer.hyper_tuning.exhaustive_search`` draws by a ``RandomState``; hyperopt has moved to
     ``Generator``, whose ``integers`` is ``RandomState.randint``.
@@ -62,7 +62,7 @@ def exhaustive_search() -> bool:
 
 
 def zero_score() -> bool:
-    """``HyperTuning`` forgets a best score of 0.0 and takes the next one, be it worse.
+    """Keep a best score of 0.0, which ``HyperTuning`` takes for none and replaces by any other.
 
     ``HyperTuning.trial`` asks ``if not self.best_score``. Applies always.
     """
