@@ -9,7 +9,9 @@ Every hook, with the RecBole function that it serves:
 ``recbole.trainer.<Model>Trainer``          ``recbole.utils.get_trainer``
 ``Config._update_internal_config_dict``     ``Config._load_internal_config_dict`` reads RecBole's own
                                             folder only: ours are read after overall.yaml (model) and
-                                            after sample.yaml (data set), the places of RecBole's own
+                                            after sample.yaml (data set), the places of RecBole's own,
+                                            and what RecBole reads for the base's exact name only is
+                                            read for its twin too (after sequential.yaml)
 ``Config.__init__``                         checks the settings of a plugin model before data is read
 ``argument_list.dataset_arguments``         ``create_dataset`` and ``load_split_dataloaders`` reuse saved
                                             data only if these keys are unchanged
@@ -39,6 +41,9 @@ _Model = TypeVar("_Model", bound=type)
 
 #: Where ``recbole.utils.get_model`` looks (its fifth place needs packages of gradient boosting).
 _MODEL_KINDS = ("general", "context_aware", "sequential", "knowledge_aware")
+#: For whose exact names ``Config._load_internal_config_dict`` reads further quick-start files.
+_FEATURE_MODELS = ("GRU4RecF", "SASRecF", "FDSA", "S3Rec")
+_KNOWLEDGE_MODELS = ("GRU4RecKG", "KSR")
 _models: dict[str, type] = {}
 
 
@@ -78,7 +83,6 @@ def register_model(cls: _Model) -> _Model:
     import recbole.trainer
     from recbole.model.abstract_recommender import SequentialRecommender
 
-    from recbole_sce.data.dataset import IndexedSequenceDataset
     from recbole_sce.model import SCEMixin
     from recbole_sce.training import SCETrainer
 
@@ -86,24 +90,33 @@ def register_model(cls: _Model) -> _Model:
     if not issubclass(cls, SCEMixin):
         raise TypeError(f"{name} cannot be registered: recbole_sce.SCEMixin is not among its bases")
     if not issubclass(cls, SequentialRecommender):
-        raise TypeError(f"{name} cannot be registered: no sequential recommender of RecBole is among its bases")
+        raise TypeError(
+            f"{name} cannot be registered: no sequential recommender of RecBole is among its bases"
+        )
     before_mixin = cls.__mro__[: cls.__mro__.index(SCEMixin)]
-    if any(issubclass(base, SequentialRecommender) and not issubclass(base, SCEMixin) for base in before_mixin):
-        raise TypeError(f"{name} cannot be registered: SCEMixin must come before the recommender in its bases")
+    if any(
+        issubclass(base, SequentialRecommender) and not issubclass(base, SCEMixin) for base in before_mixin
+    ):
+        raise TypeError(
+            f"{name} cannot be registered: SCEMixin must come before the recommender in its bases"
+        )
+    cls.check_class()
     taken = _models.get(name)
     if taken is None and any(
         find_spec(f"recbole.model.{kind}_recommender.{name.lower()}") is not None for kind in _MODEL_KINDS
     ):
         raise ValueError(f"{name} cannot be registered: RecBole has a model of that name")
     if taken is not None and (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
-        raise ValueError(f"{name} cannot be registered: {taken.__module__} has registered a model of that name")
+        raise ValueError(
+            f"{name} cannot be registered: {taken.__module__} has registered a model of that name"
+        )
 
     module_name = f"recbole.model.sequential_recommender.{name.lower()}"
     module = ModuleType(module_name, doc=f"Stands for {cls.__module__}.{name}.")
     module.__spec__ = ModuleSpec(module_name, loader=None)
     setattr(module, name, cls)
     sys.modules[module_name] = module
-    setattr(recbole.data.dataset, f"{name}Dataset", IndexedSequenceDataset)
+    setattr(recbole.data.dataset, f"{name}Dataset", _dataset_class(cls))
     setattr(recbole.trainer, f"{name}Trainer", SCETrainer)
     compat.allow_model_class(cls)
     _models[name] = cls
@@ -115,6 +128,19 @@ def base_of(cls: type) -> type:
     return next(base for base in cls.__mro__ if base.__module__.startswith("recbole.model."))
 
 
+def _dataset_class(cls: type) -> type:
+    """Return the data set that ``cls`` is trained on: with a knowledge graph if its base's has one."""
+    import recbole.data.dataset
+
+    from recbole_sce.data.dataset import IndexedSequenceDataset
+    from recbole_sce.data.knowledge import IndexedKGSeqDataset
+
+    of_base = getattr(recbole.data.dataset, f"{base_of(cls).__name__}Dataset", recbole.data.dataset.Dataset)
+    if issubclass(of_base, recbole.data.dataset.KnowledgeBasedDataset):
+        return IndexedKGSeqDataset
+    return IndexedSequenceDataset
+
+
 def _read_property_files() -> None:
     """Hook ``Config._update_internal_config_dict``, which reads one of RecBole's property files."""
     from recbole.config import Config
@@ -124,7 +150,9 @@ def _read_property_files() -> None:
     @functools.wraps(original)
     def update(self: Config, file: str) -> Any:
         config_dict = original(self, file)
-        for path in _files_after(os.path.basename(file), self.model_class, self.dataset, os.path.dirname(file)):
+        for path in _files_after(
+            os.path.basename(file), self.model_class, self.dataset, os.path.dirname(file)
+        ):
             with as_file(path) as ours:
                 original(self, str(ours))
         return config_dict
@@ -145,6 +173,12 @@ def _files_after(file: str, model_class: type, dataset: str, folder: str) -> lis
             ours / f"{model_class.__name__}.yaml",
         ]
         return [path for path in found if path.is_file()]
+    if file == "sequential.yaml" and issubclass(model_class, SCEMixin):
+        base = base_of(model_class).__name__
+        if base in _KNOWLEDGE_MODELS:
+            return [Path(folder) / "sequential_embedding_model.yaml"]
+        if base in _FEATURE_MODELS and dataset == "ml-100k":
+            return [Path(folder) / "special_sequential_on_ml-100k.yaml"]
     if file == "sample.yaml":
         path = dataset_properties(dataset)
         return [] if path is None else [path]

@@ -7,7 +7,7 @@ from recbole.model.sequential_recommender import SASRec
 from recbole_sce.model.sce import SCEMixin
 
 
-class SASRecSCE(SCEMixin, SASRec):
+class SASRecSCE(SCEMixin, SASRec):  # type: ignore[misc]
     """RecBole's SASRec; self-attention under a causal mask, so all positions train in one pass."""
 
     causal = True

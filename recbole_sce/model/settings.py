@@ -59,7 +59,8 @@ class SCESettings:
                 "train_positions: 'all' is not allowed; this model looks at later items, so it can only be "
                 "trained with train_positions: last"
             )
-        negatives = config["train_neg_sample_args"] if "train_neg_sample_args" in config else None
+        # RecBole's Config has no get().
+        negatives = config["train_neg_sample_args"] if "train_neg_sample_args" in config else None  # noqa: SIM401
         if negatives and negatives.get("distribution", "none") not in ("none", "None", None):
             problems.append(
                 f"train_neg_sample_args: {negatives!r} is not allowed; it must be null, since this model "

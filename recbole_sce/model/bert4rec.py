@@ -1,0 +1,49 @@
+"""BERT4Rec (Sun et al., 2019) trained by Scalable Cross-Entropy."""
+
+from __future__ import annotations
+
+import torch
+from recbole.data.interaction import Interaction
+from recbole.model.sequential_recommender import BERT4Rec
+from torch import Tensor
+
+from recbole_sce.model.sce import SCEMixin
+
+
+class BERT4RecSCE(SCEMixin, BERT4Rec):  # type: ignore[misc]
+    """Bidirectional self-attention that restores masked items (Sun et al., 2019).
+
+    RecBole's ``transform: mask_itemseq`` masks a Python loop over the batch at a time. Where it masks no
+    position, the loss is zero (RecBole's is NaN).
+    """
+
+    def item_table(self) -> Tensor:
+        """Return ``item_embedding`` without the mask row, and ``output_bias`` as one more column.
+
+        (n_items, d + 1): against hidden states that end in 1, products are RecBole's scores, bias included,
+        in the loss as in the search for the items of a bucket.
+        """
+        return torch.cat((self.item_embedding.weight[: self.n_items], self.output_bias.unsqueeze(1)), 1)
+
+    def encode(self, interaction: Interaction) -> Tensor:
+        """Return the hidden states (B, d + 1) of a mask behind the whole history of each row."""
+        lengths = interaction[self.ITEM_SEQ_LEN]
+        masked_seq = self.reconstruct_test_data(interaction[self.ITEM_SEQ], lengths)  # (B, L)
+        return _with_one(self.gather_indexes(self(masked_seq), lengths - 1))
+
+    def training_states(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
+        """Return what masked positions but the first of each row train.
+
+        RecBole marks unused places of ``MASK_INDEX`` by 0, and so does not train a mask at position 0 either.
+
+        Returns:
+            Hidden states (N, d + 1) and the items (N,) int64 behind the masks.
+        """
+        index = interaction[self.MASK_INDEX]  # (B, masks), 0 where there is none
+        rows, places = torch.nonzero(index, as_tuple=True)  # (N,) each
+        hidden = self(interaction[self.MASK_ITEM_SEQ])  # (B, L, d)
+        return _with_one(hidden[rows, index[rows, places]]), interaction[self.POS_ITEMS][rows, places]
+
+
+def _with_one(hidden: Tensor) -> Tensor:
+    return torch.cat((hidden, hidden.new_ones(len(hidden), 1)), 1)

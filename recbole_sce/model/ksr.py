@@ -1,0 +1,23 @@
+"""KSR (Huang et al., 2018) trained by Scalable Cross-Entropy."""
+
+from __future__ import annotations
+
+import torch
+from recbole.model.sequential_recommender import KSR
+from torch import Tensor
+
+from recbole_sce.model.sce import SCEMixin
+
+
+class KSRSCE(SCEMixin, KSR):  # type: ignore[misc]
+    """Recurrent network and a key-value memory of a knowledge graph (Huang et al., 2018).
+
+    Needs a knowledge graph and ``preload_weight: {ent_id: ..., rel_id: ...}``, embeddings of its entities
+    and relations. Makes the table anew at each step, a dense layer over all items.
+    """
+
+    def item_table(self) -> Tensor:
+        """Return a linear layer of ``item_embedding`` joined with ``entity_embedding``."""
+        joined = torch.cat((self.item_embedding.weight, self.entity_embedding.weight), 1)  # (n_items, d + k)
+        table: Tensor = self.dense_layer_i(joined)
+        return table

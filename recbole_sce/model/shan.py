@@ -1,0 +1,33 @@
+"""SHAN (Ying et al., 2018) trained by Scalable Cross-Entropy."""
+
+from __future__ import annotations
+
+import torch
+from recbole.data.interaction import Interaction
+from recbole.model.sequential_recommender import SHAN
+from torch import Tensor
+
+from recbole_sce.model.sce import SCEMixin
+
+
+class SHANSCE(SCEMixin, SHAN):  # type: ignore[misc]
+    """Attention over long-term items, then over the last ones, for a user (Ying et al., 2018).
+
+    Ranks by the sequence with its padding in front, as it trains; RecBole's own ``full_sort_predict`` has
+    the padding behind, where SHAN looks for the last items. Needs no ``transform``.
+    """
+
+    def encode(self, interaction: Interaction) -> Tensor:
+        """Return the hidden states (B, d) after the whole history of each row."""
+        item_seq = interaction[self.ITEM_SEQ]  # (B, L), padding behind
+        columns = torch.arange(item_seq.size(1), device=item_seq.device)
+        source = (columns + interaction[self.ITEM_SEQ_LEN].unsqueeze(1)) % item_seq.size(1)
+        hidden: Tensor = self(item_seq.gather(1, source), interaction[self.USER_ID])
+        return hidden
+
+    def extra_loss(self, interaction: Interaction, hidden: Tensor) -> Tensor:
+        """Return ``reg_weight`` (two) times the norms of two layers, and of the batch's users and targets."""
+        loss: Tensor = self.reg_loss(
+            self.user_embedding(interaction[self.USER_ID]), self.item_embedding(interaction[self.POS_ITEM_ID])
+        )
+        return loss

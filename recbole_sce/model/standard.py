@@ -1,0 +1,78 @@
+"""Models of which nothing has to be said but whether their encoder is causal."""
+
+from __future__ import annotations
+
+from recbole.model.sequential_recommender import (
+    FDSA,
+    NARM,
+    SRGNN,
+    STAMP,
+    GRU4Rec,
+    GRU4RecF,
+    GRU4RecKG,
+    LightSANs,
+    SASRecF,
+)
+
+from recbole_sce.model.sce import SCEMixin
+
+
+class GRU4RecSCE(SCEMixin, GRU4Rec):  # type: ignore[misc]
+    """Recurrent network (Tan et al., 2016)."""
+
+    causal = True
+
+
+class GRU4RecFSCE(SCEMixin, GRU4RecF):  # type: ignore[misc]
+    """Recurrent networks over items and their features (Hidasi et al., 2016).
+
+    Needs item features: ``selected_features``, loaded by ``load_col: {item: [...]}``.
+    """
+
+    causal = True
+
+
+class GRU4RecKGSCE(SCEMixin, GRU4RecKG):  # type: ignore[misc]
+    """Recurrent networks over items and their knowledge-graph embeddings.
+
+    Needs a knowledge graph and ``preload_weight: {ent_id: ...}``, embeddings of its entities.
+    """
+
+    causal = True
+
+
+class SASRecFSCE(SCEMixin, SASRecF):  # type: ignore[misc]
+    """Causal self-attention over items joined with their features.
+
+    Needs item features: ``selected_features``, loaded by ``load_col: {item: [...]}``.
+    """
+
+    causal = True
+
+
+class FDSASCE(SCEMixin, FDSA):  # type: ignore[misc]
+    """Causal self-attention over items, and over their features (Zhang et al., 2019).
+
+    Needs item features: ``selected_features``, loaded by ``load_col: {item: [...]}``.
+    """
+
+    causal = True
+
+
+class NARMSCE(SCEMixin, NARM):  # type: ignore[misc]
+    """Recurrent network with attention from its last state (Li et al., 2017)."""
+
+
+class STAMPSCE(SCEMixin, STAMP):  # type: ignore[misc]
+    """Attention from the last item and the mean of all (Liu et al., 2018)."""
+
+
+class SRGNNSCE(SCEMixin, SRGNN):  # type: ignore[misc]
+    """Gated graph network over a session's graph (Wu et al., 2019).
+
+    RecBole builds a graph a row in Python, which takes most of the time.
+    """
+
+
+class LightSANsSCE(SCEMixin, LightSANs):  # type: ignore[misc]
+    """Self-attention through a few latent interests of the whole sequence (Fan et al., 2021)."""
