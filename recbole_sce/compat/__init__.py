@@ -39,6 +39,7 @@ def apply() -> None:
             config.unknown_model,
             config.own_log_file,
             datasets.missing_values,
+            datasets.lengths_of_sequences,
             datasets.exact_time_order,
             datasets.first_download,
             metrics.metrics_on_counts,

@@ -296,13 +296,13 @@ def _arrays() -> list[Any]:
 
     numpy 1 and 2 spell the module of two functions differently; a file of either is read under both.
     """
-    functions = [np.zeros(0).__reduce__()[0], np.float64(0).__reduce__()[0]]
+    functions: dict[str, Any] = {
+        "_reconstruct": np.zeros(0).__reduce__()[0],
+        "scalar": np.float64(0).__reduce__()[0],
+    }
+    spelt = ("numpy.core.multiarray", "numpy._core.multiarray")
     return [
-        *(
-            _named(f"numpy.{core}.multiarray.{f.__name__}", f)
-            for core in ("core", "_core")
-            for f in functions
-        ),
+        *(_named(f"{module}.{name}", function) for module in spelt for name, function in functions.items()),
         np.ndarray,
         np.matrix,
         np.dtype,

@@ -7,7 +7,9 @@ import difflib
 import os
 import shutil
 import warnings
+from collections.abc import Iterator
 from typing import Any, Callable
+from unittest import mock
 
 import pandas as pd
 
@@ -38,7 +40,18 @@ def missing_values() -> bool:
                     feat[field] = feat[field].fillna(0)
                 elif self.field2type[field] == FeatureType.FLOAT:
                     feat[field] = feat[field].fillna(feat[field].mean())
-        original(self)
+        with _quiet():
+            original(self)
+
+    @wrap(dataset.Dataset, "_load_feat")
+    def load_feat(original: Callable[..., Any], self: Any, *args: Any) -> Any:
+        with _quiet():
+            return original(self, *args)
+
+    @wrap(dataset.Dataset, "_dataframe_to_interaction")
+    def dataframe_to_interaction(original: Callable[..., Any], self: Any, data: pd.DataFrame) -> Any:
+        with _quiet():
+            return original(self, data)
 
     def read_csv(*args: Any, **kwargs: Any) -> pd.DataFrame:
         frame: pd.DataFrame = pd.read_csv(*args, **kwargs)
@@ -48,6 +61,41 @@ def missing_values() -> bool:
         return frame
 
     dataset.pd = seen(pd, read_csv=read_csv)
+    return True
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence pandas on statements that do nothing any more, and torch on frames that nobody writes to."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"\s*A value is (trying to be|being) set on a copy")
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        yield
+
+
+def lengths_of_sequences() -> bool:
+    """Take the lengths of sequences under pandas 3, whose ``Series.agg(len)`` is one number.
+
+    ``Dataset._remap``, ``_normalize`` and others cut token sequences by ``feat[field].agg(len)``, and
+    ``SequentialDataset._benchmark_presets`` counts histories so: RecBole means one length an element. It gets
+    them while it prepares its data; elsewhere ``Series.agg`` is pandas'. Applies where pandas aggregates.
+    """
+    if not isinstance(pd.Series([[1, 2], [3]]).agg(len), int):
+        return False
+    from recbole.data.dataset import Dataset, SequentialDataset
+
+    for owner, name in ((Dataset, "_data_processing"), (SequentialDataset, "_benchmark_presets")):
+
+        @wrap(owner, name)
+        def prepare(original: Callable[..., Any], self: Any) -> None:
+            pandas_agg: Any = vars(pd.Series)["agg"]
+
+            def agg(series: Any, func: Any = None, *args: Any, **kwargs: Any) -> Any:
+                return series.map(len) if func is len else pandas_agg(series, func, *args, **kwargs)
+
+            with mock.patch.object(pd.Series, "agg", agg):
+                original(self)
+
     return True
 
 
