@@ -142,7 +142,7 @@ def _dataset_class(cls: type) -> type:
 
 
 def _read_property_files() -> None:
-    """Hook ``Config._update_internal_config_dict``, which reads one of RecBole's property files."""
+    """Wrap ``Config._update_internal_config_dict``, which reads one of RecBole's property files."""
     from recbole.config import Config
 
     original = Config._update_internal_config_dict
@@ -186,7 +186,7 @@ def _files_after(file: str, model_class: type, dataset: str, folder: str) -> lis
 
 
 def _check_settings_early() -> None:
-    """Hook ``Config.__init__``: impossible settings of a plugin model fail before data is read."""
+    """Wrap ``Config.__init__``: impossible settings of a plugin model fail before data is read."""
     from recbole.config import Config
 
     original = Config.__init__

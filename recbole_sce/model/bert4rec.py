@@ -13,8 +13,8 @@ from recbole_sce.model.sce import SCEMixin
 class BERT4RecSCE(SCEMixin, BERT4Rec):  # type: ignore[misc]
     """Bidirectional self-attention that restores masked items (Sun et al., 2019).
 
-    RecBole's ``transform: mask_itemseq`` masks a Python loop over the batch at a time. Where it masks no
-    position, the loss is zero (RecBole's is NaN).
+    RecBole masks a batch in a Python loop (``transform: mask_itemseq``). Where it masks nothing that is
+    trained, the loss is zero (RecBole's is NaN).
     """
 
     def item_table(self) -> Tensor:
@@ -32,7 +32,7 @@ class BERT4RecSCE(SCEMixin, BERT4Rec):  # type: ignore[misc]
         return _with_one(self.gather_indexes(self(masked_seq), lengths - 1))
 
     def training_states(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
-        """Return what masked positions but the first of each row train.
+        """Return masked positions, all but the first of a row.
 
         RecBole marks unused places of ``MASK_INDEX`` by 0, and so does not train a mask at position 0 either.
 

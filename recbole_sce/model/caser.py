@@ -18,7 +18,7 @@ class CaserSCE(SCEMixin, Caser):  # type: ignore[misc]
     encoder_inputs = ("USER_ID", "ITEM_SEQ")
 
     def extra_loss(self, interaction: Interaction, hidden: Tensor) -> Tensor:
-        """Return ``reg_weight`` times the norms of the embeddings, convolutions and linear layers."""
+        """Return ``reg_weight`` times the norms of both whole embeddings, convolutions and linear layers."""
         layers = (self.user_embedding, self.item_embedding, self.conv_v, self.fc1, self.fc2)
         norms = self.reg_loss([layer.weight for layer in layers])
         loss: Tensor = self.reg_weight * norms + self.reg_loss_conv_h()

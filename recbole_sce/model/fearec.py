@@ -24,7 +24,7 @@ _CONTRASTS = ("un", "su", "us", "us_x")
 class FEARecSCE(SCEMixin, FEARec):  # type: ignore[misc]
     """Self-attention in the frequency domain, over the whole sequence (Du et al., 2023).
 
-    As in RecBole, there is no contrastive term unless ``contrast`` is un, su, us or us_x (with ``tau`` and
+    There is no contrastive term, as under RecBole's defaults, unless ``contrast`` is un, su, us or us_x (with ``tau`` and
     ``sim``).
     """
 
@@ -107,4 +107,4 @@ class FEARecSCE(SCEMixin, FEARec):  # type: ignore[misc]
 
 def _spectral_distance(states: Tensor, others: Tensor) -> Tensor:
     spectra = torch.fft.rfft(torch.stack((states, others)), norm="ortho")  # (2, B, d // 2 + 1)
-    return (spectra[0] - spectra[1]).abs().mean()
+    return torch.mean(torch.abs(spectra[0] - spectra[1]))

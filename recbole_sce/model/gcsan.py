@@ -12,10 +12,10 @@ from recbole_sce.model.sce import SCEMixin
 class GCSANSCE(SCEMixin, GCSAN):  # type: ignore[misc]
     """Gated graph network over a session's graph, then self-attention (Xu et al., 2019).
 
-    RecBole builds a graph a row in Python, which takes most of the time.
+    RecBole builds the graphs in Python, a row at a time.
     """
 
     def extra_loss(self, interaction: Interaction, hidden: Tensor) -> Tensor:
-        """Return ``reg_weight`` times the norm of ``item_embedding``, divided by its rows."""
+        """Return ``reg_weight`` times the norm of the whole ``item_embedding``, divided by its rows."""
         loss: Tensor = self.reg_weight * self.reg_loss(self.item_embedding.weight)  # (1,)
         return loss.squeeze()

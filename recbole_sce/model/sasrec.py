@@ -8,6 +8,6 @@ from recbole_sce.model.sce import SCEMixin
 
 
 class SASRecSCE(SCEMixin, SASRec):  # type: ignore[misc]
-    """RecBole's SASRec; self-attention under a causal mask, so all positions train in one pass."""
+    """Causal self-attention (Kang and McAuley, 2018)."""
 
     causal = True

@@ -70,7 +70,7 @@ class STAMPSCE(SCEMixin, STAMP):  # type: ignore[misc]
 class SRGNNSCE(SCEMixin, SRGNN):  # type: ignore[misc]
     """Gated graph network over a session's graph (Wu et al., 2019).
 
-    RecBole builds a graph a row in Python, which takes most of the time.
+    RecBole builds the graphs in Python, a row at a time.
     """
 
 
