@@ -1,7 +1,7 @@
 """Search hyper-parameters of SASRecSCE with RecBole's own HyperTuning and a shipped search space.
 
-    pip install "recbole_sce[hyperopt]"
-    python examples/tune.py [--epochs=5] [--key=value ...]
+pip install "recbole_sce[hyperopt]"
+python examples/tune.py [--epochs=5] [--key=value ...]
 """
 
 from importlib.resources import as_file, files

@@ -66,13 +66,15 @@ def test_every_package_is_in_the_wheel_and_it_works_elsewhere(source: Path, tmp_
     assert run.returncode == 0, run.stderr
     file, settings = run.stdout.strip().splitlines()[-2:]
     assert Path(file).is_relative_to(installed)
-    assert settings.startswith("256") and "timestamp" in settings
+    assert settings.startswith("256")
+    assert "timestamp" in settings
 
 
 @pytest.mark.slow
 def test_the_source_distribution_holds_the_property_files(source: Path, tmp_path: Path) -> None:
     archive = build("sdist", source, tmp_path)
-    names = {name.split("/", 1)[-1] for name in tarfile.open(archive).getnames()}
+    with tarfile.open(archive) as files:
+        names = {name.split("/", 1)[-1] for name in files.getnames()}
     assert not [path for path in PROPERTIES if f"properties/{path}" not in names]
 
 

@@ -121,7 +121,7 @@ class TestOwnModels:
             sys.modules.pop("recbole.model.sequential_recommender.tinyownsce", None)
 
     def test_a_class_without_the_mixin_is_refused(self) -> None:
-        with pytest.raises(TypeError, match="SASRec cannot be registered: recbole_sce.SCEMixin"):
+        with pytest.raises(TypeError, match=r"SASRec cannot be registered: recbole_sce\.SCEMixin"):
             register_model(SASRec)
 
     def test_a_class_without_a_recommender_is_refused(self) -> None:
@@ -145,7 +145,7 @@ class TestOwnModels:
 
     def test_a_name_of_another_class_is_refused(self) -> None:
         other = type("SASRecSCE", (SCEMixin, SASRec), {"__module__": "elsewhere"})
-        with pytest.raises(ValueError, match="recbole_sce.model.sasrec has registered"):
+        with pytest.raises(ValueError, match=r"recbole_sce\.model\.sasrec has registered"):
             register_model(other)
 
 

@@ -59,7 +59,7 @@ def test_all_problems_are_told_at_once() -> None:
 
 
 def test_a_model_that_sees_later_items_cannot_train_all_positions() -> None:
-    with pytest.raises(SettingsError, match="train_positions: 'all'.*last"):
+    with pytest.raises(SettingsError, match=r"train_positions: 'all'.*last"):
         SCESettings.from_config({"train_positions": "all"}, causal=False)
     assert SCESettings.from_config({"train_positions": "last"}, causal=False).train_positions == "last"
 
@@ -70,7 +70,7 @@ def test_train_positions_null_is_what_the_model_can_do(causal: bool, expected: s
 
 
 def test_recboles_negative_sampling_is_refused() -> None:
-    with pytest.raises(SettingsError, match="train_neg_sample_args.*null"):
+    with pytest.raises(SettingsError, match=r"train_neg_sample_args.*null"):
         SCESettings.from_config(
             {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}, causal=True
         )
