@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 import pandas as pd
@@ -70,11 +70,12 @@ def read_columns(
             chunks = list(reader)
     except ValueError as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
-    table = {}
+    table: dict[str, Any] = {}
     for header, name in names.items():
         parts = [chunk.pop(header) for chunk in chunks]
         if columns[name] is FeatureType.TOKEN:
             table[name] = pd.api.types.union_categoricals(parts)
         else:
             table[name] = np.concatenate(parts)
-    return pd.DataFrame(table, copy=False)
+    frame: pd.DataFrame = pd.DataFrame(table, copy=False)
+    return frame

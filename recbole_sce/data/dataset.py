@@ -18,9 +18,9 @@ from torch import Tensor
 from recbole_sce.data.atomic import read_columns, read_header
 from recbole_sce.data.fields import target_list_field
 from recbole_sce.data.filtering import CountRule, filter_by_counts
-from recbole_sce.data.sequences import gather_padded, next_item_rows, starts_of_runs
+from recbole_sce.data.sequences import gather_padded, next_item_rows
 from recbole_sce.data.splitting import leave_one_out_rows, ratio_rows, time_rows
-from recbole_sce.data.windows import continues_position, cut_windows
+from recbole_sce.data.windows import continues_history, continues_position, cut_windows
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 POSITION = "__position__"
 N_TARGETS = "__n_targets__"
 
-_ONE_OF_TRANSFORMS = "train_positions: 'all' is not possible with transform: {!r}, which changes inputs only"
 Index = Union[int, slice, list[int], npt.NDArray[Any], Tensor]
 
 
@@ -52,12 +51,18 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
     is in exactly one window. ``inter_feat``, and with it counts and statistics, stays as it is for ``last``.
     """
 
+    #: A table until the data set is built, then rows.
+    inter_feat: Any
+    user_feat: Any
+    item_feat: Any
+    max_item_list_len: int
+    #: Flat columns of all interactions, users aside; from the time that the data set is built.
+    log: Interaction
+    #: What training batches are made of instead of rows, with ``train_positions: all``.
+    windows: Optional[Interaction] = None
+
     def __init__(self, config: Config) -> None:
         self.train_positions = _train_positions(config)
-        #: Flat columns of all interactions, set when the data set is built.
-        self.log: Optional[Interaction] = None
-        #: What training batches are made of instead of rows, with ``train_positions: all``.
-        self.windows: Optional[Interaction] = None
         super().__init__(config)
 
     # Reading
@@ -69,11 +74,15 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
             ValueError: a needed column, or every interaction, is missing.
         """
         super()._load_inter_feat(token, dataset_path)
-        files = [f"{token}.{name}.inter" for name in self.benchmark_filename_list or ()] or [f"{token}.inter"]
-        where = ", ".join(os.path.join(dataset_path, file) for file in files)
         needed = {"USER_ID_FIELD": self.uid_field, "ITEM_ID_FIELD": self.iid_field}
         if self.benchmark_filename_list is None:
+            where = os.path.join(dataset_path, f"{token}.inter")
             needed["TIME_FIELD"] = self.time_field
+        else:
+            where = ", ".join(
+                os.path.join(dataset_path, f"{token}.{name}.inter") for name in self.benchmark_filename_list
+            )
+            needed["ITEM_ID_FIELD and LIST_SUFFIX, with benchmark_filename"] = self._item_list_field
         for key, field in needed.items():
             if field is None:
                 raise ValueError(f"{key} is not set; it must name a column of {where}")
@@ -87,11 +96,15 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
         if len(self.inter_feat) == 0:
             raise ValueError(f"{where}: no interaction, only the line of column names")
 
+    @property
+    def _item_list_field(self) -> str:
+        return f"{self.iid_field}{self.config['LIST_SUFFIX']}"
+
     def _load_feat(self, filepath: str, source: Any) -> Optional[pd.DataFrame]:
         """Read interactions column by column, tokens as categories; all else as RecBole does."""
         separator = self.config["field_separator"]
         if source is not FeatureSource.INTERACTION or len(separator) != 1:
-            return super()._load_feat(filepath, source)
+            return self._load_feat_as_recbole(filepath, source)
         load, unload = self._get_load_and_unload_col(source)
         header = read_header(filepath, separator, self.config["encoding"])
         columns = {
@@ -100,12 +113,16 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
             if (load is None or field in load) and (unload is None or field not in unload)
         }
         if not columns or any(kind.value.endswith("seq") for kind in columns.values()):
-            return super()._load_feat(filepath, source)
+            return self._load_feat_as_recbole(filepath, source)
         for field, kind in columns.items():
             self.set_field_property(field, kind, source, 1)
             if kind is FeatureType.FLOAT:
                 self.field2bucketnum[field] = 2
         return read_columns(filepath, columns, separator, self.config["encoding"])
+
+    def _load_feat_as_recbole(self, filepath: str, source: Any) -> Optional[pd.DataFrame]:
+        table: Optional[pd.DataFrame] = super()._load_feat(filepath, source)
+        return table
 
     # Filtering and ids
 
@@ -167,7 +184,7 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
             return
         parts = []  # per column: place (n,) of each value among its tokens, tokens as they first appear
         for feat, field, kind in remap_list:
-            values = feat[field] if kind is FeatureType.TOKEN else feat[field].agg(np.concatenate)
+            values = feat[field] if kind is FeatureType.TOKEN else np.concatenate(feat[field].to_numpy())
             parts.append(_codes_by_appearance(values))
         ids, tokens = pd.factorize(np.concatenate([part_tokens for _, part_tokens in parts]))
         names = ["[PAD]", *tokens]
@@ -183,26 +200,31 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
             if kind is FeatureType.TOKEN:
                 feat[field] = new_ids
             else:
-                feat[field] = np.split(new_ids, np.cumsum(feat[field].agg(len))[:-1])
+                ends = np.cumsum(feat[field].map(len))
+                feat[field] = pd.Series(np.split(new_ids, ends[:-1]), index=feat.index)
 
     # From a table to rows
 
     def _change_feat_format(self) -> None:
-        """Turn tables into tensors and interactions into a sorted log with rows over it."""
-        if self.benchmark_filename_list is None:
+        """Turn tables into tensors, and interactions into a log with rows over it."""
+        prepared = self.benchmark_filename_list is not None
+        if not prepared:
             order = np.lexsort((self._sort_key(), self.inter_feat[self.uid_field].to_numpy()))
             self.inter_feat = self.inter_feat.take(order)
-        # RecBole's own method of SequentialDataset would compare timestamps as float32.
-        super(SequentialDataset, self)._change_feat_format()
-        if self.benchmark_filename_list is None:
+        histories = self.inter_feat.pop(self._item_list_field) if prepared else None
+        # Not the inherited method: it ends in a sort by timestamps that are rounded to float32.
+        for name in self.feat_name_list:
+            setattr(self, name, self._dataframe_to_interaction(getattr(self, name)))
+        if histories is None:
             self.data_augmentation()
+        else:
+            self._index_histories(histories)
 
     def _sort_key(self) -> npt.NDArray[np.float64]:
-        times = self.inter_feat[self.time_field]
-        if times.dtype != object:
-            return times.to_numpy()
-        key: npt.NDArray[np.float64] = np.array(times.tolist())[:, 0]  # numerical_features: (value, bucket)
-        return key
+        times: npt.NDArray[Any] = self.inter_feat[self.time_field].to_numpy()
+        if times.dtype == object:  # numerical_features: (value, bucket)
+            times = np.array(times.tolist())[:, 0]
+        return times
 
     def _aug_presets(self) -> None:
         """Describe the sequence fields to RecBole."""
@@ -234,10 +256,50 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
                 f"{self.dataset_name}: no user has more than one interaction, so there is no next item to "
                 "learn or to predict (user_inter_num_interval: '[2,inf)' would leave nothing)"
             )
-        self.log = Interaction({field: _compact(self.inter_feat[field]) for field in self.inter_feat})
-        self.inter_feat = _select(self.log, targets)
+        interactions = Interaction({field: _compact(self.inter_feat[field]) for field in self.inter_feat})
+        self.inter_feat = _select(interactions, targets)
         self.inter_feat[self.item_list_length_field] = _compact(torch.from_numpy(lengths))
         self.inter_feat[POSITION] = _compact(torch.from_numpy(targets))
+        interactions.drop(self.uid_field)
+        self.log = interactions
+
+    def _benchmark_presets(self) -> None:
+        """Describe the prepared item histories of benchmark files to RecBole.
+
+        Raises:
+            ValueError: they are empty, too long, or do not share the ids of the items.
+        """
+        field = self._item_list_field
+        if field not in self.alias["item_id"]:
+            raise ValueError(
+                f"alias_of_item_id must name {field!r}, whose values are items, with benchmark_filename"
+            )
+        lengths = self.inter_feat[field].map(len)
+        if lengths.min() == 0:
+            raise ValueError(f"{self.dataset_name}: {(lengths == 0).sum()} rows have nothing in {field!r}")
+        if lengths.max() > self.max_item_list_len:
+            raise ValueError(
+                f"MAX_ITEM_LIST_LENGTH: {self.max_item_list_len} is not allowed; {field!r} has up to "
+                f"{lengths.max()} items"
+            )
+        setattr(self, f"{self.iid_field}_list_field", field)
+        self.sequence_fields = [self.iid_field]
+        self.max_item_list_len = int(lengths.max())
+        self.set_field_property(self.item_list_length_field, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
+        self.inter_feat[self.item_list_length_field] = lengths
+
+    def _index_histories(self, histories: pd.Series[Any]) -> None:
+        """Set the log to the prepared item histories, each with its target behind it."""
+        lengths = self.inter_feat[self.item_list_length_field]
+        targets = (lengths + 1).cumsum(0) - 1  # (n,) positions
+        items = torch.empty(int(targets[-1]) + 1, dtype=torch.int64)
+        is_history = torch.ones(len(items), dtype=torch.bool)
+        is_history[targets] = False
+        items[is_history] = torch.from_numpy(np.concatenate(histories.to_numpy()))
+        items[targets] = self.inter_feat[self.iid_field]
+        self.log = Interaction({self.iid_field: _compact(items)})
+        self.inter_feat[POSITION] = targets
+        self.inter_feat = Interaction({field: _compact(self.inter_feat[field]) for field in self.inter_feat})
 
     # Splits
 
@@ -253,10 +315,19 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
         return datasets
 
     def _cut_windows(self) -> None:
-        by_position = self.inter_feat[POSITION].argsort()
-        positions = self.inter_feat[POSITION][by_position].numpy()
-        last_rows, n_targets = cut_windows(continues_position(positions), self.max_item_list_len)
-        self.windows = _select(self.inter_feat, by_position[torch.from_numpy(last_rows)])
+        positions = self.inter_feat[POSITION].numpy()
+        if self.benchmark_filename_list is None:
+            order = np.argsort(positions)
+            continues = continues_position(positions[order])
+        else:
+            users = self.inter_feat[self.uid_field].numpy()
+            lengths = self.inter_feat[self.item_list_length_field].numpy()
+            order = np.argsort(users, kind="stable")
+            continues = continues_history(
+                self.log[self.iid_field].numpy(), positions[order], lengths[order], users[order]
+            )
+        last_rows, n_targets = cut_windows(continues, self.max_item_list_len)
+        self.windows = _select(self.inter_feat, order[last_rows])
         self.windows[N_TARGETS] = torch.from_numpy(n_targets)
 
     def leave_one_out(self, group_by: str, leave_one_mode: str) -> list[IndexedSequenceDataset]:
@@ -306,21 +377,20 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
         """
         rows = _select(self.inter_feat if self.windows is None else self.windows, index)
         batch = Interaction({field: _widen(rows[field]) for field in rows})
-        if self.log is not None:
-            self._add_sequences(batch, self.log)
+        self._add_sequences(batch)
         return self.join(batch) if join else batch
 
-    def _add_sequences(self, batch: Interaction, log: Interaction) -> None:
+    def _add_sequences(self, batch: Interaction) -> None:
         lengths = batch[self.item_list_length_field]  # (B,)
         starts = batch.interaction.pop(POSITION) - lengths  # (B,)
         width = self.max_item_list_len
         for field in self.sequence_fields:
             batch[getattr(self, f"{field}_list_field")] = _widen(
-                gather_padded(log[field], starts, lengths, width)  # (B, L, ...)
+                gather_padded(self.log[field], starts, lengths, width)  # (B, L, ...)
             )
         if self.windows is not None:
             n_targets = batch.interaction.pop(N_TARGETS)  # (B,)
-            following = _widen(gather_padded(log[self.iid_field], starts + 1, lengths, width))  # (B, L)
+            following = _widen(gather_padded(self.log[self.iid_field], starts + 1, lengths, width))  # (B, L)
             trained = torch.arange(width) >= (lengths - n_targets).unsqueeze(-1)
             batch[target_list_field(self.config)] = following * trained
 
@@ -352,16 +422,19 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
     def inter_matrix(self, form: str = "coo", value_field: Optional[str] = None) -> Any:
         """Return the (users, items) matrix of the rows' targets and of each user's first interaction.
 
-        RecBole: ``SequentialDataset.inter_matrix``; the same entries in another order.
+        RecBole: ``SequentialDataset.inter_matrix``; the same entries. A first interaction is the history of
+        a row of length 1, and so is counted with the part of the data that has that row.
         """
-        if self.log is None:
-            return self._create_sparse_matrix(
-                self.inter_feat, self.uid_field, self.iid_field, form, value_field
-            )
-        positions = self.inter_feat[POSITION].numpy()
-        before = positions - 1
-        is_first = starts_of_runs(self.log[self.uid_field].numpy())
-        interactions = _select(self.log, np.concatenate([positions, before[is_first[before]]]))
+        rows = self.inter_feat
+        fields = [self.uid_field, self.iid_field, *([] if value_field is None else [value_field])]
+        second = _select(rows, rows[self.item_list_length_field] == 1)
+        first = _select(self.log, second[POSITION] - 1)
+        interactions = Interaction(
+            {
+                field: torch.cat([rows[field], (first if field in first else second)[field]])
+                for field in fields
+            }
+        )
         return self._create_sparse_matrix(interactions, self.uid_field, self.iid_field, form, value_field)
 
     def _history_matrix(
@@ -401,7 +474,10 @@ def _train_positions(config: Config) -> str:
     if value not in ("all", "last"):
         raise ValueError(f"train_positions: {value!r} is not allowed; 'all' or 'last' is")
     if value == "all" and config["transform"] is not None:
-        raise ValueError(_ONE_OF_TRANSFORMS.format(config["transform"]))
+        raise ValueError(
+            f"train_positions: 'all' is not allowed with transform: {config['transform']!r}, which changes "
+            "the history but not its targets; 'last' is"
+        )
     return str(value)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -42,3 +44,36 @@ def continues_position(positions: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_
     A user's first interaction is never a target, so that a run never passes from one user to the next.
     """
     return ~starts_of_runs(positions - np.arange(len(positions)))
+
+
+def continues_history(
+    items: npt.NDArray[Any],
+    targets: npt.NDArray[np.integer[Any]],
+    lengths: npt.NDArray[np.integer[Any]],
+    users: npt.NDArray[Any],
+) -> npt.NDArray[np.bool_]:
+    """Return (n,) whether a row's history is that of the row before it plus that row's target.
+
+    Args:
+        items: (m,) histories, each with its target behind it.
+        targets: (n,) where in ``items`` the target of each row is.
+        lengths: (n,) of the histories, at least 1. At the greatest length the oldest item is left out.
+        users: (n,).
+    """
+    previous = np.roll(targets, 1)
+    fits: npt.NDArray[np.bool_] = (
+        lengths == np.minimum(np.roll(lengths, 1) + 1, lengths.max(initial=0))
+    ) & ~starts_of_runs(users)
+    rows = np.flatnonzero(fits)  # (r,)
+    if len(rows) == 0:
+        return fits
+    # Compare the histories (k items in all) with what is as far from the end of the row before.
+    sizes = lengths[rows].astype(np.int64)  # (r,)
+    starts = np.cumsum(sizes) - sizes
+    from_end = np.arange(sizes.sum()) - np.repeat(starts, sizes)  # (k,)
+    same = (
+        items[np.repeat(targets[rows] - 1, sizes) - from_end]
+        == items[np.repeat(previous[rows], sizes) - from_end]
+    )
+    fits[rows] = np.logical_and.reduceat(same, starts)
+    return fits
