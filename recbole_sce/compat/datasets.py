@@ -80,7 +80,10 @@ def lengths_of_sequences() -> bool:
     ``SequentialDataset._benchmark_presets`` counts histories so: RecBole means one length an element. It gets
     them while it prepares its data; elsewhere ``Series.agg`` is pandas'. Applies where pandas aggregates.
     """
-    if not isinstance(pd.Series([[1, 2], [3]]).agg(len), int):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        lengths = pd.Series([[1, 2], [3]]).agg(len)
+    if not isinstance(lengths, int):
         return False
     from recbole.data.dataset import Dataset, SequentialDataset
 
