@@ -1,0 +1,366 @@
+"""Ranking over a large catalogue in bounded memory: scores are made and used chunk by chunk.
+
+RecBole scores a batch against all items at once, (B, C) numbers, and ranks that matrix. Here a block of rows
+meets a chunk of items at a time; what a ranking metric needs of the scores is kept, the scores are not. The
+results are those of the dense matrix (``Trainer._full_sort_batch_eval``, ``Collector.eval_batch_collect``):
+
+* Order among the first k is by score. Where two of the first k + 1 scores of a row are exactly equal, the
+  order is what ``torch.topk`` makes of the row's dense scores, as in RecBole: torch promises none, and chunks
+  cannot reproduce it, so these rows (rare, unless a model has collapsed) are scored again in full.
+* The rank of a target is the mean of the ranks that items of its score share.
+
+Scores that differ by rounding alone may be ordered otherwise, as they are in RecBole between two values of
+``eval_batch_size``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Optional
+
+import torch
+from torch import Tensor
+
+#: What automatic memory means, in bytes.
+_AUTOMATIC_BYTES = 256 * 2**20
+#: On a CPU, chunks are to stay in cache; what is left is for dense rows.
+_CPU_CHUNK_BYTES = 16 * 2**20
+#: Most rows of a block. More would read the table less often, which is cheap beside the products.
+_CPU_ROWS = 512
+_DEVICE_ROWS = 4096
+#: Least chunk of items, and a step of rows that makes no difference to how a product is rounded.
+_LEAST_ITEMS = 256
+_ROW_STEP = 16
+
+
+class Pairs(NamedTuple):
+    """Cells of a (rows, items) matrix: ``rows`` (P,) int64 and ``items`` (P,) int64."""
+
+    rows: Tensor
+    items: Tensor
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What metrics need of the scores of B rows.
+
+    Attributes:
+        scores: (B, k) the largest scores, descending.
+        items: (B, k) int64, their items.
+        n_candidates: (B,) int64, number of items that were ranked.
+        targets: the targets, each once, or None.
+        target_ranks: (P,) float32, rank of each target from 1 on, a mean where scores are equal; or None.
+    """
+
+    scores: Tensor
+    items: Tensor
+    n_candidates: Tensor
+    targets: Optional[Pairs] = None
+    target_ranks: Optional[Tensor] = None
+
+
+@torch.no_grad()
+def rank_catalogue(
+    hidden: Tensor,
+    item_table: Tensor,
+    k: int,
+    targets: Optional[Pairs] = None,
+    exclude: Optional[Pairs] = None,
+    with_ranks: bool = False,
+    memory_mb: Optional[int] = None,
+) -> Ranking:
+    """Rank all items but 0, RecBole's padding item, for each row by hidden state times item.
+
+    Args:
+        hidden: (B, d) floating point.
+        item_table: (C, d) floating point.
+        k: length of the list to keep; 1 to C.
+        targets: the items that should have been predicted; with ``exclude`` they stay candidates.
+        exclude: items that are no candidates.
+        with_ranks: whether to compute ``target_ranks``, which takes a second pass over the catalogue.
+        memory_mb: upper bound in MiB of what is needed beside inputs and result, but for one dense row of
+            scores (C,) where scores are equal; None is automatic.
+
+    Raises:
+        ValueError: ``k`` is not possible.
+    """
+    n_items = len(item_table)
+    _check_k(k, n_items)
+    if targets is not None:
+        targets = _distinct(targets, n_items)
+    if exclude is not None:
+        exclude = _without(_distinct(exclude, n_items), targets, n_items)
+    plan = _plan(len(hidden), k, item_table, memory_mb)
+    blocks = []
+    for start in range(0, len(hidden), plan.rows):
+        stop = min(start + plan.rows, len(hidden))
+        scorer = _Scorer(hidden[start:stop], item_table, _slice(exclude, start, stop), plan)
+        blocks.append(_rank_block(scorer, k, _slice(targets, start, stop), with_ranks))
+    if not blocks:
+        empty = torch.zeros(0, k, device=hidden.device)
+        blocks = [Ranking(empty, empty.long(), empty[:, 0].long(), None, empty[:, 0])]
+    return Ranking(
+        torch.cat([block.scores for block in blocks]),
+        torch.cat([block.items for block in blocks]),
+        torch.cat([block.n_candidates for block in blocks]),
+        targets,
+        torch.cat([block.target_ranks for block in blocks if block.target_ranks is not None])
+        if targets is not None and with_ranks
+        else None,
+    )
+
+
+@torch.no_grad()
+def rank_candidates(
+    candidates: Pairs,
+    scores: Tensor,
+    n_rows: int,
+    n_items: int,
+    k: int,
+    targets: Pairs,
+    memory_mb: Optional[int] = None,
+) -> Ranking:
+    """Rank a few candidates of each row, as RecBole's ``Trainer._neg_sample_batch_eval`` does.
+
+    Args:
+        candidates: the candidates; where a cell occurs repeatedly the last score counts.
+        scores: (P,) floating point, their scores.
+        n_rows: B.
+        n_items: C; items that are no candidates rank behind those that are, in no order.
+        k: length of the list to keep; 1 to C.
+        targets: candidates that should have been predicted.
+        memory_mb: as for :func:`rank_catalogue`.
+
+    Raises:
+        ValueError: ``k`` is not possible.
+    """
+    _check_k(k, n_items)
+    targets = _distinct(targets, n_items)
+    keys = candidates.rows * n_items + candidates.items  # (P,)
+    order = keys.argsort(stable=True)
+    last = torch.ones_like(keys, dtype=torch.bool)
+    last[:-1] = keys[order][1:] != keys[order][:-1]
+    order = order[last]
+    rows, items, scores = candidates.rows[order], candidates.items[order], scores[order]  # (Q,) by row
+    counts = torch.bincount(rows, minlength=n_rows)  # (B,)
+    places = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
+    width = max(k + 1, int(counts.max()))
+    table = scores.new_full((n_rows, width), -torch.inf)  # (B, most candidates of a row)
+    table[rows, places] = scores
+    item_of_place = torch.zeros_like(table, dtype=torch.int64)
+    item_of_place[rows, places] = items
+
+    def dense(of_rows: Tensor) -> Tensor:
+        new_row = torch.full_like(counts, -1)  # (B,)
+        new_row[of_rows] = torch.arange(len(of_rows), device=rows.device)
+        chosen = new_row[rows] >= 0
+        full = scores.new_full((len(of_rows), n_items), -torch.inf)
+        full[new_row[rows[chosen]], items[chosen]] = scores[chosen]
+        return full
+
+    best, found = table.topk(min(k + 1, n_items))
+    plan = _plan(n_rows, k, table.new_empty(0, 1), memory_mb)
+    top = _settle_ties(best, item_of_place.gather(1, found), k, dense, plan.dense_rows(n_items))
+    at = torch.searchsorted(keys[order], targets.rows * n_items + targets.items)
+    target_scores = scores[at].unsqueeze(1)  # (T, 1)
+    others = table[targets.rows]  # (T, width)
+    ranks = _mean_rank((others > target_scores).sum(1), (others == target_scores).sum(1))
+    return Ranking(*top, counts, targets, ranks)
+
+
+class _Plan(NamedTuple):
+    """Sizes of a block of rows and of a chunk of items, and the bytes that they may take."""
+
+    rows: int
+    items: int
+    n_bytes: int
+    item_bytes: int
+
+    def dense_rows(self, n_items: int) -> int:
+        """Return how many dense rows of scores fit: scores, and what ``torch.topk`` makes of them."""
+        return max(1, self.n_bytes // (n_items * (self.item_bytes + 16)))
+
+
+def _plan(n_rows: int, k: int, item_table: Tensor, memory_mb: Optional[int]) -> _Plan:
+    on_cpu = item_table.device.type == "cpu"
+    n_bytes = _AUTOMATIC_BYTES if memory_mb is None else memory_mb * 2**20
+    for_chunks = min(n_bytes, _CPU_CHUNK_BYTES) if on_cpu else n_bytes
+    item_bytes = item_table.element_size()
+    cell_bytes = 3 * item_bytes  # a score, a comparison of it, and a copy of rows that have new items
+    list_bytes = (k + 1) * 8 * (item_bytes + 8)  # a row's list, its update, and their sorting
+    most = for_chunks // (4 * _LEAST_ITEMS * cell_bytes + list_bytes)
+    most = max(_ROW_STEP, min(most, _CPU_ROWS if on_cpu else _DEVICE_ROWS))
+    # Blocks of even size: a product with very few rows is rounded differently.
+    n_blocks = max(1, -(-n_rows // most))
+    rows = max(_ROW_STEP, _round_up(-(-n_rows // n_blocks), _ROW_STEP))
+    items = (for_chunks - rows * list_bytes) // (rows * cell_bytes)
+    return _Plan(rows, max(_LEAST_ITEMS, items // _LEAST_ITEMS * _LEAST_ITEMS), n_bytes, item_bytes)
+
+
+def _round_up(number: int, step: int) -> int:
+    return -(-number // step) * step
+
+
+class _Scorer:
+    """Scores of a block of rows, one chunk of items after the other, in one reused buffer."""
+
+    def __init__(self, hidden: Tensor, item_table: Tensor, exclude: Optional[Pairs], plan: _Plan) -> None:
+        self.hidden = hidden  # (R, d)
+        self.item_table = item_table  # (C, d)
+        self.exclude = None if exclude is None else _sorted_by_item(exclude)
+        self.plan = plan
+        self._buffer = hidden.new_empty(len(hidden) * min(plan.items, len(item_table)))
+
+    def chunks(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield the first item of each chunk and the scores (R, items); -inf marks what is no candidate."""
+        for start in range(0, len(self.item_table), self.plan.items):
+            items = self.item_table[start : start + self.plan.items]  # (c, d)
+            scores = self._buffer[: len(self.hidden) * len(items)].view(len(self.hidden), len(items))
+            torch.mm(self.hidden, items.t(), out=scores)
+            if start == 0:
+                scores[:, 0] = -torch.inf
+            if self.exclude is not None:
+                rows, excluded = _of_items(self.exclude, start, start + len(items))
+                scores[rows, excluded - start] = -torch.inf
+            yield start, scores
+
+    def dense(self, rows: Tensor) -> Tensor:
+        """Return the scores (T, C) of the rows ``rows`` (T,) of the block."""
+        repeats = torch.arange(_round_up(len(rows), _ROW_STEP), device=rows.device) % len(rows)
+        exclude = self.exclude
+        if exclude is not None:
+            new_row = rows.new_full((len(self.hidden),), -1)
+            new_row[rows] = torch.arange(len(rows), device=rows.device)
+            kept = new_row[exclude.rows] >= 0
+            exclude = Pairs(new_row[exclude.rows[kept]], exclude.items[kept])
+        full = self.hidden.new_empty(len(rows), len(self.item_table))
+        for start, scores in _Scorer(
+            self.hidden[rows[repeats]], self.item_table, exclude, self.plan
+        ).chunks():
+            full[:, start : start + scores.size(1)] = scores[: len(rows)]
+        return full
+
+
+def _rank_block(scorer: _Scorer, k: int, targets: Optional[Pairs], with_ranks: bool) -> Ranking:
+    n_rows, n_items = len(scorer.hidden), len(scorer.item_table)
+    best = _RunningTopK(n_rows, min(k + 1, n_items), scorer.hidden)
+    wanted = targets if with_ranks else None
+    by_item = None if wanted is None else torch.argsort(wanted.items)
+    target_scores = scorer.hidden.new_empty(0 if wanted is None else len(wanted.rows))  # (P,)
+    for start, scores in scorer.chunks():
+        best.update(start, scores)
+        if wanted is not None and by_item is not None:
+            stop = start + scores.size(1)
+            low, high = torch.searchsorted(
+                wanted.items[by_item], torch.tensor([start, stop], device=by_item.device)
+            ).tolist()
+            here = by_item[low:high]
+            target_scores[here] = scores[wanted.rows[here], wanted.items[here] - start]
+    top = _settle_ties(best.scores, best.items, k, scorer.dense, scorer.plan.dense_rows(n_items))
+    n_candidates = torch.full((n_rows,), n_items - 1, device=scorer.hidden.device)
+    if scorer.exclude is not None:
+        n_candidates -= torch.bincount(scorer.exclude.rows, minlength=n_rows)
+    ranks = None if wanted is None else _target_ranks(scorer, wanted, target_scores)
+    return Ranking(*top, n_candidates, targets, ranks)
+
+
+class _RunningTopK:
+    """The largest ``k`` scores of each row among the chunks seen so far."""
+
+    def __init__(self, n_rows: int, k: int, like: Tensor) -> None:
+        self.scores = like.new_full((n_rows, k), -torch.inf)  # descending
+        self.items = torch.zeros(n_rows, k, dtype=torch.int64, device=like.device)
+
+    def update(self, start: int, scores: Tensor) -> None:
+        """Take in the scores (R, c) of the items from ``start`` on."""
+        # Few rows have a new item among their largest once some chunks have been seen: sort those alone.
+        # ``not <=`` lets NaN pass, which torch ranks above all numbers.
+        rows = (~(scores.amax(1) <= self.scores[:, -1])).nonzero().squeeze(1)  # (h,)
+        found, places = scores[rows].topk(min(self.scores.size(1), scores.size(1)))
+        both = torch.cat([self.scores[rows], found], 1)
+        items = torch.cat([self.items[rows], places + start], 1)
+        self.scores[rows], order = both.topk(self.scores.size(1))
+        self.items[rows] = items.gather(1, order)
+
+
+def _settle_ties(
+    scores: Tensor, items: Tensor, k: int, dense: Callable[[Tensor], Tensor], rows_at_once: int
+) -> tuple[Tensor, Tensor]:
+    """Return the first k of each row; where scores (B, k + 1) are equal, as ``torch.topk`` orders them.
+
+    Args:
+        scores: (B, k + 1) the largest scores, descending; (B, k) where there are no more items.
+        items: of the same shape, their items.
+        k: length of the list to return.
+        dense: from rows (T,) to their dense scores (T, C).
+        rows_at_once: most rows to ask ``dense`` for.
+    """
+    tied = (scores[:, 1:] == scores[:, :-1]).any(1).nonzero().squeeze(1)  # (T,)
+    scores, items = scores[:, :k].clone(), items[:, :k].clone()
+    for start in range(0, len(tied), rows_at_once):
+        rows = tied[start : start + rows_at_once]
+        scores[rows], items[rows] = dense(rows).topk(k)
+    return scores, items
+
+
+def _target_ranks(scorer: _Scorer, targets: Pairs, target_scores: Tensor) -> Tensor:
+    """Return the rank (P,) of each target; its score must come of the same chunks."""
+    greater = torch.zeros(len(target_scores), dtype=torch.int64, device=target_scores.device)
+    equal = torch.zeros_like(greater)
+    bounds = target_scores.unsqueeze(1)  # (P, 1)
+    one_each = len(targets.rows) == len(scorer.hidden) and bool(
+        (targets.rows == torch.arange(len(scorer.hidden), device=targets.rows.device)).all()
+    )
+    for _, scores in scorer.chunks():
+        against = scores if one_each else scores[targets.rows]  # (P, c)
+        # Sums of floating-point ones: several times faster than sums of booleans, exact for any chunk.
+        flags = torch.empty_like(against, dtype=torch.float32)
+        greater += torch.gt(against, bounds, out=flags).sum(1).long()
+        equal += torch.eq(against, bounds, out=flags).sum(1).long()
+    return _mean_rank(greater, equal)
+
+
+def _mean_rank(greater: Tensor, equal: Tensor) -> Tensor:
+    """Return the mean rank, from 1 on, of ``equal`` items behind ``greater`` others."""
+    return greater.float() + 0.5 * (equal.float() + 1)
+
+
+def _check_k(k: int, n_items: int) -> None:
+    if not 1 <= k <= n_items:
+        raise ValueError(f"k: {k} is not allowed; 1 to {n_items}, the number of items, is")
+
+
+def _distinct(pairs: Pairs, n_items: int) -> Pairs:
+    """Return each pair once, without those of the padding item, by row."""
+    keys = torch.unique(pairs.rows * n_items + pairs.items)
+    keys = keys[keys % n_items != 0]
+    return Pairs(keys // n_items, keys % n_items)
+
+
+def _without(pairs: Pairs, others: Optional[Pairs], n_items: int) -> Pairs:
+    if others is None:
+        return pairs
+    kept = ~torch.isin(pairs.rows * n_items + pairs.items, others.rows * n_items + others.items)
+    return Pairs(pairs.rows[kept], pairs.items[kept])
+
+
+def _slice(pairs: Optional[Pairs], start: int, stop: int) -> Optional[Pairs]:
+    """Return the pairs of rows from ``start`` to ``stop``, rows counted from there; pairs are by row."""
+    if pairs is None:
+        return None
+    low, high = torch.searchsorted(pairs.rows, torch.tensor([start, stop], device=pairs.rows.device)).tolist()
+    return Pairs(pairs.rows[low:high] - start, pairs.items[low:high])
+
+
+def _sorted_by_item(pairs: Pairs) -> Pairs:
+    order = pairs.items.argsort()
+    return Pairs(pairs.rows[order], pairs.items[order])
+
+
+def _of_items(pairs: Pairs, start: int, stop: int) -> Pairs:
+    """Return the pairs, which are by item, of the items from ``start`` to ``stop``."""
+    low, high = torch.searchsorted(
+        pairs.items, torch.tensor([start, stop], device=pairs.items.device)
+    ).tolist()
+    return Pairs(pairs.rows[low:high], pairs.items[low:high])
