@@ -17,9 +17,8 @@ MODELS = ["SASRecSCE", "SASRec", "GRU4Rec", "BERT4Rec", "Pop"]
 
 def run(model, results):
     """Train and test ``model``; put its row of the table into ``results``."""
-    from recbole.quick_start import run_recbole
-
     import recbole_sce  # noqa: F401  (registers SASRecSCE with RecBole)
+    from recbole.quick_start import run_recbole
 
     settings = {"epochs": 2, "show_progress": False, "train_neg_sample_args": None}
     if model == "Pop":  # not a sequential model: told to split the data as the others do, one epoch counts

@@ -9,9 +9,8 @@ import resource
 import sys
 import time
 
-from recbole.quick_start import run_recbole
-
 import recbole_sce  # noqa: F401  (registers SASRecSCE with RecBole)
+from recbole.quick_start import run_recbole
 
 
 def main() -> None:

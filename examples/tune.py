@@ -6,10 +6,9 @@ python examples/tune.py [--epochs=5] [--key=value ...]
 
 from importlib.resources import as_file, files
 
+import recbole_sce  # noqa: F401  (registers SASRecSCE with RecBole)
 from recbole.quick_start import objective_function
 from recbole.trainer import HyperTuning
-
-import recbole_sce  # noqa: F401  (registers SASRecSCE with RecBole)
 
 
 def objective(config_dict, config_file_list):

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import recbole_sce  # noqa: F401  (before any module of RecBole: without ray it is what makes them importable)
+
 
 def write_log(
     folder: Path, name: str, n_users: int = 60, n_items: int = 40, seed: int = 0, min_length: int = 6
