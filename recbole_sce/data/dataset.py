@@ -18,7 +18,7 @@ from torch import Tensor
 from recbole_sce.data.atomic import read_columns, read_header
 from recbole_sce.data.fields import target_list_field
 from recbole_sce.data.filtering import CountRule, filter_by_counts
-from recbole_sce.data.sequences import gather_padded, next_item_rows
+from recbole_sce.data.sequences import gather_padded, next_item_rows, starts_of_runs
 from recbole_sce.data.splitting import leave_one_out_rows, ratio_rows, time_rows
 from recbole_sce.data.windows import continues_history, continues_position, cut_windows
 
@@ -58,6 +58,8 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
     max_item_list_len: int
     #: Flat columns of all interactions, users aside; from the time that the data set is built.
     log: Interaction
+    #: (n_users,) where in the log each user's interactions begin; None where histories come from files.
+    user_starts: Optional[Tensor] = None
     #: What training batches are made of instead of rows, with ``train_positions: all``.
     windows: Optional[Interaction] = None
 
@@ -257,6 +259,10 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
                 "learn or to predict (user_inter_num_interval: '[2,inf)' would leave nothing)"
             )
         interactions = Interaction({field: _compact(self.inter_feat[field]) for field in self.inter_feat})
+        users = interactions[self.uid_field].numpy()
+        starts = np.flatnonzero(starts_of_runs(users))
+        self.user_starts = torch.zeros(self.user_num, dtype=torch.int64)
+        self.user_starts[users[starts]] = torch.from_numpy(starts)
         self.inter_feat = _select(interactions, targets)
         self.inter_feat[self.item_list_length_field] = _compact(torch.from_numpy(lengths))
         self.inter_feat[POSITION] = _compact(torch.from_numpy(targets))
@@ -393,6 +399,26 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
             following = _widen(gather_padded(self.log[self.iid_field], starts + 1, lengths, width))  # (B, L)
             trained = torch.arange(width) >= (lengths - n_targets).unsqueeze(-1)
             batch[target_list_field(self.config)] = following * trained
+
+    def history(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return all that came before the targets of rows, longer ago than ``MAX_ITEM_LIST_LENGTH`` too.
+
+        Where histories come from files (``benchmark_filename``), what the files hold.
+
+        Args:
+            rows: (B,) int64 rows of ``inter_feat``.
+
+        Returns:
+            For each of H interactions, the place (H,) int64 in ``rows`` and the item (H,) int64.
+        """
+        stops = self.inter_feat[POSITION][rows].long()  # (B,)
+        if self.user_starts is None:
+            lengths = self.inter_feat[self.item_list_length_field][rows].long()
+        else:
+            lengths = stops - self.user_starts[self.inter_feat[self.uid_field][rows].long()]
+        places = torch.arange(len(rows)).repeat_interleave(lengths)  # (H,)
+        from_start = torch.arange(len(places)) - (lengths.cumsum(0) - lengths)[places]
+        return places, self.log[self.iid_field][(stops - lengths)[places] + from_start].long()
 
     # Counts and statistics
 
