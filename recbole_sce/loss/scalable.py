@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_sce.loss.buckets import Buckets, bucket_centers, select_buckets
+from recbole_sce.loss.fused import bucket_loss
 from recbole_sce.loss.inputs import check_count, check_inputs
 
 
@@ -22,7 +23,7 @@ def scalable_cross_entropy(
 
         log( sum_{i in I + {y}} exp(x . w_i) ) - x . w_y
 
-    A state in several buckets counts with the largest of its losses.
+    A state in several buckets counts with the largest of its losses (arXiv 2409.18721, section 3).
 
     Args:
         hidden: (N, d) floating point.
@@ -31,37 +32,15 @@ def scalable_cross_entropy(
         buckets: the states and items of each bucket, from :func:`select_buckets`.
 
     Returns:
-        A scalar in float32 (float64 for float64 inputs); zero where no state is in a bucket.
+        A scalar in float32 (float64 for float64 states); zero where no state is in a bucket. It can be
+        differentiated once.
 
     Raises:
         ValueError: a tensor has the wrong shape, dtype or device.
     """
     check_inputs(hidden, item_embeddings, targets)
-    return _bucket_loss(hidden, item_embeddings, targets, buckets)[0]
-
-
-def _bucket_loss(
-    hidden: Tensor, item_embeddings: Tensor, targets: Tensor, buckets: Buckets
-) -> tuple[Tensor, Tensor]:
-    dtype = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-    with torch.autocast(hidden.device.type, enabled=False):
-        states = hidden.to(dtype)
-        positive = (states * item_embeddings[targets].to(dtype)).sum(-1)  # (N,)
-        rows, items = buckets
-        weights = item_embeddings[items].to(dtype)  # (n_b, b_y, d)
-        logits = states[rows] @ weights.mT  # (n_b, b_x, b_y)
-        own = items.unsqueeze(1) == targets[rows].unsqueeze(-1)
-        logits = logits.masked_fill(own, -torch.inf)
-        logits = torch.cat([logits, positive[rows].unsqueeze(-1)], -1)  # (n_b, b_x, b_y + 1)
-        losses = (logits.logsumexp(-1) - positive[rows]).flatten()  # (n_b * b_x,)
-        flat = rows.flatten()
-        largest = torch.full_like(positive, -torch.inf).scatter_reduce(0, flat, losses, "amax")
-        covered = torch.zeros_like(positive, dtype=torch.bool).index_fill(0, flat, True)
-        n_covered = covered.sum()
-        total = torch.where(covered, largest, 0.0).sum()
-        # Without a state the sums of nothing keep the graph: gradients are zeros, not missing.
-        total = total + 0.0 * (states[:0].sum() + item_embeddings[:0].sum())
-        return total / n_covered.clamp(min=1), n_covered
+    loss, _ = bucket_loss(hidden, item_embeddings, targets, buckets)
+    return loss
 
 
 class ScalableCrossEntropyLoss(nn.Module):
@@ -143,7 +122,7 @@ class ScalableCrossEntropyLoss(nn.Module):
             self.exclude_items,
             self.catalog_chunk,
         )
-        loss, n_covered = _bucket_loss(hidden, item_embeddings, targets, buckets)
+        loss, n_covered = bucket_loss(hidden, item_embeddings, targets, buckets)
         self._sizes = (*buckets.rows.shape, buckets.items.size(1))
         self._coverage = n_covered.detach() / max(len(hidden), 1)
         return loss

@@ -1,0 +1,213 @@
+"""The loss of all buckets as one differentiable step that never holds their logits.
+
+Forward scores one group of buckets after the other and keeps a log-sum-exp for each (state, bucket) pair.
+Only the pair with a state's largest loss, the winning one, carries gradient: with the automatic bucket sizes
+a quarter of the pairs at most. Backward scores the winning pairs again and adds their gradients straight to
+those of the inputs. Nothing of size (n_b, b_x, b_y) is ever stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Optional
+
+import torch
+from torch import Tensor
+
+from recbole_sce.loss.buckets import Buckets
+from recbole_sce.loss.memory import RowGradient, compute_dtype, gather_rows, workspace_bytes
+
+
+def bucket_loss(
+    hidden: Tensor, item_embeddings: Tensor, targets: Tensor, buckets: Buckets
+) -> tuple[Tensor, Tensor]:
+    """Return the loss of :func:`recbole_sce.scalable_cross_entropy` and its number of covered states.
+
+    Args:
+        hidden: (N, d) floating point.
+        item_embeddings: (C, d) floating point.
+        targets: (N,) int64, rows of ``item_embeddings``.
+        buckets: the states and items of each bucket.
+
+    Returns:
+        The loss, a scalar in float32 (float64 for float64 states), and the number of states that are in a
+        bucket, a scalar int64. The loss can be differentiated once.
+    """
+    rows, items = buckets.rows.contiguous(), buckets.items.contiguous()
+    loss, n_covered = _apply(hidden, item_embeddings, targets, rows, items)
+    return loss, n_covered
+
+
+class _BucketLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, item_embeddings: Tensor, targets: Tensor, rows: Tensor, items: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        with torch.autocast(hidden.device.type, enabled=False):
+            own = _own_logits(hidden, item_embeddings, targets)[rows]  # (n_b, b_x)
+            own_inside = _contains(items, targets[rows])  # (n_b, b_x)
+            totals = _log_sum_exp(hidden, item_embeddings, rows, items)  # (n_b, b_x)
+            # A target that is among the bucket's items is in the sum already.
+            totals = torch.where(own_inside, totals, torch.logaddexp(totals, own))
+            losses = (totals - own).view(-1)
+            winners = _winning_pairs(losses, rows.view(-1), len(hidden))
+            loss = losses[winners].sum() / max(len(winners), 1)
+        # The derivative of a pair's loss by its own logit is exp(own - total) - 1; inside the bucket, the
+        # first term comes with the bucket's items.
+        own_slope = torch.expm1(own - totals).masked_fill(own_inside, -1.0)
+        ctx.save_for_backward(
+            hidden,
+            item_embeddings,
+            targets,
+            rows,
+            items,
+            winners,
+            totals.view(-1)[winners],
+            own_slope.view(-1)[winners],
+        )
+        n_covered = torch.tensor(len(winners), device=hidden.device)
+        ctx.mark_non_differentiable(n_covered)
+        return loss, n_covered
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Optional[Tensor], ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "scalable_cross_entropy can be differentiated once only: its gradient has no graph of its "
+                "own, so create_graph=True and gradients of gradients are not possible"
+            )
+        hidden, item_embeddings, targets, rows, items, winners, totals, own_slope = ctx.saved_tensors
+        dtype = compute_dtype(hidden)
+        scale = grad.to(dtype) / max(len(winners), 1)
+        # The last row takes what padding writes.
+        grad_hidden = hidden.new_zeros(len(hidden) + 1, hidden.size(1), dtype=dtype)
+        grad_items = None
+        if ctx.needs_input_grad[1]:
+            grad_items = RowGradient(item_embeddings, dtype, items, targets)
+        with torch.autocast(hidden.device.type, enabled=False):
+            for tile in _tiles(winners, totals, rows, items, hidden):
+                weights = gather_rows(item_embeddings, tile.items, dtype)  # (g, b_y, d)
+                states = gather_rows(hidden, tile.states, dtype)  # (g, w, d)
+                shift = -tile.totals.unsqueeze(2)  # (g, w, 1)
+                slopes = torch.baddbmm(shift, states, weights.mT).exp_().mul_(scale)  # (g, w, b_y)
+                if ctx.needs_input_grad[0]:
+                    grad_hidden.index_copy_(0, tile.owners.view(-1), (slopes @ weights).flatten(0, 1))
+                if grad_items is not None:
+                    grad_items.add(tile.items, slopes.mT @ states)
+            covered = rows.view(-1)[winners]
+            for state, slope in zip(*_split((covered, own_slope * scale), hidden)):
+                slope = slope.unsqueeze(1)
+                if ctx.needs_input_grad[0]:
+                    grad_hidden.index_add_(
+                        0, state, slope * gather_rows(item_embeddings, targets[state], dtype)
+                    )
+                if grad_items is not None:
+                    grad_items.add(targets[state], slope * gather_rows(hidden, state, dtype))
+        return (
+            grad_hidden[:-1].to(hidden.dtype) if ctx.needs_input_grad[0] else None,
+            grad_items.dense() if grad_items is not None else None,
+            None,
+            None,
+            None,
+        )
+
+
+# What it computes depends on the data (which pairs win), so torch.compile calls it as it is.
+_apply = torch.compiler.disable(_BucketLoss.apply)  # type: ignore[no-untyped-call]
+
+
+def _split(tensors: tuple[Tensor, ...], hidden: Tensor) -> list[tuple[Tensor, ...]]:
+    """Split tensors (N,) into parts for which gathered rows of ``hidden``'s width fit in a workspace."""
+    row_bytes = hidden.size(1) * compute_dtype(hidden).itemsize
+    step = max(1, workspace_bytes(hidden.device) // (4 * row_bytes))
+    return [torch.split(tensor, step) for tensor in tensors]
+
+
+def _own_logits(hidden: Tensor, item_embeddings: Tensor, targets: Tensor) -> Tensor:
+    """Return x . w_y of each state, (N,)."""
+    dtype = compute_dtype(hidden)
+    logits = hidden.new_empty(len(hidden), dtype=dtype)
+    for states, target, out in zip(*_split((hidden, targets, logits), hidden)):
+        torch.linalg.vecdot(states.to(dtype), gather_rows(item_embeddings, target, dtype), out=out)
+    return logits
+
+
+def _contains(items: Tensor, wanted: Tensor) -> Tensor:
+    """Return which of the items ``wanted`` (n_b, b_x) are among their bucket's ``items`` (n_b, b_y)."""
+    if items.size(1) == 0:
+        return torch.zeros_like(wanted, dtype=torch.bool)
+    ordered = items.sort(1).values
+    position = torch.searchsorted(ordered, wanted).clamp_(max=items.size(1) - 1)
+    return ordered.gather(1, position) == wanted
+
+
+def _log_sum_exp(hidden: Tensor, item_embeddings: Tensor, rows: Tensor, items: Tensor) -> Tensor:
+    """Return log sum_i exp(x . w_i) over the bucket's items of each pair, (n_b, b_x)."""
+    dtype = compute_dtype(hidden)
+    totals = hidden.new_full(rows.shape, -torch.inf, dtype=dtype)
+    if totals.numel() == 0 or items.size(1) == 0:
+        return totals
+    step = _buckets_at_once(rows.size(1), items.size(1), hidden)
+    space = hidden.new_empty(step, rows.size(1), items.size(1), dtype=dtype)
+    for row, item, out in zip(*(torch.split(full, step) for full in (rows, items, totals))):
+        states = gather_rows(hidden, row, dtype)  # (step, b_x, d)
+        weights = gather_rows(item_embeddings, item, dtype)  # (step, b_y, d)
+        logits = torch.bmm(states, weights.mT, out=space[: len(row)])  # (step, b_x, b_y)
+        largest = logits.amax(2, keepdim=True)
+        out.copy_(logits.sub_(largest).exp_().sum(2).log_().add_(largest.squeeze(2)))
+    return totals
+
+
+def _buckets_at_once(n_states: int, n_items: int, hidden: Tensor) -> int:
+    """Return how many buckets to score together so that logits and gathered rows fit in a workspace."""
+    numbers = n_states * n_items + (n_states + n_items) * hidden.size(1)
+    return max(1, workspace_bytes(hidden.device) // (numbers * compute_dtype(hidden).itemsize))
+
+
+def _winning_pairs(losses: Tensor, rows: Tensor, n_states: int) -> Tensor:
+    """Return, ascending, the pair with the largest loss of each state that is in a bucket.
+
+    Args:
+        losses: (P,) of the pairs.
+        rows: (P,) int64, the state of each pair.
+        n_states: N.
+    """
+    largest = losses.new_full((n_states,), -torch.inf).scatter_reduce_(0, rows, losses, "amax")
+    # Written so that a loss that is no number wins, and is seen. Of equal losses the first pair wins.
+    candidates = (~(losses < largest[rows])).nonzero().squeeze(1)
+    first = torch.full_like(largest, len(losses), dtype=torch.int64)
+    first.scatter_reduce_(0, rows[candidates], candidates, "amin")
+    return first[first < len(losses)].sort().values
+
+
+class _Tile(NamedTuple):
+    """Winning pairs of g buckets, padded to w a bucket."""
+
+    items: Tensor  # (g, b_y) int64
+    states: Tensor  # (g, w) int64, any state where it is padding
+    owners: Tensor  # (g, w) int64, the states again, N where it is padding
+    totals: Tensor  # (g, w), infinite where it is padding, so that nothing comes of it
+
+
+def _tiles(winners: Tensor, totals: Tensor, rows: Tensor, items: Tensor, hidden: Tensor) -> Iterator[_Tile]:
+    """Group the winning pairs by bucket, buckets with about as many pairs together."""
+    if len(winners) == 0 or items.size(1) == 0:
+        return
+    counts = torch.bincount(winners // rows.size(1), minlength=len(rows))
+    starts = counts.cumsum(0) - counts
+    order = counts.argsort(descending=True)
+    widths = counts[order].tolist()
+    states = rows.view(-1)[winners]
+    done = 0
+    while done < len(widths) and widths[done] > 0:
+        bucket = order[done : done + _buckets_at_once(widths[done], items.size(1), hidden)]
+        column = torch.arange(widths[done], device=rows.device)
+        real = column < counts[bucket].unsqueeze(1)  # (g, w)
+        pair = (starts[bucket].unsqueeze(1) + column).clamp_(max=len(winners) - 1)
+        yield _Tile(
+            items=items[bucket],
+            states=states[pair],
+            owners=states[pair].masked_fill_(~real, len(hidden)),
+            totals=totals[pair].masked_fill_(~real, torch.inf),
+        )
+        done += len(bucket)

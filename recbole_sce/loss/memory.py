@@ -1,0 +1,83 @@
+"""Memory that costs little: workspaces that stay in cache, and gradients that are mostly zeros."""
+
+from __future__ import annotations
+
+import mmap
+import sys
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+#: A workspace of this size stays in the caches of a few current cores.
+_CPU_WORKSPACE = 8 * 2**20
+#: Elsewhere a workspace only has to be large enough to keep the device busy.
+_DEVICE_WORKSPACE = 128 * 2**20
+#: Below this size the C library's allocator reuses memory, which is cheaper than asking the system.
+_LARGE = 16 * 2**20
+
+
+def workspace_bytes(device: torch.device) -> int:
+    """Return the size in bytes that a temporary which is filled again and again should have."""
+    return _CPU_WORKSPACE if device.type == "cpu" else _DEVICE_WORKSPACE
+
+
+def compute_dtype(hidden: Tensor) -> torch.dtype:
+    """Return the dtype of logits, losses and sums: float32, or float64 for float64 states."""
+    return torch.float64 if hidden.dtype == torch.float64 else torch.float32
+
+
+def gather_rows(table: Tensor, rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return rows of a table (C, d), selected by int64 ``rows`` of any shape, as (*rows.shape, d)."""
+    return table.index_select(0, rows.reshape(-1)).to(dtype).view(*rows.shape, table.size(1))
+
+
+def lazy_zeros(rows: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return zeros (rows, width) of which, on Linux, only the parts that are touched cost anything.
+
+    The dense gradient of a large table of which a loss touches few rows is almost all zeros. To write them,
+    with a page fault every 4 KiB, can cost more than the rest of the loss. Fresh pages of the system are
+    zeros already, and huge ones (2 MiB, where the system grants them) make few faults.
+    """
+    n_bytes = rows * width * dtype.itemsize
+    if device.type != "cpu" or not sys.platform.startswith("linux") or n_bytes < _LARGE:
+        return torch.zeros(rows, width, dtype=dtype, device=device)
+    pages = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(pages, dtype=dtype).view(rows, width)
+
+
+class RowGradient:
+    """The dense gradient of a table, summed row by row.
+
+    Args:
+        table: (C, d), the tensor whose gradient it is.
+        dtype: of the sums. Where the table's own is another one (a half precision), the touched rows are
+            summed apart and rounded once.
+        touched: int64 of any shapes; no row outside them is ever added to.
+    """
+
+    def __init__(self, table: Tensor, dtype: torch.dtype, *touched: Tensor) -> None:
+        self._table = table
+        self._ids: Optional[Tensor] = None
+        n_rows = len(table)
+        if table.dtype != dtype:
+            self._ids = torch.unique(torch.cat([rows.reshape(-1) for rows in touched]))
+            n_rows = len(self._ids)
+        self._sums = lazy_zeros(n_rows, table.size(1), dtype, table.device)
+
+    def add(self, rows: Tensor, values: Tensor) -> None:
+        """Add ``values`` (*rows.shape, d) to the rows that int64 ``rows`` names; a row may occur often."""
+        rows = rows.reshape(-1)
+        if self._ids is not None:
+            rows = torch.searchsorted(self._ids, rows)
+        self._sums.index_add_(0, rows, values.reshape(len(rows), values.size(-1)))
+
+    def dense(self) -> Tensor:
+        """Return the gradient, (C, d) in the table's dtype."""
+        if self._ids is None:
+            return self._sums
+        table = self._table
+        gradient = lazy_zeros(len(table), table.size(1), table.dtype, table.device)
+        return gradient.index_copy_(0, self._ids, self._sums.to(table.dtype))

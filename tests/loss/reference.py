@@ -1,0 +1,64 @@
+"""The losses as their papers define them, one number after the other. Slow, independent, in float64."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def bucket_losses(
+    hidden: Tensor, item_embeddings: Tensor, targets: Tensor, rows: Tensor, items: Tensor
+) -> list[list[Tensor]]:
+    """Return for each state the list of its losses, one a bucket that it is in."""
+    losses: list[list[Tensor]] = [[] for _ in range(len(hidden))]
+    for bucket_rows, bucket_items in zip(rows.tolist(), items.tolist()):
+        for row in bucket_rows:
+            own = torch.dot(hidden[row], item_embeddings[targets[row]])
+            logits = [own]
+            for item in bucket_items:
+                if item != int(targets[row]):
+                    logits.append(torch.dot(hidden[row], item_embeddings[item]))
+            losses[row].append(torch.stack(logits).logsumexp(0) - own)
+    return losses
+
+
+def scalable_cross_entropy(
+    hidden: Tensor, item_embeddings: Tensor, targets: Tensor, rows: Tensor, items: Tensor
+) -> Tensor:
+    """Return the mean over covered states of the largest of their losses; zero where there are none."""
+    largest = []
+    for losses in bucket_losses(hidden, item_embeddings, targets, rows, items):
+        if losses:
+            values = [float(loss) for loss in losses]
+            largest.append(losses[values.index(max(values))])
+    if not largest:
+        return 0.0 * (hidden.sum() + item_embeddings.sum())
+    return torch.stack(largest).sum() / len(largest)
+
+
+def top_rows(queries: Tensor, table: Tensor, k: int, excluded: tuple[int, ...] = ()) -> list[set[int]]:
+    """Return for each query the set of the k allowed rows with the largest inner products."""
+    found = []
+    for query in queries:
+        scored = [
+            (float(torch.dot(query, row)), index) for index, row in enumerate(table) if index not in excluded
+        ]
+        found.append({index for _, index in sorted(scored, reverse=True)[:k]})
+    return found
+
+
+def sampled_softmax(positive: float, negatives: list[float]) -> float:
+    """CE- of one state."""
+    return -math.log(math.exp(positive) / (math.exp(positive) + sum(math.exp(s) for s in negatives)))
+
+
+def gbce(positive: float, negatives: list[float], n_candidates: int, calibration: float) -> float:
+    """gBCE of one state (arXiv 2308.07192, equations 9 and 10); calibration 0 is binary cross-entropy."""
+    rate = len(negatives) / (n_candidates - 1)
+    beta = rate * (calibration * (1 - 1 / rate) + 1 / rate)
+    total = math.log((1 / (1 + math.exp(-positive))) ** beta)
+    for score in negatives:
+        total += math.log(1 - 1 / (1 + math.exp(-score)))
+    return -total / (len(negatives) + 1)
