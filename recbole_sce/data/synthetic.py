@@ -78,8 +78,10 @@ def generate_log(spec: LogSpec) -> Log:
     rng = np.random.default_rng(spec.seed)
 
     def popular(shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
-        ranks = spec.n_items * rng.random(shape) ** (1 / (1 - spec.popularity_exponent))
-        return ranks.astype(np.int64)  # from 0
+        # The inverse of the distribution of a real number from 1 to n_items + 1, whose whole part is the rank.
+        power = 1 - spec.popularity_exponent
+        ranks = (1 + rng.random(shape) * ((spec.n_items + 1) ** power - 1)) ** (1 / power)
+        return np.minimum(ranks.astype(np.int64), spec.n_items) - 1  # from 0
 
     lengths = _user_lengths(spec, rng)  # (u,) longest first
     successors = popular((spec.n_items, len(SUCCESSOR_SHARES)))  # (c, s)
