@@ -32,6 +32,9 @@ class SCESettings:
     n_negatives: int = 256
     gbce_t: float = 0.75
     train_positions: str = "all"
+    exclude_seen: bool = False
+    eval_memory_mb: Optional[int] = None
+    sparse_item_updates: bool = False
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], causal: bool) -> SCESettings:
@@ -66,9 +69,43 @@ class SCESettings:
                 f"train_neg_sample_args: {negatives!r} is not allowed; it must be null, since this model "
                 "chooses its negatives inside the loss (loss_type, n_negatives)"
             )
+        if given.get("exclude_seen") is True:
+            problems += _conflicts_of_excluding(config)
+        if given.get("sparse_item_updates") is True:
+            problems += _conflicts_of_sparse_updates(config)
         if problems:
             raise SettingsError("; ".join(problems))
         return cls(**given)
+
+
+def _conflicts_of_excluding(config: Mapping[str, Any]) -> list[str]:
+    modes = (config["eval_args"] or {}).get("mode", "full") if "eval_args" in config else "full"
+    sampled = [mode for mode in (modes.values() if isinstance(modes, dict) else [modes]) if mode != "full"]
+    return [
+        f"exclude_seen: True is not allowed with eval_args: mode: {mode!r}, which chooses its own "
+        "candidates; it is with mode: full"
+        for mode in sampled[:1]
+    ]
+
+
+def _conflicts_of_sparse_updates(config: Mapping[str, Any]) -> list[str]:
+    """Return what would need the gradient of every row of the item table in each step."""
+    allowed: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "loss_type": (
+            lambda value: value != "CE",
+            "it needs every item in each step; SCE, CE-, gBCE, BCE do not",
+        ),
+        "learner": (lambda value: str(value).lower() == "adam", "adam is"),
+        "weight_decay": (lambda value: not value, "0 is: decay changes every row in each step"),
+        "clip_grad_norm": (lambda value: not value, "null is: the norm is of dense gradients"),
+        "nproc": (lambda value: value in (None, 1), "1 is: processes exchange dense gradients"),
+        "world_size": (lambda value: value in (None, -1, 1), "one process is: they exchange dense gradients"),
+    }
+    return [
+        f"{key}: {config[key]!r} is not allowed with sparse_item_updates: True; {reason}"
+        for key, (accepts, reason) in allowed.items()
+        if key in config and not accepts(config[key])
+    ]
 
 
 @dataclass(frozen=True)
@@ -90,6 +127,8 @@ _COUNT_OR_AUTO = _Rule(
     lambda value: value is None or _is_count(value), "a whole number of at least 1, or null for automatic, is"
 )
 
+_TRUE_OR_FALSE = _Rule(lambda value: isinstance(value, bool), "true or false is")
+
 
 def _one_of(names: Iterable[str]) -> _Rule:
     allowed = tuple(names)
@@ -102,9 +141,12 @@ _RULES: dict[str, _Rule] = {
     "bucket_size_x": _COUNT_OR_AUTO,
     "bucket_size_y": _COUNT,
     "bucket_alpha": _Rule(lambda value: _is_number(value) and value > 0, "a number above 0 is"),
-    "mix_x": _Rule(lambda value: isinstance(value, bool), "true or false is"),
+    "mix_x": _TRUE_OR_FALSE,
     "catalog_chunk": _COUNT_OR_AUTO,
     "n_negatives": _COUNT,
     "gbce_t": _Rule(lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1 is"),
     "train_positions": _one_of(TRAIN_POSITIONS),  # null is resolved before
+    "exclude_seen": _TRUE_OR_FALSE,
+    "eval_memory_mb": _COUNT_OR_AUTO,
+    "sparse_item_updates": _TRUE_OR_FALSE,
 }
