@@ -1,0 +1,145 @@
+"""RecBole's ``--key=value`` overrides: which arguments they are, whether they are known, who sees them."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Optional
+
+from recbole_sce.cli.errors import InputError, warn
+
+#: Of a command that takes overrides: whatever it does not know itself is left in ``ctx.args``.
+PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+#: Keys that RecBole reads without having a default for them in any of its files.
+_WITHOUT_DEFAULT = (
+    *("selected_features", "pooling_mode", "numerical_features", "pre_model_path", "pretrain_epochs"),
+    *("tail_ratio", "save_step", "dual_domain", "discretization", "encoding", "order_len"),
+    *("item_attribute", "train_stage", "ft_ratio", "mask_ratio", "valid_neg_sample_args"),
+)
+#: How alike two keys are if one is taken for the other, misspelt (1: equal).
+_ALIKE = 0.8
+
+
+def parse_overrides(arguments: Sequence[str]) -> dict[str, str]:
+    """Return the overrides among a command's arguments, by key.
+
+    RecBole's ``Config`` drops with a warning what it cannot read; here it is an error.
+
+    Raises:
+        InputError: an argument is not of the form ``--key=value``, or a key is given two values.
+    """
+    overrides: dict[str, str] = {}
+    for position, argument in enumerate(arguments):
+        key, equals, value = argument[2:].partition("=")
+        if not argument.startswith("--") or not key:
+            raise InputError(f"{argument!r} is neither an option nor an override of the form --key=value")
+        if not equals:
+            following = arguments[position + 1 : position + 2]
+            value = following[0] if following and not following[0].startswith("-") else "VALUE"
+            raise InputError(
+                f"{argument} is no option of this command; to override a configuration key write "
+                f"{argument}={value}, with an equals sign"
+            )
+        if "=" in value:
+            raise InputError(
+                f"{argument!r} has two equals signs, which RecBole does not read: set {key} in a file and "
+                "name it by --config_files"
+            )
+        if overrides.setdefault(key, value) != value:
+            raise InputError(f"{key} is set twice: {overrides[key]} and {value}")
+    return overrides
+
+
+def check_keys(overrides: Sequence[str], model: str, dataset: str, config_files: Sequence[str]) -> None:
+    """Refuse keys that look like a misspelt one, and warn of others that nobody is known to read.
+
+    Raises:
+        InputError: a key is unknown and resembles a known one, or the model is unknown.
+    """
+    known = known_keys(model, dataset, config_files)
+    lower = {key.lower(): key for key in known}
+    for key in overrides:
+        if key in known:
+            continue
+        close = difflib.get_close_matches(key.lower(), lower, n=1, cutoff=_ALIKE)
+        if close:
+            raise InputError(
+                f"configuration key {key!r} is unknown to {model} on {dataset}: did you mean "
+                f"{lower[close[0]]!r}? (A key of your own that no known one resembles is passed on.)"
+            )
+        warn(f"configuration key {key!r} is unknown to {model} on {dataset}; it is passed on all the same")
+
+
+def known_keys(model: str, dataset: str, config_files: Sequence[str]) -> set[str]:
+    """Return the configuration keys that RecBole, the plugin or the user's files know for this run.
+
+    Raises:
+        InputError: the model is unknown.
+    """
+    from recbole.config import Config
+    from recbole.utils import get_model
+
+    try:
+        model_class = get_model(model)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    # As Config.__init__ does, but without the overrides, which may be what makes it fail.
+    config = Config.__new__(Config)
+    config._init_parameters_category()
+    config.yaml_loader = config._build_yaml_loader()
+    config.model, config.model_class, config.dataset = model, model_class, dataset
+    config._load_internal_config_dict(model, model_class, dataset)
+    listed = {key for keys in config.parameters.values() for key in keys}
+    return {
+        *config.internal_config_dict,
+        *config._load_config_files(list(config_files)),
+        *listed,
+        *_WITHOUT_DEFAULT,
+    }
+
+
+@contextmanager
+def recbole_sees(overrides: dict[str, str]) -> Iterator[None]:
+    """Show RecBole's ``Config``, which reads ``sys.argv``, the overrides and nothing else."""
+    ours = sys.argv
+    sys.argv = [ours[0], *(f"--{key}={value}" for key, value in overrides.items())]
+    try:
+        yield
+    finally:
+        sys.argv = ours
+
+
+def split_files(config_files: Optional[str]) -> list[str]:
+    """Return the files that RecBole's option ``--config_files`` names, separated by spaces.
+
+    Raises:
+        InputError: one of them does not exist, or is not YAML of keys and values.
+    """
+    import yaml
+
+    files = (config_files or "").split()
+    for file in files:
+        try:
+            with open(file, encoding="utf-8") as stream:
+                content: Any = yaml.safe_load(stream)
+        except OSError as error:
+            raise InputError(f"--config_files: {file} cannot be read ({error.strerror})") from None
+        except yaml.YAMLError as error:
+            raise InputError(f"--config_files: {file} is not YAML: {error}") from None
+        if not isinstance(content, dict):
+            raise InputError(f"--config_files: {file} is not YAML of the form key: value")
+    return files
+
+
+def value_in_files(key: str, files: Sequence[str]) -> Optional[str]:
+    """Return what the last of ``files`` that sets ``key`` says; None if none does."""
+    import yaml
+
+    found = None
+    for file in files:
+        with open(file, encoding="utf-8") as stream:
+            found = yaml.safe_load(stream).get(key, found)
+    return found

@@ -1,0 +1,174 @@
+"""``recbole-sce run``: train and test one model."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from recbole_sce.cli.errors import InputError
+from recbole_sce.cli.overrides import (
+    check_keys,
+    parse_overrides,
+    recbole_sees,
+    split_files,
+    value_in_files,
+)
+
+DEFAULT_MODEL, DEFAULT_DATASET = "SASRecSCE", "ml-100k"
+
+
+def run(
+    ctx: typer.Context,
+    model: Annotated[
+        Optional[str],
+        typer.Option("--model", "-m", help=f"Model, of recbole-sce models.  [default: {DEFAULT_MODEL}]"),
+    ] = None,
+    dataset: Annotated[
+        Optional[str],
+        typer.Option(
+            "--dataset", "-d", help=f"Data set, a folder of data_path.  [default: {DEFAULT_DATASET}]"
+        ),
+    ] = None,
+    config_files: Annotated[
+        Optional[str], typer.Option("--config_files", help="YAML files of settings, separated by spaces.")
+    ] = None,
+    json_file: Annotated[
+        Optional[Path], typer.Option("--json", help="Write the result here, as JSON.", metavar="FILE")
+    ] = None,
+    nproc: Annotated[int, typer.Option("--nproc", min=1, help="Processes of this machine.")] = 1,
+    ip: Annotated[str, typer.Option("--ip", help="Address of the master node.")] = "localhost",
+    port: Annotated[str, typer.Option("--port", help="Port of the master node.")] = "5678",
+    world_size: Annotated[int, typer.Option("--world_size", help="Processes of all machines.")] = -1,
+    group_offset: Annotated[int, typer.Option("--group_offset", help="Rank of the first process.")] = 0,
+) -> None:
+    """Train a model and test it.
+
+    Options are those of RecBole's run_recbole.py. Everything else is an override, **--key=value**, of a
+    configuration key, and wins over files.
+
+    Examples:
+
+    - recbole-sce run
+
+    - recbole-sce run -m GRU4RecSCE -d ml-1m --data_path=dataset --epochs=20 --bucket_size_y=512
+
+    - recbole-sce run -m SASRec --train_neg_sample_args=None --json sasrec.json
+    """
+    overrides = parse_overrides(ctx.args)
+    files = split_files(config_files)
+    name = model or value_in_files("model", files) or DEFAULT_MODEL
+    data = dataset or value_in_files("dataset", files) or DEFAULT_DATASET
+    if json_file is not None and not json_file.absolute().parent.is_dir():
+        raise InputError(f"--json: the folder of {json_file} does not exist")
+
+    from recbole.config import Config
+    from recbole.quick_start import run as run_recbole
+
+    check_keys(list(overrides), name, data, files)
+    started = time.perf_counter()
+    with recbole_sees(overrides), _trainers() as trainers:
+        Config(name, data, config_file_list=files)  # impossible settings fail here, before any process starts
+        result = run_recbole(
+            name,
+            data,
+            config_file_list=files or None,
+            nproc=nproc,
+            world_size=world_size,
+            ip=ip,
+            port=port,
+            group_offset=group_offset,
+        )
+    if result is None:  # of a machine that has no process of rank 0
+        return
+    record = {
+        "model": name,
+        "dataset": data,
+        "overrides": overrides,
+        "best_valid_score": float(result["best_valid_score"]),
+        "valid_score_bigger": bool(result["valid_score_bigger"]),
+        "best_valid_result": _plain(result["best_valid_result"]),
+        "test_result": _plain(result["test_result"]),
+        "seconds": round(time.perf_counter() - started, 3),
+        "peak_memory_mib": peak_memory_mib(),
+        "checkpoint": str(Path(trainers[-1].saved_model_file).absolute()) if trainers else None,
+    }
+    if json_file is not None:
+        json_file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    _print(record)
+
+
+def _plain(metrics: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def _print(record: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("metric", title=f"{record['model']} on {record['dataset']}")
+    table.add_column("valid", justify="right")
+    table.add_column("test", justify="right")
+    valid = record["best_valid_result"]
+    for name, test in record["test_result"].items():
+        table.add_row(name, f"{valid.get(name, math.nan):.4f}", f"{test:.4f}")
+    console = Console(soft_wrap=True)
+    console.print(table)
+    peak = ", ".join(f"{size:,.0f} MiB ({place})" for place, size in record["peak_memory_mib"].items())
+    print(f"seconds: {record['seconds']:.1f}")
+    print(f"peak memory: {peak}")
+    if record["checkpoint"]:
+        print(f"checkpoint: {record['checkpoint']}")
+
+
+@contextmanager
+def _trainers() -> Iterator[list[Any]]:
+    """Collect the trainers that ``recbole.quick_start`` makes: only they know the checkpoint's name."""
+    from recbole.quick_start import quick_start
+
+    made: list[Any] = []
+    original = quick_start.get_trainer
+
+    def get_trainer(*args: Any) -> Any:
+        def make(*settings: Any) -> Any:
+            made.append(original(*args)(*settings))
+            return made[-1]
+
+        return make
+
+    quick_start.get_trainer = get_trainer
+    try:
+        yield made
+    finally:
+        quick_start.get_trainer = original
+
+
+def peak_memory_mib() -> dict[str, float]:
+    """Return the peak memory of this process and its children so far, in MiB, by place.
+
+    ``process`` is resident memory (of the largest process); ``device`` what torch had allocated on the GPU.
+    """
+    import torch
+
+    peak = {}
+    try:
+        import resource
+    except ImportError:  # Windows
+        pass
+    else:
+        # ru_maxrss counts KiB on Linux, bytes on macOS
+        unit = 1 if sys.platform == "darwin" else 1024
+        largest = max(
+            resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        )
+        peak["process"] = round(largest * unit / 2**20, 1)
+    if torch.cuda.is_available():
+        peak["device"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return peak
