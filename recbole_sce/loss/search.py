@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from recbole_sce.loss.memory import workspace_bytes
+from recbole_sce.loss.memory import gather_rows, workspace_bytes
 
 #: Queries searched together on the CPU: enough for a fast product, few enough to keep scores in cache.
 _QUERIES = 128
@@ -86,11 +86,11 @@ def _search_coarse_first(
     rounded = queries.bfloat16()
     coarse = _scan(rounded, table, k + k // 2, excluded, chunk, measure=True)
     exact = torch.empty(coarse.values.shape)  # (Q, 1.5 k)
-    step = max(
-        1, workspace_bytes(queries.device) // (coarse.rows.size(1) * queries.size(1) * queries.element_size())
-    )
-    for part in torch.arange(len(queries)).split(step):
-        candidates = table[coarse.rows[part]].float()  # (step, 2k, d)
+    query_bytes = exact.size(1) * queries.size(1) * queries.element_size()
+    step = max(1, workspace_bytes(queries.device) // query_bytes)
+    for start in range(0, len(queries), step):
+        part = slice(start, start + step)
+        candidates = gather_rows(table, coarse.rows[part], queries.dtype)  # (step, 1.5 k, d)
         exact[part] = torch.bmm(candidates, queries[part].unsqueeze(2)).squeeze(2)
     best, order = exact.topk(k, sorted=False)
     last = coarse.values.amin(1)
@@ -192,7 +192,8 @@ class _RunningTop:
         if n_blocks > self.k and int(above.sum()) > self.n_queries * self.k:
             # More than k blocks a query, as in the first chunk: the k-th best maximum is a better threshold.
             # It is itself a score to keep, hence "at least" from here.
-            threshold = self.threshold = torch.maximum(threshold, maxima.topk(self.k)[0][:, -1:])
+            kth = maxima.topk(self.k, sorted=False)[0].amin(1, keepdim=True)
+            threshold = self.threshold = torch.maximum(threshold, kth)
             compare = torch.ge
             above = compare(maxima, threshold)
         query, block_id = above.nonzero(as_tuple=True)
@@ -223,12 +224,12 @@ class _RunningTop:
 
     def _merge(self) -> None:
         n_columns = int(self.filled.max())
-        best, order = self.values[:, :n_columns].topk(self.k)
+        best, order = self.values[:, :n_columns].topk(self.k, sorted=False)
         self.rows[:, : self.k] = self.rows.gather(1, order)
         self.values[:, : self.k] = best
         self.values[:, self.k : n_columns] = -torch.inf
         self.filled.fill_(self.k)
-        self.threshold = best[:, -1:].to(self.threshold.dtype)
+        self.threshold = best.amin(1, keepdim=True).to(self.threshold.dtype)
 
     def result(self) -> tuple[Tensor, Tensor]:
         """Return the k best scores of each query and their rows, both (Q, k)."""
