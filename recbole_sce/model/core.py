@@ -13,7 +13,8 @@ from recbole_sce.model.sce import SCEMixin
 class CORESCE(SCEMixin, CORE):  # type: ignore[misc]
     """Weighted mean of item embeddings, compared by cosine (Hou et al., 2022).
 
-    Normalises the whole table at each step. ``predict``, which ranks sampled candidates, normalises items as training does; RecBole's does not.
+    Normalises the whole table at each step. ``predict``, which ranks sampled candidates, normalises items as
+    training does; RecBole's does not.
     """
 
     encoder_inputs = ("ITEM_SEQ",)

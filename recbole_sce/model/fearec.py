@@ -24,8 +24,7 @@ _CONTRASTS = ("un", "su", "us", "us_x")
 class FEARecSCE(SCEMixin, FEARec):  # type: ignore[misc]
     """Self-attention in the frequency domain, over the whole sequence (Du et al., 2023).
 
-    There is no contrastive term, as under RecBole's defaults, unless ``contrast`` is un, su, us or us_x (with ``tau`` and
-    ``sim``).
+    There is no contrastive term, as under RecBole's defaults, unless ``contrast`` is un, su, us or us_x.
     """
 
     @classmethod

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from recbole.model.sequential_recommender import KSR
 from torch import Tensor
 
 from recbole_sce.model.sce import SCEMixin
 
+if TYPE_CHECKING:
+    from recbole.config import Config
+    from recbole.data.dataset import SequentialDataset
+
 
 class KSRSCE(SCEMixin, KSR):  # type: ignore[misc]
     """Recurrent network and a key-value memory of a knowledge graph (Huang et al., 2018).
 
     Needs a knowledge graph and ``preload_weight: {ent_id: ..., rel_id: ...}``, embeddings of its entities
-    and relations. Makes the table anew at each step, a dense layer over all items.
+    and relations. Makes the table anew at each step, a dense layer over all items. RecBole's own KSR fails in
+    its first batch, since the relations' embeddings stay float64.
     """
+
+    def __init__(self, config: Config, dataset: SequentialDataset) -> None:
+        super().__init__(config, dataset)
+        self.relation_Matrix = self.relation_Matrix.to(self.entity_embedding.weight.dtype)
 
     def item_table(self) -> Tensor:
         """Return a linear layer of ``item_embedding`` joined with ``entity_embedding``."""

@@ -32,7 +32,7 @@ class NextItNetSCE(SCEMixin, NextItNet):  # type: ignore[misc]
         return hidden
 
     def extra_loss(self, interaction: Interaction, hidden: Tensor) -> Tensor:
-        """Return ``reg_weight`` times the norms of the whole ``item_embedding``, convolutions and last layer."""
+        """Return ``reg_weight`` times the norms of the whole ``item_embedding`` and of all layers."""
         norms = self.reg_loss([self.item_embedding.weight, self.final_layer.weight])
         loss: Tensor = self.reg_weight * norms + self.reg_loss_rb()
         return loss

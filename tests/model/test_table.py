@@ -1,0 +1,72 @@
+"""The list of models: complete, documented, and each with its property file."""
+
+from __future__ import annotations
+
+import inspect
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import recbole
+import recbole.model.sequential_recommender as sequential
+import yaml
+from recbole.model.abstract_recommender import SequentialRecommender
+
+import recbole_sce
+from recbole_sce.model import MODELS, NOT_SERVED, SCEMixin
+from recbole_sce.model.table import models_markdown
+from recbole_sce.plugin import base_of, registered_models
+
+PROPERTIES = Path(str(files("recbole_sce.properties")))
+RECBOLE = Path(recbole.__file__).parent / "properties"
+DOCS = Path(__file__).parents[2] / "docs" / "models.md"
+
+
+def test_every_sequential_recommender_of_recbole_is_served_or_the_reason_is_given() -> None:
+    theirs = {
+        name
+        for name, cls in vars(sequential).items()
+        if inspect.isclass(cls) and issubclass(cls, SequentialRecommender)
+    }
+    assert len(theirs) > 25
+    served = {base_of(cls).__name__ for cls in MODELS}
+    assert served | set(NOT_SERVED) == theirs
+    assert not served & set(NOT_SERVED)
+
+
+def test_every_model_is_exported_and_registered() -> None:
+    for cls in MODELS:
+        assert cls.__name__ == f"{base_of(cls).__name__}SCE"
+        assert getattr(recbole_sce, cls.__name__) is cls
+        assert registered_models()[cls.__name__] is cls
+
+
+def test_the_page_of_models_is_what_the_code_says() -> None:
+    assert DOCS.read_text(encoding="utf-8") == models_markdown(), (
+        "python -m recbole_sce.model.table > docs/models.md"
+    )
+
+
+def test_the_table_says_what_a_model_overrides() -> None:
+    rows = {line.split(" | ")[0]: line.split(" | ") for line in models_markdown().splitlines()}
+    assert rows["| `SASRecSCE`"][2:5] == ["`all`, `last`", "`item_embedding`", ""]
+    assert rows["| `NARMSCE`"][2:5] == ["`last`", "`item_embedding`", ""]
+    assert rows["| `NPESCE`"][3] == "`relu(item_embedding)`"
+    assert rows["| `GCSANSCE`"][4].startswith("`reg_weight` times the norm")
+    assert rows["| `BERT4RecSCE`"][2].startswith("masked positions")
+    assert "| `RepeatNet`" in rows
+
+
+@pytest.mark.parametrize("cls", MODELS, ids=lambda cls: cls.__name__)
+class TestPropertyFiles:
+    def test_each_model_has_one_that_repeats_nothing(self, cls: type[SCEMixin]) -> None:
+        ours = yaml.safe_load((PROPERTIES / "model" / f"{cls.__name__}.yaml").read_text()) or {}
+        base = yaml.safe_load((RECBOLE / "model" / f"{base_of(cls).__name__}.yaml").read_text())
+        common = yaml.safe_load((PROPERTIES / "model" / "SCE.yaml").read_text())
+        ours.pop("pre_model_path", None)  # empty in RecBole too; here for its comment
+        assert not {key for key in ours if {**base, **common}.get(key, "none") == ours[key]}
+
+    def test_a_batch_is_of_rows_that_train_many_positions_or_recboles(self, cls: type[SCEMixin]) -> None:
+        ours = yaml.safe_load((PROPERTIES / "model" / f"{cls.__name__}.yaml").read_text()) or {}
+        overall = yaml.safe_load((RECBOLE / "overall.yaml").read_text())
+        assert ours.get("train_batch_size") == (None if cls.causal else overall["train_batch_size"])
