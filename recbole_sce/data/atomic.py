@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from recbole.utils import FeatureType
 
@@ -53,29 +55,58 @@ def read_columns(
     """
     names = {f"{name}:{kind.value}": name for name, kind in columns.items()}
     dtypes = {
-        header: "category" if columns[name] is FeatureType.TOKEN else "float64"
-        for header, name in names.items()
+        header: object if columns[name] is FeatureType.TOKEN else np.float64 for header, name in names.items()
     }
+    parts: dict[str, list[_Part]] = {name: [] for name in columns}
     try:
-        with pd.read_csv(
-            path,
-            sep=separator,
-            usecols=list(names),
-            dtype=dtypes,
-            encoding=encoding,
-            engine="c",
-            float_precision="round_trip",
-            chunksize=CHUNK_ROWS,
-        ) as reader:
-            chunks = list(reader)
+        with warnings.catch_warnings():
+            # pandas 3 reads floats exactly by itself and deprecates to ask for it.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            reader = pd.read_csv(
+                path,
+                sep=separator,
+                usecols=list(names),
+                dtype=dtypes,
+                encoding=encoding,
+                engine="c",
+                float_precision="round_trip",
+                chunksize=CHUNK_ROWS,
+            )
+        with reader:
+            for chunk in reader:
+                for header, name in names.items():
+                    if columns[name] is FeatureType.TOKEN:
+                        codes, tokens = pd.factorize(chunk[header])
+                        parts[name].append(_Part(codes.astype(np.int32), np.asarray(tokens, dtype=object)))
+                    else:
+                        parts[name].append(_Part(chunk[header].to_numpy()))
     except ValueError as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     table: dict[str, Any] = {}
-    for header, name in names.items():
-        parts = [chunk.pop(header) for chunk in chunks]
-        if columns[name] is FeatureType.TOKEN:
-            table[name] = pd.api.types.union_categoricals(parts)
-        else:
-            table[name] = np.concatenate(parts)
+    for name, kind in columns.items():
+        pieces = parts.pop(name)
+        table[name] = _joined_tokens(pieces) if kind is FeatureType.TOKEN else _joined(pieces)
     frame: pd.DataFrame = pd.DataFrame(table, copy=False)
     return frame
+
+
+class _Part(NamedTuple):
+    """A piece of a column: its values, or codes (-1 where missing) into its distinct tokens."""
+
+    values: npt.NDArray[Any]
+    tokens: npt.NDArray[Any] = np.empty(0, dtype=object)
+
+
+def _joined(parts: list[_Part]) -> npt.NDArray[Any]:
+    return np.concatenate([part.values for part in parts])
+
+
+def _joined_tokens(parts: list[_Part]) -> pd.Categorical:
+    ids, tokens = pd.factorize(np.concatenate([part.tokens for part in parts]))
+    first = 0
+    for k, part in enumerate(parts):
+        # the last place serves code -1
+        id_of_code = np.append(ids[first : first + len(part.tokens)], -1).astype(np.int32)
+        first += len(part.tokens)
+        parts[k] = _Part(id_of_code[part.values])
+    return pd.Categorical.from_codes(_joined(parts), categories=pd.Index(tokens, dtype=object))

@@ -78,10 +78,11 @@ def generate_log(spec: LogSpec) -> Log:
     rng = np.random.default_rng(spec.seed)
 
     def popular(shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
-        # The inverse of the distribution of a real number from 1 to n_items + 1, whose whole part is the rank.
+        # Inverse of the distribution of a real number from 1 to n_items + 1; its whole part is the rank.
         power = 1 - spec.popularity_exponent
         ranks = (1 + rng.random(shape) * ((spec.n_items + 1) ** power - 1)) ** (1 / power)
-        return np.minimum(ranks.astype(np.int64), spec.n_items) - 1  # from 0
+        from_one: npt.NDArray[np.int64] = np.minimum(ranks.astype(np.int64), spec.n_items)
+        return from_one - 1
 
     lengths = _user_lengths(spec, rng)  # (u,) longest first
     successors = popular((spec.n_items, len(SUCCESSOR_SHARES)))  # (c, s)
