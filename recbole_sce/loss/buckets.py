@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from recbole_sce.loss.inputs import check_count, excluded_rows
+from recbole_sce.loss.memory import compute_dtype
 from recbole_sce.loss.search import top_rows
 
 
@@ -42,9 +43,14 @@ def bucket_centers(
         The centres, (n_b, d), in the dtype and on the device of ``hidden``.
     """
     check_count("n_buckets", n_buckets)
-    width = len(hidden) if mix_x else hidden.size(1)
+    basis = hidden
+    if mix_x and hidden.device.type == "cpu" and hidden.size(1) < min(n_buckets, len(hidden)):
+        # Gaussian mixtures of the rows of X and of the rows of R, X = QR, have the same distribution: their
+        # covariance is X'X = R'R. R has d rows, not N. (A GPU mixes N rows in less time than it takes for R.)
+        basis = torch.linalg.qr(hidden.to(compute_dtype(hidden)), mode="r").R.to(hidden.dtype)
+    width = len(basis) if mix_x else hidden.size(1)
     noise = torch.randn(n_buckets, width, generator=generator, device=hidden.device, dtype=hidden.dtype)
-    return noise @ hidden if mix_x else noise
+    return noise @ basis if mix_x else noise
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ _BLOCK = 32
 #: Largest relative error of rounding to bfloat16.
 _BFLOAT16_ROUNDING = 2.0**-8
 #: Rows a table must have for each one wanted before a coarse search in bfloat16 pays.
-_COARSE_FROM = 64
+_COARSE_FROM = 512
 
 
 @torch.no_grad()
@@ -178,7 +178,7 @@ class _RunningTop:
         self.filled = torch.full((n_queries,), k)
         self._grow(2 * k)
         first = torch.arange(k + len(excluded))
-        self.rows[:, :k] = first[~torch.isin(first, torch.tensor(excluded, dtype=torch.int64))]
+        self.rows[:, :k] = first[~torch.isin(first, torch.tensor(excluded, dtype=torch.int64))][:k]
         self.threshold = torch.full((n_queries, 1), -torch.inf, dtype=like.dtype)
 
     def add(self, scores: Tensor, start: int, block: int) -> None:
