@@ -55,7 +55,6 @@ def run(
     configuration key, and wins over files.
 
     Examples:
-
     - recbole-sce run
 
     - recbole-sce run -m GRU4RecSCE -d ml-1m --data_path=dataset --epochs=20 --bucket_size_y=512
