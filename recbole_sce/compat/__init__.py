@@ -31,6 +31,7 @@ def apply() -> None:
     apply_before_recbole()
     patching.run(
         [
+            stack.anomaly_detection,
             stack.new_ray,
             stack.numpy_names,
             stack.dok_matrix_update,

@@ -11,8 +11,23 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import torch
 
 from recbole_sce.compat.patching import seen
+
+
+def anomaly_detection() -> bool:
+    """Keep autograd's anomaly detection off, which the import of any sequential model turns on.
+
+    ``recbole.model.sequential_recommender.sine`` calls ``set_detect_anomaly(True)`` when it is imported,
+    and the package imports all of its modules: every forward operation then records a stack trace, and every
+    gradient is searched for NaN. Applies unless it was on before RecBole was imported.
+    """
+    sine = "recbole.model.sequential_recommender.sine"
+    users_choice = torch.is_anomaly_enabled() and sine not in sys.modules
+    importlib.import_module(sine)
+    torch.autograd.set_detect_anomaly(users_choice)
+    return not users_choice
 
 
 def numpy_aliases() -> bool:

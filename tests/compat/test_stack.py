@@ -116,3 +116,23 @@ def test_a_function_is_replaced_wherever_it_was_imported_by_name(monkeypatch: py
     patching.wrap_everywhere(home, "work")(lambda original, x: 10 * original(x))
     assert home.work(1) == user.work(1) == 20  # type: ignore[attr-defined]
     assert other.work is len  # type: ignore[attr-defined]
+
+
+class TestAnomalyDetection:
+    def test_recbole_turns_it_on_and_the_plugin_off(self, python: Any) -> None:
+        code = (
+            "import importlib, sys, torch\n"
+            "import recbole_sce\n"
+            "print(torch.is_anomaly_enabled())\n"
+            "name = 'recbole.model.sequential_recommender.sine'\n"
+            "del sys.modules[name]; importlib.import_module(name)  # as RecBole does it\n"
+            "print(torch.is_anomaly_enabled())"
+        )
+        assert python(code).stdout.split()[-2:] == ["False", "True"]
+
+    def test_a_users_own_choice_stays(self, python: Any) -> None:
+        code = (
+            "import torch; torch.autograd.set_detect_anomaly(True)\n"
+            "import recbole_sce; print(torch.is_anomaly_enabled())"
+        )
+        assert python(code).stdout.split()[-1] == "True"
