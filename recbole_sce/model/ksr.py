@@ -23,6 +23,8 @@ class KSRSCE(SCEMixin, KSR):  # type: ignore[misc]
     its first batch, since the relations' embeddings stay float64.
     """
 
+    relation_Matrix: Tensor  # (relations, k)
+
     def __init__(self, config: Config, dataset: SequentialDataset) -> None:
         super().__init__(config, dataset)
         self.relation_Matrix = self.relation_Matrix.to(self.entity_embedding.weight.dtype)

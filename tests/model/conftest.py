@@ -137,9 +137,12 @@ class Zoo:
         base = name[: -len("SCE")] if name.endswith("SCE") else name
         if base == "S3Rec" and settings.get("train_stage") != "pretrain":
             settings = {"train_stage": "finetune", "pre_model_path": self.pretrained(), **settings}
-        special = {**NEEDS.get(base, {}), **EXTRA_WEIGHT.get(base, {})}
+        return Config(name, "tiny", config_dict={**self.settings(base), **settings})
+
+    def settings(self, base: str) -> dict[str, Any]:
+        """Return what model ``base``, or its twin, needs for data set ``tiny``."""
         fixed = {"data_path": str(self.folder), "train_neg_sample_args": None}
-        return Config(name, "tiny", config_dict={**SMALL, **fixed, **special, **settings})
+        return {**SMALL, **fixed, **NEEDS.get(base, {}), **EXTRA_WEIGHT.get(base, {})}
 
     def pretrained(self) -> str:
         """Return a file such as pre-training of S3Rec leaves, with weights of different sizes."""
