@@ -139,6 +139,17 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
             subset=[self.uid_field, self.iid_field], keep=self.config["rm_dup_inter"]
         )
 
+    def _filter_inter_by_user_or_item(self) -> None:
+        """Remove interactions of users and items that the files of users and items do not list."""
+        if self.config["filter_inter_by_user_or_item"] is not True:
+            return
+        for field, feat in ((self.uid_field, self.user_feat), (self.iid_field, self.item_feat)):
+            if feat is None:
+                continue
+            listed = self.inter_feat[field].isin(feat[field])
+            if not listed.all():
+                self.inter_feat = self.inter_feat[listed].reset_index(drop=True)
+
     def _filter_by_inter_num(self) -> None:
         """Filter by ``user_inter_num_interval`` and ``item_inter_num_interval`` until nothing changes."""
         if self.config["user_inter_num_interval"] is None and self.config["item_inter_num_interval"] is None:
@@ -194,7 +205,7 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
         first = 0
         for (feat, field, kind), (codes, part_tokens) in zip(remap_list, parts):
             # the last place serves code -1, a missing value
-            id_of_code = np.append(ids[first : first + len(part_tokens)] + 1, 0)
+            id_of_code = np.append(ids[first : first + len(part_tokens)] + 1, 0).astype(np.int32)
             first += len(part_tokens)
             if field not in self.field2id_token:
                 self.field2id_token[field], self.field2token_id[field] = id_token, token_id
@@ -209,18 +220,26 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
 
     def _change_feat_format(self) -> None:
         """Turn tables into tensors, and interactions into a log with rows over it."""
-        prepared = self.benchmark_filename_list is not None
-        if not prepared:
-            order = np.lexsort((self._sort_key(), self.inter_feat[self.uid_field].to_numpy()))
-            self.inter_feat = self.inter_feat.take(order)
-        histories = self.inter_feat.pop(self._item_list_field) if prepared else None
-        # Not the inherited method: it ends in a sort by timestamps that are rounded to float32.
         for name in self.feat_name_list:
-            setattr(self, name, self._dataframe_to_interaction(getattr(self, name)))
-        if histories is None:
+            if name != "inter_feat":
+                setattr(self, name, self._dataframe_to_interaction(getattr(self, name)))
+        # Not the inherited method: it ends in a sort by timestamps that are rounded to float32.
+        if self.benchmark_filename_list is None:
+            order = np.lexsort((self._sort_key(), self.inter_feat[self.uid_field].to_numpy()))
+            self.inter_feat = self._compact_columns(order)
             self.data_augmentation()
         else:
+            histories = self.inter_feat.pop(self._item_list_field)
+            self.inter_feat = self._compact_columns(np.arange(len(histories)))
             self._index_histories(histories)
+
+    def _compact_columns(self, order: npt.NDArray[np.int64]) -> Interaction:
+        """Move the table of interactions to tensors, column by column, in the order given."""
+        columns = {}
+        for field in list(self.inter_feat):
+            column = self.inter_feat.pop(field).iloc[order].to_frame()
+            columns[field] = _compact(self._dataframe_to_interaction(column)[field])
+        return Interaction(columns)
 
     def _sort_key(self) -> npt.NDArray[np.float64]:
         times: npt.NDArray[Any] = self.inter_feat[self.time_field].to_numpy()
@@ -252,22 +271,21 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
             ValueError: no user has two interactions, so that there is nothing to predict.
         """
         self._aug_presets()
-        targets, lengths = next_item_rows(self.inter_feat[self.uid_field].numpy(), self.max_item_list_len)
+        users = self.inter_feat[self.uid_field].numpy()
+        targets, lengths = next_item_rows(users, self.max_item_list_len)
         if len(targets) == 0:
             raise ValueError(
                 f"{self.dataset_name}: no user has more than one interaction, so there is no next item to "
                 "learn or to predict (user_inter_num_interval: '[2,inf)' would leave nothing)"
             )
-        interactions = Interaction({field: _compact(self.inter_feat[field]) for field in self.inter_feat})
-        users = interactions[self.uid_field].numpy()
         starts = np.flatnonzero(starts_of_runs(users))
         self.user_starts = torch.zeros(self.user_num, dtype=torch.int64)
         self.user_starts[users[starts]] = torch.from_numpy(starts)
-        self.inter_feat = _select(interactions, targets)
+        self.log = self.inter_feat
+        self.inter_feat = _select(self.log, targets)
         self.inter_feat[self.item_list_length_field] = _compact(torch.from_numpy(lengths))
         self.inter_feat[POSITION] = _compact(torch.from_numpy(targets))
-        interactions.drop(self.uid_field)
-        self.log = interactions
+        self.log.drop(self.uid_field)
 
     def _benchmark_presets(self) -> None:
         """Describe the prepared item histories of benchmark files to RecBole.
@@ -296,16 +314,15 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
 
     def _index_histories(self, histories: pd.Series[Any]) -> None:
         """Set the log to the prepared item histories, each with its target behind it."""
-        lengths = self.inter_feat[self.item_list_length_field]
+        lengths = self.inter_feat[self.item_list_length_field].long()
         targets = (lengths + 1).cumsum(0) - 1  # (n,) positions
         items = torch.empty(int(targets[-1]) + 1, dtype=torch.int64)
         is_history = torch.ones(len(items), dtype=torch.bool)
         is_history[targets] = False
-        items[is_history] = torch.from_numpy(np.concatenate(histories.to_numpy()))
-        items[targets] = self.inter_feat[self.iid_field]
+        items[is_history] = torch.from_numpy(np.concatenate(histories.to_numpy())).long()
+        items[targets] = self.inter_feat[self.iid_field].long()
         self.log = Interaction({self.iid_field: _compact(items)})
-        self.inter_feat[POSITION] = targets
-        self.inter_feat = Interaction({field: _compact(self.inter_feat[field]) for field in self.inter_feat})
+        self.inter_feat[POSITION] = _compact(targets)
 
     # Splits
 
@@ -536,8 +553,8 @@ def _codes(values: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
 def _codes_by_appearance(values: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Like :func:`_codes`, with codes in the order in which the tokens first appear."""
     codes, tokens = _codes(values)
-    places, present = pd.factorize(np.where(codes < 0, len(tokens), codes))
-    missing = np.flatnonzero(present == len(tokens))
+    places, present = pd.factorize(codes)
+    missing = np.flatnonzero(present == -1)
     if len(missing):
         places = np.where(codes < 0, -1, places - (places > missing[0]))
         present = np.delete(present, missing)

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+Positions = npt.NDArray[np.signedinteger[Any]]
 
-def next_item_rows(
-    users: npt.NDArray[Any], max_length: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+
+def next_item_rows(users: npt.NDArray[Any], max_length: int) -> tuple[Positions, Positions]:
     """Return the rows that predict each interaction of a user but the first from those before it.
 
     The same rows, in the same order, as ``SequentialDataset.data_augmentation`` of RecBole makes.
@@ -24,11 +24,17 @@ def next_item_rows(
     Returns:
         Positions (m,) of the targets in the log, and lengths (m,) of the histories that end right before.
     """
-    first = starts_of_runs(users)  # (n,) True at a user's first interaction
-    positions = np.arange(len(users))
-    user_start = np.maximum.accumulate(np.where(first, positions, 0))  # (n,)
-    targets = positions[~first]  # (m,)
-    return targets, np.minimum(targets - user_start[targets], max_length)
+    later = ~starts_of_runs(users)  # (n,) False at a user's first interaction
+    positions = numbers(len(users))
+    user_start = np.where(later, 0, positions)  # (n,)
+    np.maximum.accumulate(user_start, out=user_start)
+    history = np.subtract(positions, user_start, out=user_start)  # (n,) interactions of the user before
+    return positions[later], np.minimum(history[later], max_length)
+
+
+def numbers(n: int) -> Positions:
+    """Return 0 to ``n - 1``, in 32 bits if that is enough: temporary columns count where logs are large."""
+    return np.arange(n, dtype=np.int32 if n < 2**31 else np.int64)
 
 
 def starts_of_runs(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
@@ -50,8 +56,11 @@ def gather_padded(values: Tensor, starts: Tensor, lengths: Tensor, width: int) -
     Returns:
         (...batch, width, ...) of the dtype of ``values``.
     """
-    offsets = torch.arange(width)
-    padding = offsets >= lengths.unsqueeze(-1)  # (...batch, width)
-    index = (starts.unsqueeze(-1) + offsets).masked_fill_(padding, 0)
-    table = values[index]  # (...batch, width, ...)
-    return table.masked_fill_(padding.view(padding.shape + (1,) * (table.dim() - padding.dim())), 0)
+    # In numpy: torch would wake its threads for each of these small steps, which costs more than it saves.
+    offsets = np.arange(width)
+    padding = offsets >= lengths.numpy()[..., None]  # (...batch, width)
+    index = starts.numpy()[..., None] + offsets
+    index[padding] = 0
+    table = values.numpy().take(index, axis=0)  # (...batch, width, ...)
+    table[padding] = 0
+    return torch.from_numpy(table)

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from recbole_sce.data.sequences import Positions, numbers
+
 Rows = npt.NDArray[np.int64]
 
 
@@ -21,10 +23,12 @@ class _Groups:
 
     def __init__(self, keys: npt.NDArray[Any]) -> None:
         codes, uniques = pd.factorize(keys)  # codes in order of first appearance
-        sizes = np.bincount(codes, minlength=len(uniques))  # (g,)
         self.order: Rows = np.argsort(codes, kind="stable")  # (n,) rows, group by group
-        self.size: Rows = np.repeat(sizes, sizes)  # (n,)
-        self.place: Rows = np.arange(len(keys)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # (n,)
+        place = numbers(len(keys))
+        sizes = np.bincount(codes, minlength=len(uniques)).astype(place.dtype)  # (g,)
+        self.size: Positions = np.repeat(sizes, sizes)  # (n,)
+        place -= np.repeat(np.cumsum(sizes, dtype=place.dtype) - sizes, sizes)
+        self.place: Positions = place  # (n,)
 
 
 def leave_one_out_rows(keys: npt.NDArray[Any], n_held_out: int) -> list[Rows]:
@@ -36,7 +40,7 @@ def leave_one_out_rows(keys: npt.NDArray[Any], n_held_out: int) -> list[Rows]:
     groups = _Groups(keys)
     from_end = groups.size - 1 - groups.place  # (n,)
     held_out = from_end < np.minimum(n_held_out, groups.size - 1)
-    part = np.where(held_out, n_held_out - from_end, 0)
+    part = np.where(held_out, n_held_out - from_end, 0).astype(np.int8)
     return [groups.order[part == p] for p in range(n_held_out + 1)]
 
 
@@ -46,7 +50,7 @@ def ratio_rows(keys: npt.NDArray[Any], cuts_of: Callable[[int], Sequence[int]]) 
     # Few sizes are shared by many groups: each is asked for once.
     sizes, which = np.unique(groups.size, return_inverse=True)
     cuts = np.array([cuts_of(int(size)) for size in sizes])  # (s, parts - 1)
-    part = np.zeros(len(keys), dtype=np.int64)
+    part = np.zeros(len(keys), dtype=np.int8)
     for cut in cuts.T:
         part += groups.place >= cut[which]
     return [groups.order[part == p] for p in range(cuts.shape[1] + 1)]
@@ -65,5 +69,5 @@ def time_rows(
     starts = np.flatnonzero(groups.place == 0)
     n_early = np.repeat(np.add.reduceat(early.astype(np.int64), starts), groups.size[starts])  # (n,)
     n_train = (n_early * (ratios[0] / (1 - ratios[2]))).astype(np.int64)
-    part = (groups.place >= n_train).astype(np.int64) + (groups.place >= n_early)
+    part = (groups.place >= n_train).astype(np.int8) + (groups.place >= n_early)
     return [groups.order[part == p] for p in range(3)]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recbole_sce.data.sequences import starts_of_runs
+from recbole_sce.data.sequences import Positions, numbers, starts_of_runs
 
 
 def cut_windows(
@@ -25,31 +25,29 @@ def cut_windows(
     Returns:
         The last row (w,) of each window, ascending, and its number of targets (w,) from 1 to ``max_length``.
     """
-    n = len(continues)
     starts = ~continues
     starts[:1] = True
-    run_starts = np.flatnonzero(starts)  # (r,)
-    sizes = np.diff(run_starts, append=n)  # (r,)
-    # A row is the last of its window if a whole number of windows lies between it and the end of its run.
-    run_ends = np.repeat(run_starts + sizes, sizes)  # (n,) one past the last row of the run
-    to_end = run_ends - np.arange(n) - 1  # (n,)
-    last_rows = np.flatnonzero(to_end % max_length == 0)  # (w,)
-    before = np.repeat(run_starts, sizes)[last_rows]  # (w,) first row of the run
-    return last_rows, np.minimum(last_rows - before + 1, max_length)
+    first_rows = np.flatnonzero(starts)  # (r,) of each run
+    sizes = np.diff(first_rows, append=len(continues))  # (r,)
+    n_windows = -(-sizes // max_length)  # (r,)
+    run = np.repeat(np.arange(len(sizes)), n_windows)  # (w,) of each window
+    newer = np.cumsum(n_windows)[run] - np.arange(len(run)) - 1  # (w,) windows of the run that come after
+    last_rows = first_rows[run] + sizes[run] - 1 - newer * max_length
+    return last_rows, np.minimum(last_rows - first_rows[run] + 1, max_length)
 
 
-def continues_position(positions: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def continues_position(positions: Positions) -> npt.NDArray[np.bool_]:
     """Return (n,) whether an ascending position in the log follows right after the one before it.
 
     A user's first interaction is never a target, so that a run never passes from one user to the next.
     """
-    return ~starts_of_runs(positions - np.arange(len(positions)))
+    return ~starts_of_runs(positions - numbers(len(positions)))
 
 
 def continues_history(
     items: npt.NDArray[Any],
-    targets: npt.NDArray[np.integer[Any]],
-    lengths: npt.NDArray[np.integer[Any]],
+    targets: Positions,
+    lengths: Positions,
     users: npt.NDArray[Any],
 ) -> npt.NDArray[np.bool_]:
     """Return (n,) whether a row's history is that of the row before it plus that row's target.
