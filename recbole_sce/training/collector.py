@@ -55,7 +55,8 @@ class StreamingCollector(Collector):  # type: ignore[misc]
             rank_sums = torch.zeros(n_rows, device=rows.device).index_add(
                 0, targets.rows, ranking.target_ranks
             )
+            columns = [rank_sums, ranking.n_candidates, n_targets.squeeze(1)]
             entries["rec.meanrank"] = torch.stack(
-                [rank_sums, ranking.n_candidates.float(), n_targets.squeeze(1).float()], 1
+                [column.to(ranking.scores.dtype) for column in columns], 1
             )
         return entries

@@ -15,7 +15,8 @@ Scores that differ by rounding alone may be ordered otherwise, as they are in Re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Optional
 
@@ -60,6 +61,24 @@ class Ranking:
     target_ranks: Optional[Tensor] = None
 
 
+def join_rankings(parts: Sequence[Ranking]) -> Ranking:
+    """Return the ranking of the rows of all ``parts``, at least one, one after the other."""
+    starts = list(itertools.accumulate((len(part.items) for part in parts), initial=0))
+    targets = [
+        Pairs(part.targets.rows + start, part.targets.items)
+        for part, start in zip(parts, starts)
+        if part.targets is not None
+    ]
+    ranks = [part.target_ranks for part in parts if part.target_ranks is not None]
+    return Ranking(
+        torch.cat([part.scores for part in parts]),
+        torch.cat([part.items for part in parts]),
+        torch.cat([part.n_candidates for part in parts]),
+        Pairs(*(torch.cat(columns) for columns in zip(*targets))) if targets else None,
+        torch.cat(ranks) if ranks else None,
+    )
+
+
 @torch.no_grad()
 def rank_catalogue(
     hidden: Tensor,
@@ -98,17 +117,9 @@ def rank_catalogue(
         scorer = _Scorer(hidden[start:stop], item_table, _slice(exclude, start, stop), plan)
         blocks.append(_rank_block(scorer, k, _slice(targets, start, stop), with_ranks))
     if not blocks:
-        empty = torch.zeros(0, k, device=hidden.device)
-        blocks = [Ranking(empty, empty.long(), empty[:, 0].long(), None, empty[:, 0])]
-    return Ranking(
-        torch.cat([block.scores for block in blocks]),
-        torch.cat([block.items for block in blocks]),
-        torch.cat([block.n_candidates for block in blocks]),
-        targets,
-        torch.cat([block.target_ranks for block in blocks if block.target_ranks is not None])
-        if targets is not None and with_ranks
-        else None,
-    )
+        empty = hidden.new_empty(0, k)
+        return Ranking(empty, empty.long(), empty[:, 0].long())
+    return join_rankings(blocks)
 
 
 @torch.no_grad()

@@ -2,8 +2,190 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Optional
+
+import torch
+from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.data.interaction import Interaction
 from recbole.trainer import Trainer
+from recbole.utils import EvaluatorType, set_color
+from torch import Tensor
+
+from recbole_sce.training.collector import StreamingCollector
+from recbole_sce.training.encoding import encode_rows, streams
+from recbole_sce.training.evaluation import Pairs, Ranking, join_rankings, rank_candidates, rank_catalogue
+from recbole_sce.training.row_adam import RowAdam
+from recbole_sce.training.sparse import use_sparse_item_gradients
+
+if TYPE_CHECKING:
+    from recbole.config import Config
+
+    from recbole_sce.model.sce import SCEMixin
+
+#: Rows whose whole histories are held at a time.
+_ROWS_AT_ONCE = 1024
 
 
 class SCETrainer(Trainer):  # type: ignore[misc]
-    """RecBole's trainer, for models whose catalogue is large."""
+    """RecBole's trainer, for models whose catalogue is large.
+
+    * Evaluation ranks chunk by chunk (:mod:`recbole_sce.training.evaluation`), with RecBole's results, in
+      ``eval_memory_mb``, whatever ``eval_batch_size`` says. With ``exclude_seen`` it leaves out what a user
+      has interacted with before.
+    * With ``sparse_item_updates`` a step updates only the rows of the item table that it touched
+      (:class:`recbole_sce.training.row_adam.RowAdam`).
+    * The share of states that fell into a bucket is logged with the training loss.
+    """
+
+    model: SCEMixin
+
+    def __init__(self, config: Config, model: SCEMixin) -> None:
+        self.settings = model.settings
+        super().__init__(config, model)
+        if not streams(model):
+            self._evaluate_densely()
+        self.eval_collector = StreamingCollector(config)
+        self._coverage: Optional[float] = None
+        self._eval_dataset: Any = None
+        self._eval_rows: Iterator[list[int]] = iter(())
+        self._item_table: Optional[Tensor] = None
+
+    def _evaluate_densely(self) -> None:
+        """Say what a model loses that scores in a way of its own.
+
+        Raises:
+            ValueError: ``exclude_seen`` is asked for.
+        """
+        name = type(self.model).__name__
+        if self.settings.exclude_seen:
+            raise ValueError(
+                f"exclude_seen: True is not allowed with {name}, which defines full_sort_predict; it is with "
+                "models that define encode and item_table"
+            )
+        self.logger.warning(
+            f"{name} defines full_sort_predict: evaluation holds eval_batch_size x n_items scores. It "
+            "would not with encode and item_table instead"
+        )
+
+    # Training
+
+    def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
+        if not self.settings.sparse_item_updates:
+            optimizer: torch.optim.Optimizer = super()._build_optimizer(**kwargs)
+            return optimizer
+        use_sparse_item_gradients(self.model)
+        return RowAdam(self.model.parameters(), lr=self.learning_rate)
+
+    def _train_epoch(
+        self,
+        train_data: Any,
+        epoch_idx: int,
+        loss_func: Optional[Callable[[Interaction], Any]] = None,
+        show_progress: bool = False,
+    ) -> Any:
+        """Train an epoch (RecBole: ``Trainer._train_epoch``); note the mean bucket coverage of its steps."""
+        calculate_loss = loss_func or self.model.calculate_loss
+        coverages: list[float] = []
+
+        def noting_coverage(interaction: Interaction) -> Any:
+            losses = calculate_loss(interaction)
+            stats = getattr(self.model.loss_fct, "last_stats", None)
+            if stats is not None:
+                # RecBole reads the loss right behind, and so waits for the device in any case.
+                coverages.append(stats["coverage"])
+            return losses
+
+        total_loss = super()._train_epoch(train_data, epoch_idx, noting_coverage, show_progress)
+        self._coverage = sum(coverages) / len(coverages) if coverages else None
+        if isinstance(self.optimizer, RowAdam):
+            self.optimizer.catch_up()
+        return total_loss
+
+    def _generate_train_loss_output(self, epoch_idx: int, s_time: float, e_time: float, losses: Any) -> str:
+        line: str = super()._generate_train_loss_output(epoch_idx, s_time, e_time, losses)
+        if self._coverage is None:
+            return line
+        return f"{line[:-1]}, {set_color('coverage', 'blue')}: {self._coverage:.4f}]"
+
+    def _add_train_loss_to_tensorboard(self, epoch_idx: int, losses: Any, tag: str = "Loss/Train") -> None:
+        super()._add_train_loss_to_tensorboard(epoch_idx, losses, tag)
+        if self._coverage is not None:
+            self.tensorboard.add_scalar("Coverage/Train", self._coverage, epoch_idx)
+
+    # Evaluation
+
+    def evaluate(
+        self,
+        eval_data: Any,
+        load_best_model: bool = True,
+        model_file: Optional[str] = None,
+        show_progress: bool = False,
+    ) -> Any:
+        """Evaluate the model (RecBole: ``Trainer.evaluate``)."""
+        if eval_data and isinstance(eval_data, FullSortEvalDataLoader):
+            # Evaluation loaders never shuffle: a second pass over their sampler gives the rows of each batch.
+            self._eval_dataset, self._eval_rows = eval_data._dataset, iter(eval_data.batch_sampler)
+        try:
+            return super().evaluate(eval_data, load_best_model, model_file, show_progress)
+        finally:
+            self._item_table = None
+
+    def _full_sort_batch_eval(self, batched_data: Any) -> tuple[Interaction, Any, Tensor, Tensor]:
+        """Rank a batch; RecBole returns its scores, this a :class:`Ranking` in their place."""
+        if not streams(self.model):
+            scored: tuple[Interaction, Any, Tensor, Tensor] = super()._full_sort_batch_eval(batched_data)
+            return scored
+        interaction, _, positive_u, positive_i = batched_data
+        rows = torch.tensor(next(self._eval_rows))  # (B,)
+        if self._item_table is None:
+            self._item_table = self.model.item_table().detach()
+        parts = []
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            stop = start + _ROWS_AT_ONCE
+            here = (positive_u >= start) & (positive_u < stop)
+            parts.append(
+                self._rank(
+                    interaction[start:stop],
+                    rows[start:stop],
+                    Pairs(positive_u[here] - start, positive_i[here]),
+                    self._item_table,
+                )
+            )
+        return interaction, join_rankings(parts), positive_u, positive_i
+
+    def _rank(self, interaction: Interaction, rows: Tensor, targets: Pairs, item_table: Tensor) -> Ranking:
+        exclude = None
+        if self.settings.exclude_seen:
+            exclude = Pairs(*(column.to(self.device) for column in self._eval_dataset.history(rows)))
+        return rank_catalogue(
+            encode_rows(self.model, interaction, self.device),
+            item_table,
+            max(self.config["topk"]),
+            Pairs(*(column.to(self.device) for column in targets)),
+            exclude,
+            self.eval_collector.needs_ranks,
+            self.settings.eval_memory_mb,
+        )
+
+    def _neg_sample_batch_eval(self, batched_data: Any) -> tuple[Interaction, Any, Tensor, Tensor]:
+        """Rank the sampled candidates of a batch, without RecBole's score matrix (users, n_items)."""
+        if self.config["eval_type"] != EvaluatorType.RANKING:
+            scored: tuple[Interaction, Any, Tensor, Tensor] = super()._neg_sample_batch_eval(batched_data)
+            return scored
+        interaction, row_idx, positive_u, positive_i = batched_data
+        if interaction.length <= self.test_batch_size:
+            scores = self.model.predict(interaction.to(self.device))
+        else:
+            scores = self._spilt_predict(interaction, interaction.length)
+        items = interaction[self.config["ITEM_ID_FIELD"]]
+        ranking = rank_candidates(
+            Pairs(row_idx.to(self.device), items.to(self.device)),
+            scores,
+            int(positive_u[-1]) + 1,
+            self.tot_item_num,
+            max(self.config["topk"]),
+            Pairs(positive_u.to(self.device), positive_i.to(self.device)),
+            self.settings.eval_memory_mb,
+        )
+        return interaction, ranking, positive_u, positive_i

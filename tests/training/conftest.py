@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import get_model, init_seed
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+import recbole_sce  # noqa: F401  (registers)
 
 
 class _LargestTensor(TorchDispatchMode):
@@ -38,3 +44,26 @@ def largest_tensor() -> Callable[[], Any]:
             yield largest
 
     return measure
+
+
+@pytest.fixture(scope="module")
+def ml_100k(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., SimpleNamespace]]:
+    """Return ``prepare(**config)`` -> config, model, loaders ``train``, ``valid``, ``test``; on ml-100k."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("ml-100k"))
+        patch.setattr("sys.argv", ["pytest"])
+
+        def prepare(model: str = "SASRecSCE", **settings: Any) -> SimpleNamespace:
+            small = {"hidden_size": 16, "inner_size": 16, "n_layers": 1, "n_heads": 1, "loss_type": "CE-"}
+            given = {
+                **{"MAX_ITEM_LIST_LENGTH": 20, "train_neg_sample_args": None, "state": "ERROR", **small},
+                **{"show_progress": False, "metric_decimal_place": 8, "topk": [5, 10], **settings},
+            }
+            config = Config(model, "ml-100k", config_dict=given)
+            init_seed(config["seed"], config["reproducibility"])
+            train, valid, test = data_preparation(config, create_dataset(config))
+            init_seed(config["seed"], config["reproducibility"])
+            made = get_model(model)(config, train._dataset).to(config["device"])
+            return SimpleNamespace(config=config, model=made, train=train, valid=valid, test=test)
+
+        yield prepare

@@ -1,0 +1,121 @@
+"""Adam whose cost for a table is that of the rows a step touches."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+#: Rows brought up to date at a time: what this takes stays small beside the table.
+_ROWS_AT_ONCE = 2**16
+
+
+class RowAdam(torch.optim.Adam):
+    """Adam (Kingma and Ba, 2015) that updates parameters with sparse gradients row by row.
+
+    Dense Adam moves a row for some steps after its gradient: its moments decay and keep pulling. Here a row
+    that a step does not touch is neither read nor written. When a step next touches it, its moments decay by
+    the steps that it missed, and the sum of the moves that these would have made is taken at once, before
+    the step's own. :meth:`catch_up` does so for all rows; a trainer calls it before a table is evaluated.
+    For rows that every step touches the result is Adam's. Others differ in that the steps in between see
+    them where they were, and in that the sum is taken with the bias corrections of its first move.
+
+    Parameters with dense gradients are updated by ``torch.optim.Adam``. State entries ``exp_avg``,
+    ``exp_avg_sq`` and ``step`` are Adam's; ``row_step`` (rows,) is the last step that each row is up to date
+    with.
+
+    Raises:
+        ValueError: ``weight_decay`` or ``amsgrad`` is asked for, which change every row in each step.
+    """
+
+    def __init__(self, params: Any, lr: float = 1e-3, **options: Any) -> None:
+        for name in ("weight_decay", "amsgrad", "maximize"):
+            if options.get(name):
+                raise ValueError(f"{name}: {options[name]!r} is not allowed with updates of single rows")
+        super().__init__(params, lr=lr, **options)
+
+    def step(self, closure: Any = None) -> Any:
+        """Update the parameters; of those with sparse gradients (COO) the rows that these name."""
+        sparse = [
+            (group, parameter, parameter.grad)
+            for group in self.param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None and parameter.grad.is_sparse
+        ]
+        for _, parameter, _ in sparse:
+            parameter.grad = None
+        loss = super().step(closure)
+        for group, parameter, gradient in sparse:
+            parameter.grad = gradient
+            self._step_rows(group, parameter, gradient.coalesce())
+        return loss
+
+    @torch.no_grad()
+    def _step_rows(self, group: dict[str, Any], parameter: Tensor, gradient: Tensor) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros(())
+            # Zeros of the system cost nothing until a row is written.
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+            state["row_step"] = torch.zeros(len(parameter), dtype=torch.int32, device=parameter.device)
+        state["step"] += 1
+        step = int(state["step"])
+        beta1, beta2 = group["betas"]
+        rows, values = gradient.indices()[0], gradient.values()  # (m,), (m, d)
+        now = _late_rows(group, parameter, state, rows, step - 1)
+        now.mean.lerp_(values, 1 - beta1)
+        now.square.mul_(beta2).addcmul_(values, values, value=1 - beta2)
+        denominator = (now.square / (1 - beta2**step)).sqrt_().add_(group["eps"])
+        now.row.addcdiv_(now.mean, denominator, value=-group["lr"] / (1 - beta1**step))
+        _write(parameter, state, rows, now, step)
+
+    @torch.no_grad()
+    def catch_up(self) -> None:
+        """Bring all rows up to date with the last step."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                if "row_step" not in state:
+                    continue
+                step = int(state["step"])
+                late = (state["row_step"] > 0) & (state["row_step"] < step)
+                for rows in torch.split(late.nonzero().squeeze(1), _ROWS_AT_ONCE):
+                    _write(parameter, state, rows, _late_rows(group, parameter, state, rows, step), step)
+
+
+class _Rows(NamedTuple):
+    """Rows (m, d) of a parameter and of its two moments."""
+
+    row: Tensor
+    mean: Tensor
+    square: Tensor
+
+
+def _late_rows(
+    group: dict[str, Any], parameter: Tensor, state: dict[str, Tensor], rows: Tensor, step: int
+) -> _Rows:
+    """Return ``rows`` (m,) as they are after ``step``, had all steps since their last one touched them by 0.
+
+    A step without gradient moves a row by lr * mean / sqrt(square), each of which decays by its beta: the
+    moves are a geometric series.
+    """
+    beta1, beta2 = group["betas"]
+    last = state["row_step"][rows].unsqueeze(1).double()  # (m, 1)
+    missed = step - last
+    ratio = beta1 / beta2**0.5
+    series = ratio * (1 - ratio**missed) / (1 - ratio)
+    mean, square = state["exp_avg"][rows], state["exp_avg_sq"][rows]
+    # Of a row without a step yet, both moments are 0, and so is the move.
+    scale = group["lr"] * series * (1 - beta2 ** (last + 1)).sqrt() / (1 - beta1 ** (last + 1))
+    move = mean * scale.to(mean.dtype) / (square.sqrt() + group["eps"])
+    decay1, decay2 = (beta1**missed).to(mean.dtype), (beta2**missed).to(mean.dtype)
+    return _Rows(parameter[rows] - move, mean * decay1, square * decay2)
+
+
+def _write(parameter: Tensor, state: dict[str, Tensor], rows: Tensor, now: _Rows, step: int) -> None:
+    parameter.index_copy_(0, rows, now.row)
+    state["exp_avg"].index_copy_(0, rows, now.mean)
+    state["exp_avg_sq"].index_copy_(0, rows, now.square)
+    state["row_step"][rows] = step
