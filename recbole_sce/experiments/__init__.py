@@ -1,0 +1,12 @@
+"""Experiments: compare models under one protocol, tune one model, and look at the results.
+
+Every training runs in a process of its own and is on disk as soon as it has finished.
+"""
+
+from __future__ import annotations
+
+from recbole_sce.experiments.compare import Comparison, Event, compare
+from recbole_sce.experiments.report import write_report
+from recbole_sce.experiments.spec import Candidate, ExperimentError
+
+__all__ = ["Candidate", "Comparison", "Event", "ExperimentError", "compare", "write_report"]

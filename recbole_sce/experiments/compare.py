@@ -1,0 +1,311 @@
+"""Several models on one data set under one protocol: each training in a process of its own, resumable."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Callable, Optional, Union
+
+import numpy as np
+
+from recbole_sce.experiments.process import run_in_process, write_json
+from recbole_sce.experiments.spec import Candidate, ExperimentError, RunSpec, make_spec, read_files
+
+#: How RecBole evaluates sequential models: the last interaction tests, the one before validates.
+LEAVE_ONE_OUT = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full", "group_by": "user"}
+#: What has to be equal for all candidates, or their figures cannot be compared.
+PROTOCOL = (
+    *("eval_args", "metrics", "topk", "valid_metric", "metric_decimal_place", "repeatable"),
+    *("MAX_ITEM_LIST_LENGTH", "user_inter_num_interval", "item_inter_num_interval", "val_interval"),
+    *("rm_dup_inter", "filter_inter_by_user_or_item", "data_path", "benchmark_filename"),
+)
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happens in a comparison, as it happens.
+
+    ``kind`` is one of: skipped (finished earlier), started, progress (``detail``: what
+    :func:`~recbole_sce.experiments.process.execute` tells), done, failed (``detail``: the record).
+    """
+
+    kind: str
+    number: int
+    of: int
+    label: str
+    seed: int
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The runs of a comparison, in the order of the candidates, then of the seeds.
+
+    Args:
+        dataset: the data set's name.
+        records: one record a run: what :func:`~recbole_sce.experiments.process.execute` returns, with
+            ``label``, ``model`` and ``seed``.
+        folder: where they are; ``runs/*.npz`` holds the values of each test user.
+        protocol: the settings that are equal for all.
+    """
+
+    dataset: str
+    records: list[dict[str, Any]]
+    folder: Path
+    protocol: Mapping[str, Any]
+
+    def done(self) -> list[dict[str, Any]]:
+        """Return the records of the runs that did not fail."""
+        return [record for record in self.records if record["status"] == "done"]
+
+    def failed(self) -> list[dict[str, Any]]:
+        """Return the records of the runs that failed."""
+        return [record for record in self.records if record["status"] == "failed"]
+
+    def user_values(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of each test user of a run, by metric, with the ids under ``users``."""
+        with np.load(run_file(self.folder, record["label"], record["seed"], "npz")) as content:
+            return {name: content[name] for name in content.files}
+
+
+def compare(
+    candidates: Sequence[Union[str, Candidate]],
+    dataset: str,
+    *,
+    seeds: Sequence[int] = (2020,),
+    losses: Sequence[str] = (),
+    settings: Optional[Mapping[str, Any]] = None,
+    config_files: Sequence[str] = (),
+    out: Union[str, Path],
+    listener: Callable[[Event], None] = lambda event: None,
+) -> Comparison:
+    """Train and test each candidate with each seed, one after the other, each in a process of its own.
+
+    Every finished run is one file in ``out``; runs that are there already are not repeated, so that a
+    comparison that was interrupted goes on, and further candidates or seeds can be added later.
+
+    Args:
+        candidates: :class:`Candidate`, or what :meth:`Candidate.parse` reads (``SASRec``,
+            ``SASRecSCE:CE``, ``label=Model:loss``).
+        dataset: the data set's name.
+        seeds: one run of each candidate for each.
+        losses: if given, each model of recbole_sce that names no loss is run with each of these.
+        settings: configuration keys for all candidates; they win over ``config_files``.
+        config_files: YAML files of configuration keys for all candidates.
+        out: the folder of the comparison; made if missing.
+        listener: called with each :class:`Event`.
+
+    Raises:
+        ExperimentError: a candidate is impossible, two have one label, the protocol is not the same for
+            all, or ``out`` holds runs with other settings. Nothing has been run then.
+    """
+    settings = dict(settings or {})
+    given = {**read_files(config_files), **settings}
+    for key, value in (("eval_args", LEAVE_ONE_OUT), ("repeatable", not given.get("exclude_seen", False))):
+        if key not in given:
+            settings[key] = value
+    listed = _listed(candidates, losses)
+    _check_seeds(seeds)
+    specs, configs = {}, {}
+    for candidate in listed:
+        specs[candidate.label], configs[candidate.label] = _specified(
+            candidate, dataset, settings, config_files
+        )
+    protocol = common_protocol(configs)
+    _check_data(next(iter(configs.values())))
+
+    out = Path(out)
+    plan = [(one, seed, _with_seed(specs[one.label], seed)) for seed in seeds for one in listed]
+    _check_folder(out, plan)
+    records: dict[tuple[str, int], dict[str, Any]] = {}
+    for number, (candidate, seed, spec) in enumerate(plan, 1):
+        event = partial(Event, number=number, of=len(plan), label=candidate.label, seed=seed)
+
+        finished = _finished(out, candidate.label, seed)
+        if finished is not None:
+            records[candidate.label, seed] = finished
+            listener(event("skipped", detail=finished))
+            continue
+        listener(event("started"))
+        record = {
+            **{"label": candidate.label, "model": candidate.model, "seed": seed},
+            **run_in_process(
+                spec,
+                run_file(out, candidate.label, seed, "work"),
+                partial(_pass_on, listener, event),
+            ),
+            "spec": spec.identity(),
+        }
+        _keep(out, record)
+        records[candidate.label, seed] = record
+        listener(event(record["status"], detail=record))
+    ordered = [records[one.label, seed] for one in listed for seed in seeds]
+    return Comparison(dataset, ordered, out, protocol)
+
+
+def _pass_on(listener: Callable[[Event], None], event: Callable[..., Event], news: Mapping[str, Any]) -> None:
+    listener(event("progress", detail=news))
+
+
+def run_file(out: Path, label: str, seed: int, ending: str) -> Path:
+    """Return the path of a run's file (``json``, ``npz``) or folder (``work``)."""
+    name = re.sub(r"[^\w.-]", "_", label)
+    return out / "runs" / f"{name}-seed{seed}.{ending}"
+
+
+def common_protocol(configs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of the configurations that has to be equal.
+
+    Args:
+        configs: RecBole's ``Config`` of each candidate, by label.
+
+    Raises:
+        ExperimentError: it differs; the message names the key and the candidates.
+    """
+    protocol: dict[str, Any] = {}
+    first = next(iter(configs))
+    for label, config in configs.items():
+        for key in (*PROTOCOL, "exclude_seen"):
+            value = _value(config, key)
+            if protocol.setdefault(key, value) != value:
+                raise ExperimentError(
+                    f"{key} is {protocol[key]!r} for {first} and {value!r} for {label}, and figures can only "
+                    f"be compared under one protocol{_remedy(key)}"
+                )
+    return protocol
+
+
+def _value(config: Any, key: str) -> Any:
+    """Return ``config[key]``; for ``exclude_seen`` what the model does, whatever the key says."""
+    if key != "exclude_seen":
+        return config[key]
+    from recbole.utils import ModelType
+
+    if hasattr(config.model_class, "check_config"):
+        return bool(config["exclude_seen"])
+    return config["MODEL_TYPE"] != ModelType.SEQUENTIAL and not config["repeatable"]
+
+
+def _remedy(key: str) -> str:
+    if key in ("exclude_seen", "repeatable"):
+        return (
+            ". RecBole's own sequential models always rank what the user has seen: compare with them under "
+            "exclude_seen: false and repeatable: true"
+        )
+    return ": set it for all of them"
+
+
+def _listed(candidates: Sequence[Union[str, Candidate]], losses: Sequence[str]) -> list[Candidate]:
+    """Return the candidates, those without a loss of their own once for each of ``losses``."""
+    from recbole_sce.plugin import registered_models
+
+    listed: list[Candidate] = []
+    for candidate in candidates:
+        one = Candidate.parse(candidate) if isinstance(candidate, str) else candidate
+        if losses and one.loss is None and one.model in registered_models():
+            listed += [replace(one, label=f"{one.label}:{loss}", loss=loss) for loss in losses]
+        else:
+            listed.append(one)
+    if not listed:
+        raise ExperimentError("there is nothing to compare: name one model at least")
+    files = [run_file(Path(), one.label, 0, "json") for one in listed]
+    for one in listed:
+        if files.count(run_file(Path(), one.label, 0, "json")) > 1:
+            raise ExperimentError(
+                f"two candidates are called {one.label}: write label=Model to call one otherwise"
+            )
+    return listed
+
+
+def _check_seeds(seeds: Sequence[int]) -> None:
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ExperimentError(f"seeds: {list(seeds)} is not allowed; one or more different whole numbers are")
+
+
+def _specified(
+    candidate: Candidate, dataset: str, settings: Mapping[str, Any], config_files: Sequence[str]
+) -> tuple[RunSpec, Any]:
+    from recbole.utils import ModelType
+
+    own = {**settings, **candidate.settings}
+    if candidate.loss is not None:
+        own["loss_type"] = candidate.loss
+    spec, config = make_spec(candidate.model, dataset, own, config_files)
+    if config["MODEL_TYPE"] not in (
+        *(ModelType.SEQUENTIAL, ModelType.GENERAL, ModelType.TRADITIONAL, ModelType.KNOWLEDGE),
+    ):
+        raise ExperimentError(
+            f"{candidate.model} predicts ratings or clicks: it cannot be ranked against the others; general, "
+            "sequential, knowledge-aware and traditional recommenders can"
+        )
+    if candidate.loss is not None and "loss_type" in config and hasattr(config.model_class, "input_type"):
+        plugin = hasattr(config.model_class, "check_config")
+        if not plugin:
+            raise ExperimentError(f"{candidate.model} has one loss only: leave :{candidate.loss} out")
+    return spec, config
+
+
+def _check_data(config: Any) -> None:
+    """Refuse a data set that is neither there nor known to RecBole, which could download it."""
+    from recbole.data.dataset import Dataset
+
+    path = Path(config["data_path"])
+    if path.is_dir() and any(path.iterdir()):
+        return
+    dataset = Dataset.__new__(Dataset)
+    dataset.config, dataset.dataset_name, dataset.dataset_path = config, config["dataset"], str(path)
+    try:
+        dataset._get_download_url("url")
+    except ValueError as error:
+        raise ExperimentError(str(error)) from error
+
+
+def _with_seed(spec: RunSpec, seed: int) -> RunSpec:
+    return replace(spec, settings={**spec.settings, "seed": seed})
+
+
+def _finished(out: Path, label: str, seed: int) -> Optional[dict[str, Any]]:
+    """Return the record of a run that is done; None if there is none, or one that failed."""
+    try:
+        record: dict[str, Any] = json.loads(run_file(out, label, seed, "json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return record if record["status"] == "done" else None
+
+
+def _check_folder(out: Path, plan: Sequence[tuple[Candidate, int, RunSpec]]) -> None:
+    """Refuse a folder with finished runs of the same names and other settings."""
+    for candidate, seed, spec in plan:
+        record = _finished(out, candidate.label, seed)
+        if record is None or record["spec"] == spec.identity():
+            continue
+        before, now = (_flat(content) for content in (record["spec"], spec.identity()))
+        keys = sorted(key for key in {**before, **now} if before.get(key) != now.get(key))
+        changes = "; ".join(f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in keys)
+        raise ExperimentError(
+            f"{out} holds a run of {candidate.label} with other settings: {changes}. Name another folder, or "
+            f"remove {run_file(out, candidate.label, seed, 'json')} to run it again"
+        )
+
+
+def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run and the files' side by side, for a message."""
+    outer = {key: value for key, value in content.items() if key not in ("settings", "config_files")}
+    return {**outer, **content["config_files"], **content["settings"]}
+
+
+def _keep(out: Path, record: Mapping[str, Any]) -> None:
+    """Put a run's record and users' values into the folder; the working folder of a finished one goes."""
+    import shutil
+
+    label, seed = record["label"], record["seed"]
+    work = run_file(out, label, seed, "work")
+    if record["status"] == "done":
+        (work / "users.npz").replace(run_file(out, label, seed, "npz"))
+    write_json(run_file(out, label, seed, "json"), record)
+    if record["status"] == "done":
+        shutil.rmtree(work)

@@ -1,0 +1,193 @@
+"""What is measured of a training: memory, seconds and scores of each epoch, values of each test user."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Callable, Optional
+
+import numpy as np
+import numpy.typing as npt
+import psutil  # type: ignore[import-untyped]
+
+MIB = 2**20
+
+
+class PeakMemory:
+    """Peak resident memory of this process, of its whole life and since the last :meth:`restart`, in MiB.
+
+    Linux can restart its count (``/proc/self/clear_refs``); elsewhere both are the peak of the whole life.
+    """
+
+    def __init__(self) -> None:
+        self._before = 0.0
+
+    def restart(self) -> None:
+        """Begin a new count, where the system can."""
+        self._before = self.whole()
+        with suppress(OSError), open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+
+    def recent(self) -> float:
+        """Return the peak since :meth:`restart`."""
+        with suppress(OSError), open("/proc/self/status") as file:
+            for line in file:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024 / MIB
+        return _lifetime_peak()
+
+    def whole(self) -> float:
+        """Return the peak of the whole life."""
+        return max(self._before, self.recent())
+
+
+def resident() -> float:
+    """Return the memory that this process holds now, in MiB."""
+    return float(psutil.Process().memory_info().rss) / MIB
+
+
+def _lifetime_peak() -> float:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return float(psutil.Process().memory_info().peak_wset) / MIB
+    # ru_maxrss counts KiB on Linux, bytes on macOS
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MIB
+
+
+class EpochRecorder:
+    """Seconds and scores of each epoch of a RecBole trainer.
+
+    ``Trainer.fit`` trains by ``_train_epoch`` and validates by ``_valid_epoch``: both are timed where they
+    are called, so that neither counts the other, nor checkpoints.
+
+    Args:
+        trainer: a RecBole trainer, before its ``fit``.
+        on_epoch: called with each new entry of :attr:`curve`.
+    """
+
+    def __init__(self, trainer: Any, on_epoch: Callable[[dict[str, Any]], None] = lambda entry: None) -> None:
+        #: One entry a validation: epochs, seconds of training and of validation so far, loss, score, metrics.
+        self.curve: list[dict[str, Any]] = []
+        self.epochs = 0
+        self.training_seconds = 0.0
+        self.validation_seconds = 0.0
+        self._loss: Optional[float] = None
+        self._on_epoch = on_epoch
+        self._train_epoch, self._valid_epoch = trainer._train_epoch, trainer._valid_epoch
+        trainer._train_epoch, trainer._valid_epoch = self._timed_train_epoch, self._timed_valid_epoch
+
+    def _timed_train_epoch(self, *args: Any, **kwargs: Any) -> Any:
+        started = time.perf_counter()
+        loss = self._train_epoch(*args, **kwargs)
+        self.training_seconds += time.perf_counter() - started
+        self.epochs += 1
+        self._loss = float(sum(loss) if isinstance(loss, tuple) else loss)
+        return loss
+
+    def _timed_valid_epoch(self, *args: Any, **kwargs: Any) -> Any:
+        started = time.perf_counter()
+        score, result = self._valid_epoch(*args, **kwargs)
+        self.validation_seconds += time.perf_counter() - started
+        self.curve.append(
+            {
+                "epoch": self.epochs,
+                "training_seconds": self.training_seconds,
+                "validation_seconds": self.validation_seconds,
+                "train_loss": self._loss,
+                "score": float(score),
+                "valid": {name: float(value) for name, value in result.items()},
+            }
+        )
+        self._on_epoch(self.curve[-1])
+        return score, result
+
+    def best(self, bigger: bool) -> Optional[dict[str, Any]]:
+        """Return the entry whose model RecBole keeps: the best, of equal ones the last; None if none."""
+        if not self.curve:
+            return None
+        sign = 1 if bigger else -1
+        return max(enumerate(self.curve), key=lambda pair: (sign * pair[1]["score"], pair[0]))[1]
+
+
+@contextmanager
+def row_values() -> Iterator[dict[str, npt.NDArray[np.float64]]]:
+    """Collect what RecBole's top-k metrics average, by metric: one value a row of the evaluated data."""
+    from recbole.evaluator.base_metric import TopkMetric
+
+    values: dict[str, npt.NDArray[np.float64]] = {}
+    original = TopkMetric.topk_result
+
+    def topk_result(self: Any, metric: str, value: Any) -> Any:
+        for k in self.topk:
+            values[f"{metric}@{k}"] = np.asarray(value[:, k - 1], dtype=np.float64)
+        return original(self, metric, value)
+
+    TopkMetric.topk_result = topk_result
+    try:
+        yield values
+    finally:
+        TopkMetric.topk_result = original
+
+
+def users_of_rows(eval_data: Any) -> npt.NDArray[np.str_]:
+    """Return the user of each row of RecBole's evaluation data, under the user's original id, in order."""
+    field, found = eval_data.dataset.uid_field, []
+    for batch in eval_data:
+        users, rows = batch[0][field].numpy(), batch[1]
+        if hasattr(rows, "__len__") and not isinstance(rows, tuple):  # sampled candidates: many lines a row
+            users = users[np.unique(np.asarray(rows), return_index=True)[1]]
+        found.append(users)
+    return np.asarray(eval_data.dataset.id2token(field, np.concatenate(found)), dtype=np.str_)
+
+
+def mean_by_user(
+    users: npt.NDArray[np.str_], values: dict[str, npt.NDArray[np.float64]]
+) -> dict[str, npt.NDArray[Any]]:
+    """Return one value a user and metric, users in the order of their ids, under the key ``users``.
+
+    A user with several rows (a split by time) counts with the mean of them.
+    """
+    ids, row_of = np.unique(users, return_inverse=True)
+    counts = np.bincount(row_of)
+    return {
+        "users": ids,
+        **{name: np.bincount(row_of, weights=column) / counts for name, column in values.items()},
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on: processor, cores, memory, device and versions."""
+    import torch
+
+    return {
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        **{name: _version(name) for name in ("recbole_sce", "recbole", "torch", "numpy", "pandas")},
+    }
+
+
+def _processor() -> str:
+    with suppress(OSError), open("/proc/cpuinfo") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> Optional[str]:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
