@@ -152,10 +152,15 @@ class Recommender:
             config["data_path"] = os.path.join(os.fspath(data_path), config["dataset"])
         if device is not None:
             config["device"] = torch.device(device)
+        if not os.path.isdir(config["data_path"]):
+            raise FileNotFoundError(
+                f"data set {config['dataset']!r}: its folder {config['data_path']} does not exist; set "
+                "data_path to the folder that holds it now"
+            )
         init_seed(config["seed"], config["reproducibility"])
         dataset = create_dataset(config)
-        log = UserLog.of(dataset)  # before data_preparation, which reorders the rows
         train, _, test = data_preparation(config, dataset)
+        log = UserLog.of(dataset)
         log.hold_out(test._dataset.inter_feat[dataset.uid_field].numpy())
         model = get_model(config["model"])(config, train._dataset).to(config["device"])
         try:
@@ -347,7 +352,7 @@ class Recommender:
     def _item_table(self) -> Tensor:
         if self._table is None:
             with torch.no_grad():
-                self._table = self.model.item_table()
+                self._table = self.model.item_table().detach()
         return self._table
 
     def _rank(self, batch: Interaction, seen: Optional[Pairs], k: int) -> tuple[Tensor, Tensor]:
@@ -391,21 +396,24 @@ class UserLog:
 
     @classmethod
     def of(cls, dataset: Any) -> UserLog:
-        """Read the log back from the rows of a RecBole sequential data set, of its own or of the plugin.
+        """Read the log back from the rows of a sequential data set, RecBole's or the plugin's.
 
-        A row predicts an interaction of a user from those before it, and rows are by user and time: the
-        first row of a user has the user's first item as its history, and all others are targets. Prepared
+        A row predicts an interaction of a user from those before it, and a user's rows are by time: the
+        history of the first one is the user's first item, and all other items are targets. Prepared
         histories (``benchmark_filename``) have no such order; nobody has a log then.
         """
         if dataset.benchmark_filename_list is not None:
             return cls(np.zeros(0, dtype=np.int64), np.zeros(dataset.user_num, dtype=np.int64))
+        if not isinstance(dataset.inter_feat, Interaction):
+            dataset.build()  # data_preparation has not, where it found saved data loaders
         users = dataset.inter_feat[dataset.uid_field].numpy()  # (m,)
-        targets = dataset.inter_feat[dataset.iid_field].numpy()
+        order = np.argsort(users, kind="stable")
+        users, targets = users[order], dataset.inter_feat[dataset.iid_field].numpy()[order]
         first = np.flatnonzero(starts_of_runs(users))  # (users with rows,)
         history = f"{dataset.iid_field}{dataset.config['LIST_SUFFIX']}"
         first_items = [
             dataset.__getitem__(torch.from_numpy(part), join=False)[history][:, 0].numpy()
-            for part in np.array_split(first, len(first) // 2**16 + 1)
+            for part in np.array_split(order[first], len(first) // 2**16 + 1)
         ]
         items = np.insert(targets.astype(np.int64), first, np.concatenate(first_items))
         counts = np.bincount(users, minlength=dataset.user_num)

@@ -47,17 +47,13 @@ def build_index(vectors: Vectors) -> Any:
         raise ImportError(f"a FAISS index needs faiss (pip install 'recbole_sce[faiss]'): {error}") from error
     n_items, width = vectors.shape
     vectors = np.ascontiguousarray(vectors)
-    quantizer = faiss.IndexFlatIP(width)
-    if n_items < EXACT_BELOW:
-        quantizer.add(vectors)
-        return quantizer
     n_lists = int(math.sqrt(n_items))
-    index = faiss.IndexIVFFlat(quantizer, width, n_lists, faiss.METRIC_INNER_PRODUCT)
-    index.own_fields = True
-    quantizer.this.disown()
-    index.train(vectors)
+    kind = "Flat" if n_items < EXACT_BELOW else f"IVF{n_lists},Flat"
+    index: Any = faiss.index_factory(width, kind, faiss.METRIC_INNER_PRODUCT)
+    if n_items >= EXACT_BELOW:
+        index.train(vectors)
+        index.nprobe = max(1, round(n_lists * _PROBED))
     index.add(vectors)
-    index.nprobe = max(1, round(n_lists * _PROBED))
     return index
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from importlib.util import find_spec
 
 import typer
@@ -15,7 +16,11 @@ from recbole_sce.cli import errors
 from recbole_sce.cli.overrides import PASS_THROUGH
 
 #: The commands, in the order in which the help lists them.
-COMMANDS = ("run", "tune", "compare", "recommend", "convert", "bench", "models", "doctor")
+COMMANDS = tuple(
+    name
+    for name in ("run", "tune", "compare", "recommend", "convert", "bench", "models", "doctor")
+    if find_spec(f"recbole_sce.cli.{name}") is not None
+)
 #: Those whose unknown arguments are RecBole's overrides.
 _WITH_OVERRIDES = ("run", "tune", "compare")
 
@@ -42,8 +47,6 @@ def _root(
 
 def _register() -> None:
     for name in COMMANDS:
-        if find_spec(f"recbole_sce.cli.{name}") is None:
-            continue
         command = getattr(importlib.import_module(f"recbole_sce.cli.{name}"), name)
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
@@ -58,6 +61,8 @@ def main() -> None:
     """Run the command that ``sys.argv`` names; the entry point of ``recbole-sce``."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
+    # RecBole's use of pandas, which nobody who runs a command can change.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
     try:
         app(args=arguments, prog_name="recbole-sce")
     except Exception as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional, Union
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -62,27 +62,23 @@ def convert(
     except ImportError as error:
         raise InputError(str(error)) from error
 
-    given = {
-        key: value
-        for key, value in {
-            "separator": separator,
-            "header": header,
-            "time_format": time_format,
-            "member": member,
-        }.items()
-        if value is not None
+    options = {
+        "user": user,
+        "item": item,
+        "time": time,
+        "rating": rating,
+        "separator": separator,
+        "header": header,
+        "time_format": time_format,
+        "member": member,
     }
-    positions = header is False
-    columns = {
-        key: _column(value, positions)
-        for key, value in {"user": user, "item": item, "time": time, "rating": rating}.items()
-        if value is not None
-    }
-    if layout is not None and (given or columns):
-        raise InputError(
-            f"--layout {layout} says where everything is; it cannot go with "
-            f"{', '.join('--' + key.replace('_', '-') for key in (*columns, *given))}"
-        )
+    given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+    if layout is not None and given:
+        names = ", ".join("--" + key.replace("_", "-") for key in given)
+        raise InputError(f"--layout {layout} says where everything is; it cannot go with {names}")
+    if header is False:
+        for key in {"user", "item", "time", "rating"} & set(given):
+            given[key] = _position(given[key])
     try:
         if layout is not None and layout not in PRESETS:
             raise InputError(f"--layout: {layout!r} is not allowed; one of {', '.join(PRESETS)} is")
@@ -90,7 +86,7 @@ def convert(
             source,
             out,
             name,
-            PRESETS[layout] if layout is not None else Layout(**columns, **given),  # type: ignore[arg-type]
+            PRESETS[layout] if layout is not None else Layout(**given),
             duplicates=duplicates,
             min_user_interactions=min_user,
             min_item_interactions=min_item,
@@ -103,10 +99,8 @@ def convert(
     print(report)
 
 
-def _column(text: str, positions: bool) -> Union[str, int]:
-    """Return a column as the log has it: by name, or by position where there is no header."""
-    if not positions:
-        return text
-    if not text.isdigit():
-        raise InputError(f"column {text!r} is not allowed with --no-header; a position from 0 on is")
-    return int(text)
+def _position(column: str) -> int:
+    """Return the position that a column is where there is no header."""
+    if not column.isdigit():
+        raise InputError(f"column {column!r} is not allowed with --no-header; a position from 0 on is")
+    return int(column)

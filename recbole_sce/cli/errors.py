@@ -11,7 +11,7 @@ FAILED = 1
 WRONG_INPUT = 2
 
 #: An exception that passes through these modules comes of settings or data, not of training.
-_SETTING_UP = ("recbole.config.configurator", "recbole.data.utils")
+_SETTING_UP = ("recbole.config.configurator", "recbole.data.utils", "recbole_sce.model.settings")
 #: The same, for the constructors of models: they check the sizes that they are given.
 _MODELS = ("recbole.model.", "recbole_sce.model.")
 
@@ -39,10 +39,12 @@ def exit_code(error: BaseException) -> int:
 
 def message(error: BaseException) -> str:
     """Return ``error`` as one paragraph."""
+    from recbole_sce.compat import CheckpointError
+
     if isinstance(error, FileNotFoundError) and error.filename is not None:
         return f"{error.filename} does not exist"
     text = " ".join(str(error).split())
-    if not text or not isinstance(error, (InputError, ValueError, OSError, ImportError)):
+    if not text or not isinstance(error, (InputError, CheckpointError, ValueError, OSError, ImportError)):
         text = f"{type(error).__name__}: {text}"
     return text
 

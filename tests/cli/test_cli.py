@@ -1,0 +1,52 @@
+"""The command line as a whole, from a shell."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli.conftest import Call
+from recbole_sce.cli import COMMANDS
+
+
+def test_help_lists_the_commands(call: Call) -> None:
+    for arguments in ([], ["--help"], ["-h"]):
+        outcome = call(*arguments)
+        assert all(name in outcome.out + outcome.err for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "bench"])
+def test_help_teaches_by_example(command: str, call: Call) -> None:
+    outcome = call(command, "--help")
+    assert outcome.code == 0
+    assert f"recbole-sce {command}" in outcome.out.split("Example", 1)[1]
+
+
+def test_an_unknown_command(call: Call) -> None:
+    outcome = call("trian")
+    assert outcome.code == 2
+    assert "No such command 'trian'" in outcome.err
+
+
+@pytest.mark.slow
+def test_convert_bench_and_doctor_from_a_shell(shell: Call, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\nu1,i1,100\n")
+    pytest.importorskip("pyarrow", reason="conversion needs the optional pyarrow")
+    assert shell("convert", "log.csv", "--out", "dataset", "--name", "shop").code == 0
+    outcome = shell("doctor")
+    assert outcome.code == 0, outcome.err
+    assert "found there   shop" in outcome.out
+    outcome = shell("bench", "los")
+    assert outcome.code == 2
+    assert "No such command 'los'" in outcome.err
+
+
+@pytest.mark.slow
+def test_the_console_script(tmp_path: Path) -> None:
+    script = Path(sys.executable).with_name("recbole-sce")
+    run = subprocess.run([str(script), "models"], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "SASRecSCE" in run.stdout

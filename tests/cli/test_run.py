@@ -1,0 +1,89 @@
+"""recbole-sce run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import write_log
+
+from cli.conftest import Call
+
+SMALL = (
+    "--epochs=1",
+    "--hidden_size=16",
+    "--inner_size=16",
+    "--MAX_ITEM_LIST_LENGTH=10",
+    "--show_progress=False",
+)
+
+
+@pytest.mark.slow
+def test_train_and_test(shell: Call, tmp_path: Path) -> None:
+    write_log(tmp_path / "data", "tiny")
+    (tmp_path / "mine.yaml").write_text(
+        "model: GRU4RecSCE\nload_col: {inter: [user_id, item_id, timestamp]}\n"
+    )
+    arguments = ("-d", "tiny", "--config_files", "mine.yaml", "--data_path=data", "--topk=[3]", *SMALL[2:])
+    outcome = shell(
+        "run", *arguments, "--epochs=2", "--valid_metric=NDCG@3", "--colour=red", "--json", "result.json"
+    )
+    assert outcome.code == 0, outcome.err
+    record = json.loads((tmp_path / "result.json").read_text())
+    assert (record["model"], record["dataset"]) == ("GRU4RecSCE", "tiny")
+    assert record["overrides"]["epochs"] == "2"
+    assert set(record["test_result"]) == {"recall@3", "mrr@3", "ndcg@3", "hit@3", "precision@3"}
+    assert record["best_valid_score"] == record["best_valid_result"]["ndcg@3"]
+    assert record["peak_memory_mib"]["process"] > 50
+    assert Path(record["checkpoint"]).is_file()
+    assert "GRU4RecSCE on tiny" in outcome.out
+    for value in (f"{record['test_result']['ndcg@3']:.4f}", record["checkpoint"]):
+        assert value in outcome.out
+    assert "warning: configuration key 'colour' is unknown" in outcome.err
+    assert "will not be used in RecBole" not in outcome.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--model", "SASRecSE"], "model 'SASRecSE' is unknown: did you mean SASRecSCE"),
+        (["--dataset", "ml-100q"], "ml-100q.inter (data_path: "),
+        (["--epoch=1"], "did you mean 'epochs'?"),
+    ],
+)
+def test_mistakes_from_a_shell(arguments: list[str], text: str, shell: Call) -> None:
+    outcome = shell("run", *arguments)
+    assert outcome.code == 2
+    assert text in outcome.err
+    assert outcome.err.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--epochs", "1"], "write --epochs=1"),
+        (["--bucket_alpha=-1"], "bucket_alpha: -1 is not allowed"),
+        (["--config_files", "none.yaml"], "none.yaml cannot be read"),
+        (["--json", "no/such/folder/r.json"], "the folder of no/such/folder/r.json does not exist"),
+        (["--nproc", "0"], "--nproc"),
+        (["-m", "SASRec"], "train_neg_sample_args"),
+    ],
+)
+def test_mistakes_fail_before_data_is_read(
+    arguments: list[str], text: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = call("run", *arguments)
+    assert outcome.code == 2
+    assert text in outcome.err
+    assert not list(tmp_path.iterdir())  # no log, no checkpoint folder
+
+
+def test_a_traceback_for_debug_anywhere(call: Call) -> None:
+    for arguments in (["--debug", "run", "-m", "Nonsense"], ["run", "-m", "Nonsense", "--debug"]):
+        outcome = call(*arguments)
+        assert outcome.code == 2
+        assert "Traceback" in outcome.err
