@@ -113,6 +113,38 @@ def test_ids_rows_and_splits_are_recboles(case):
             assert (part.inter_matrix("csr") != expected.inter_matrix("csr")).nnz == 0
 
 
+@pytest.mark.parametrize("listed_only", [True, False])
+def test_incomplete_files_of_users_and_items_are_read_like_recboles(tmp_path, listed_only):
+    rng = np.random.default_rng(0)
+    lines = ["user_id:token\titem_id:token\tplace:token\ttimestamp:float"]
+    for time in rng.permutation(400):
+        item = "" if time % 50 == 0 else f"i{rng.integers(40)}"
+        place = "" if time % 30 == 0 else f"p{rng.integers(5)}"
+        lines.append(f"u{rng.integers(25)}\t{item}\t{place}\t{'' if time % 70 == 0 else time}")
+    folder = tmp_path / "data" / "gaps"
+    folder.mkdir(parents=True)
+    (folder / "gaps.inter").write_text("\n".join(lines) + "\n")
+    users = [f"u{user}\t{user % 3}" for user in range(5, 30)]  # some without interactions, some missing
+    (folder / "gaps.user").write_text("user_id:token\tgroup:token\n" + "\n".join(users) + "\n")
+    items = [f"i{item}\tt{item % 4} t{item % 7}" for item in range(30, -1, -1)]
+    (folder / "gaps.item").write_text("item_id:token\ttags:token_seq\n" + "\n".join(items) + "\n")
+    keys = {
+        "dataset": "gaps",
+        "data_path": str(tmp_path / "data"),
+        "load_col": None,
+        "MAX_ITEM_LIST_LENGTH": 6,
+        "filter_inter_by_user_or_item": listed_only,
+        "user_inter_num_interval": "[8,inf)",
+        "item_inter_num_interval": "[4,30]",
+    }
+    dataset, reference = ours(**keys), recboles(**keys)
+    assert str(dataset) == str(reference)
+    for field, tokens in reference.field2id_token.items():
+        assert dataset.field2id_token[field].tolist() == tokens.tolist()
+    for part, expected in zip(dataset.build(), reference.build()):
+        assert_same_batch(everything(part), everything(expected), but=["place_list", "timestamp_list"])
+
+
 def test_any_index_selects_like_recboles():
     part, expected = ours(**SMALL).build()[0], recboles(**SMALL).build()[0]
     lists = ["rating_list", "timestamp_list"]
