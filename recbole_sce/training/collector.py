@@ -56,7 +56,5 @@ class StreamingCollector(Collector):  # type: ignore[misc]
                 0, targets.rows, ranking.target_ranks
             )
             columns = [rank_sums, ranking.n_candidates, n_targets.squeeze(1)]
-            entries["rec.meanrank"] = torch.stack(
-                [column.to(ranking.scores.dtype) for column in columns], 1
-            )
+            entries["rec.meanrank"] = torch.stack([column.to(ranking.scores.dtype) for column in columns], 1)
         return entries

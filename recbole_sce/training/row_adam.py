@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -25,18 +26,34 @@ class RowAdam(torch.optim.Adam):
     ``exp_avg_sq`` and ``step`` are Adam's; ``row_step`` (rows,) is the last step that each row is up to date
     with.
 
+    Args:
+        params: as for ``torch.optim.Adam``.
+        tables: those of them whose gradients must be sparse.
+        lr: learning rate.
+        options: further ones of ``torch.optim.Adam``.
+
     Raises:
-        ValueError: ``weight_decay`` or ``amsgrad`` is asked for, which change every row in each step.
+        ValueError: ``weight_decay``, ``amsgrad`` or ``maximize`` is asked for.
     """
 
-    def __init__(self, params: Any, lr: float = 1e-3, **options: Any) -> None:
+    def __init__(self, params: Any, tables: Sequence[Tensor] = (), lr: float = 1e-3, **options: Any) -> None:
         for name in ("weight_decay", "amsgrad", "maximize"):
             if options.get(name):
                 raise ValueError(f"{name}: {options[name]!r} is not allowed with updates of single rows")
         super().__init__(params, lr=lr, **options)
+        self._tables = tuple(tables)
 
     def step(self, closure: Any = None) -> Any:
-        """Update the parameters; of those with sparse gradients (COO) the rows that these name."""
+        """Update the parameters; of those with sparse gradients (COO) the rows that these name.
+
+        Raises:
+            ValueError: the gradient of one of ``tables`` is dense.
+        """
+        if any(table.grad is not None and not table.grad.is_sparse for table in self._tables):
+            raise ValueError(
+                "sparse_item_updates: True is not allowed with this model: the gradient of its item table is "
+                "dense, so something in its loss uses all rows of the table in each step"
+            )
         sparse = [
             (group, parameter, parameter.grad)
             for group in self.param_groups

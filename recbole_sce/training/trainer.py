@@ -74,8 +74,8 @@ class SCETrainer(Trainer):  # type: ignore[misc]
         if not self.settings.sparse_item_updates:
             optimizer: torch.optim.Optimizer = super()._build_optimizer(**kwargs)
             return optimizer
-        use_sparse_item_gradients(self.model)
-        return RowAdam(self.model.parameters(), lr=self.learning_rate)
+        table = use_sparse_item_gradients(self.model)
+        return RowAdam(self.model.parameters(), [table], lr=self.learning_rate)
 
     def _train_epoch(
         self,

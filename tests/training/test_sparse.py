@@ -1,0 +1,127 @@
+"""``sparse_item_updates``: what it changes in a step, and where it is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import init_seed
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recbole_sce import SASRecSCE, SettingsError
+from recbole_sce.training import SCETrainer
+
+
+class Lookup(nn.Module):
+    """Cross-entropy over the items from ``first`` on, with a gradient that may be sparse."""
+
+    sparse_grad = False
+
+    def __init__(self, first: int = 1) -> None:
+        super().__init__()
+        self.first = first
+
+    def forward(self, hidden: Tensor, item_embeddings: Tensor, targets: Tensor) -> Tensor:
+        items = torch.arange(self.first, len(item_embeddings))
+        own = F.embedding(targets, item_embeddings, sparse=self.sparse_grad)  # (N, d)
+        others = F.embedding(items, item_embeddings, sparse=self.sparse_grad)
+        positive = (hidden * own).sum(-1, keepdim=True)
+        return torch.cat([positive, hidden @ others.T], 1).logsumexp(1).mean() - positive.mean()
+
+
+def trainer_of(tiny_dataset: dict[str, Any], loss: nn.Module, cls: type = SASRecSCE, **settings: Any) -> Any:
+    settings = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "epochs": 2, **settings}
+    config = Config(
+        "SASRecSCE", "tiny", config_dict={**tiny_dataset, "train_neg_sample_args": None, **settings}
+    )
+    train, _, _ = data_preparation(config, create_dataset(config))
+    init_seed(config["seed"], config["reproducibility"])
+    model = cls(config, train._dataset).double()
+    model.loss_fct = loss
+    return SCETrainer(config, model), train
+
+
+def test_training_equals_dense_training_where_all_rows_are_touched(tiny_dataset: dict[str, Any]) -> None:
+    tables = []
+    for sparse in (False, True):
+        trainer, train = trainer_of(tiny_dataset, Lookup(), sparse_item_updates=sparse, train_batch_size=20)
+        before = trainer.model.item_embedding.weight.detach().clone()
+        trainer.fit(train, saved=False, verbose=False)
+        tables.append(trainer.model.item_embedding.weight.detach())
+        assert not torch.allclose(before, tables[-1])
+        assert isinstance(trainer.optimizer.state_dict()["state"], dict)
+    assert torch.allclose(*tables, rtol=0, atol=1e-9)
+
+
+def test_a_step_changes_the_rows_that_it_touches_and_no_others(tiny_dataset: dict[str, Any]) -> None:
+    trainer, train = trainer_of(tiny_dataset, Lookup(first=38), sparse_item_updates=True, train_batch_size=2)
+    table = trainer.model.item_embedding.weight
+    before = table.detach().clone()
+    batch = next(iter(train))
+    trainer.model.calculate_loss(batch).backward()
+    assert table.grad.is_sparse
+    trainer.optimizer.step()
+    targets = batch[trainer.model.TARGET_SEQ]
+    touched = set(torch.cat([batch["item_id_list"].flatten(), targets.flatten()]).tolist()) | {38, 39, 40}
+    changed = set((table != before).any(1).nonzero().squeeze(1).tolist())
+    assert changed == touched - {0}
+    assert len(changed) < 35
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_checkpoint_goes_on_where_it_was(tiny_dataset: dict[str, Any], sparse: bool) -> None:
+    trainer, train = trainer_of(tiny_dataset, Lookup(), sparse_item_updates=sparse)
+    trainer.fit(train, verbose=False)
+    resumed, _ = trainer_of(tiny_dataset, Lookup(), sparse_item_updates=sparse)
+    resumed.resume_checkpoint(trainer.saved_model_file)
+    for each in (trainer, resumed):
+        init_seed(3, True)
+        train.generator.manual_seed(3)
+        each._train_epoch(train, 2)
+    assert torch.equal(trainer.model.item_embedding.weight, resumed.model.item_embedding.weight)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("loss_type", "CE"),
+        ("learner", "sgd"),
+        ("weight_decay", 0.1),
+        ("clip_grad_norm", {"max_norm": 1.0}),
+        ("nproc", 2),
+        ("world_size", 2),
+    ],
+)
+def test_settings_that_touch_every_row_are_refused(
+    tiny_dataset: dict[str, Any], key: str, value: object
+) -> None:
+    with pytest.raises(SettingsError, match=f"{key}: .* is not allowed with sparse_item_updates: True"):
+        Config("SASRecSCE", "tiny", config_dict={**tiny_dataset, "sparse_item_updates": True, key: value})
+
+
+def test_a_table_that_is_computed_is_refused(tiny_dataset: dict[str, Any]) -> None:
+    class Normalised(SASRecSCE):
+        def item_table(self) -> Tensor:
+            return F.normalize(super().item_table())
+
+    with pytest.raises(ValueError, match="sparse_item_updates: True is not allowed with Normalised"):
+        trainer_of(tiny_dataset, Lookup(), Normalised, sparse_item_updates=True)
+
+
+def test_a_loss_with_dense_gradients_is_refused(tiny_dataset: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"not allowed with Identity, whose gradient .* is dense"):
+        trainer_of(tiny_dataset, nn.Identity(), sparse_item_updates=True)
+
+
+def test_a_loss_that_uses_the_whole_table_is_refused_in_its_first_step(tiny_dataset: dict[str, Any]) -> None:
+    class Regularised(SASRecSCE):
+        def extra_loss(self, interaction: Any, hidden: Tensor) -> Tensor:
+            return self.item_embedding.weight.square().sum()
+
+    trainer, train = trainer_of(tiny_dataset, Lookup(), Regularised, sparse_item_updates=True)
+    with pytest.raises(ValueError, match="uses all rows of the table in each step"):
+        trainer.fit(train, saved=False, verbose=False)
