@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from recbole_sce.loss.inputs import check_count, excluded_rows
-from recbole_sce.loss.memory import compute_dtype
+from recbole_sce.loss.logits import compute_dtype
 from recbole_sce.loss.search import top_rows
 
 

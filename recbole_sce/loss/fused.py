@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from recbole_sce.loss.buckets import Buckets
-from recbole_sce.loss.memory import RowGradient, compute_dtype, gather_rows, workspace_bytes
+from recbole_sce.loss.logits import compute_dtype, gather_rows, row_slices, target_logits
+from recbole_sce.loss.memory import RowGradient, workspace_bytes
 
 
 def bucket_loss(
@@ -44,7 +45,7 @@ class _BucketLoss(torch.autograd.Function):
         ctx: Any, hidden: Tensor, item_embeddings: Tensor, targets: Tensor, rows: Tensor, items: Tensor
     ) -> tuple[Tensor, Tensor]:
         with torch.autocast(hidden.device.type, enabled=False):
-            own = _own_logits(hidden, item_embeddings, targets)[rows]  # (n_b, b_x)
+            own = target_logits(hidden, item_embeddings, targets)[rows]  # (n_b, b_x)
             own_inside = _contains(items, targets[rows])  # (n_b, b_x)
             totals = _log_sum_exp(hidden, item_embeddings, rows, items)  # (n_b, b_x)
             # A target that is among the bucket's items is in the sum already.
@@ -95,8 +96,8 @@ class _BucketLoss(torch.autograd.Function):
                 if grad_items is not None:
                     grad_items.add(tile.items, slopes.mT @ states)
             covered = rows.view(-1)[winners]
-            for state, slope in zip(*_split((covered, own_slope * scale), hidden)):
-                slope = slope.unsqueeze(1)
+            for part in row_slices(len(covered), 3 * hidden.size(1), hidden):
+                state, slope = covered[part], (own_slope[part] * scale).unsqueeze(1)
                 if ctx.needs_input_grad[0]:
                     grad_hidden.index_add_(
                         0, state, slope * gather_rows(item_embeddings, targets[state], dtype)
@@ -114,22 +115,6 @@ class _BucketLoss(torch.autograd.Function):
 
 # What it computes depends on the data (which pairs win), so torch.compile calls it as it is.
 _apply = torch.compiler.disable(_BucketLoss.apply)  # type: ignore[no-untyped-call]
-
-
-def _split(tensors: tuple[Tensor, ...], hidden: Tensor) -> list[tuple[Tensor, ...]]:
-    """Split tensors (N,) into parts for which gathered rows of ``hidden``'s width fit in a workspace."""
-    row_bytes = hidden.size(1) * compute_dtype(hidden).itemsize
-    step = max(1, workspace_bytes(hidden.device) // (4 * row_bytes))
-    return [torch.split(tensor, step) for tensor in tensors]
-
-
-def _own_logits(hidden: Tensor, item_embeddings: Tensor, targets: Tensor) -> Tensor:
-    """Return x . w_y of each state, (N,)."""
-    dtype = compute_dtype(hidden)
-    logits = hidden.new_empty(len(hidden), dtype=dtype)
-    for states, target, out in zip(*_split((hidden, targets, logits), hidden)):
-        torch.linalg.vecdot(states.to(dtype), gather_rows(item_embeddings, target, dtype), out=out)
-    return logits
 
 
 def _contains(items: Tensor, wanted: Tensor) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import sys
+from collections.abc import Sequence
 from typing import Optional
 
 import torch
@@ -22,30 +24,20 @@ def workspace_bytes(device: torch.device) -> int:
     return _CPU_WORKSPACE if device.type == "cpu" else _DEVICE_WORKSPACE
 
 
-def compute_dtype(hidden: Tensor) -> torch.dtype:
-    """Return the dtype of logits, losses and sums: float32, or float64 for float64 states."""
-    return torch.float64 if hidden.dtype == torch.float64 else torch.float32
-
-
-def gather_rows(table: Tensor, rows: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return rows of a table (C, d), selected by int64 ``rows`` of any shape, as (*rows.shape, d)."""
-    return table.index_select(0, rows.reshape(-1)).to(dtype).view(*rows.shape, table.size(1))
-
-
-def lazy_zeros(rows: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return zeros (rows, width) of which, on Linux, only the parts that are touched cost anything.
+def lazy_zeros(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return zeros of which, on Linux, only the parts that are touched cost anything.
 
     The dense gradient of a large table of which a loss touches few rows is almost all zeros. To write them,
     with a page fault every 4 KiB, can cost more than the rest of the loss. Fresh pages of the system are
     zeros already, and huge ones (2 MiB, where the system grants them) make few faults.
     """
-    n_bytes = rows * width * dtype.itemsize
+    n_bytes = math.prod(shape) * dtype.itemsize
     if device.type != "cpu" or not sys.platform.startswith("linux") or n_bytes < _LARGE:
-        return torch.zeros(rows, width, dtype=dtype, device=device)
+        return torch.zeros(tuple(shape), dtype=dtype, device=device)
     pages = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         pages.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(pages, dtype=dtype).view(rows, width)
+    return torch.frombuffer(pages, dtype=dtype).view(tuple(shape))
 
 
 class RowGradient:
@@ -65,7 +57,7 @@ class RowGradient:
         if table.dtype != dtype:
             self._ids = torch.unique(torch.cat([rows.reshape(-1) for rows in touched]))
             n_rows = len(self._ids)
-        self._sums = lazy_zeros(n_rows, table.size(1), dtype, table.device)
+        self._sums = lazy_zeros((n_rows, table.size(1)), dtype, table.device)
 
     def add(self, rows: Tensor, values: Tensor) -> None:
         """Add ``values`` (*rows.shape, d) to the rows that int64 ``rows`` names; a row may occur often."""
@@ -79,5 +71,5 @@ class RowGradient:
         if self._ids is None:
             return self._sums
         table = self._table
-        gradient = lazy_zeros(len(table), table.size(1), table.dtype, table.device)
+        gradient = lazy_zeros(table.shape, table.dtype, table.device)
         return gradient.index_copy_(0, self._ids, self._sums.to(table.dtype))

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from recbole_sce.loss.memory import gather_rows, workspace_bytes
+from recbole_sce.loss.logits import gather_rows, row_slices
+from recbole_sce.loss.memory import workspace_bytes
 
 #: Queries searched together on the CPU: enough for a fast product, few enough to keep scores in cache.
 _QUERIES = 128
@@ -86,10 +87,7 @@ def _search_coarse_first(
     rounded = queries.bfloat16()
     coarse = _scan(rounded, table, k + k // 2, excluded, chunk, measure=True)
     exact = torch.empty(coarse.values.shape)  # (Q, 1.5 k)
-    query_bytes = exact.size(1) * queries.size(1) * queries.element_size()
-    step = max(1, workspace_bytes(queries.device) // query_bytes)
-    for start in range(0, len(queries), step):
-        part = slice(start, start + step)
+    for part in row_slices(len(queries), exact.size(1) * queries.size(1), queries):
         candidates = gather_rows(table, coarse.rows[part], queries.dtype)  # (step, 1.5 k, d)
         exact[part] = torch.bmm(candidates, queries[part].unsqueeze(2)).squeeze(2)
     best, order = exact.topk(k, sorted=False)
