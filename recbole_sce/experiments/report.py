@@ -19,13 +19,14 @@ from recbole_sce.experiments.summary import (
     significance_table,
     summary_table,
 )
-from recbole_sce.experiments.tables import Table, caption, formatted, write_tables
+from recbole_sce.experiments.tables import Table, cost_table, quality_table, write_tables
 
 #: Colours that stay apart for the colour-blind (Okabe and Ito), and shapes for print without colour.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333", "#8C564B")
 SHAPES = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "star", "hexagon")
 #: From this ratio of largest to smallest on, an axis of seconds is logarithmic.
 _WIDE = 20
+_BUTTONS = [["toImage", "zoom2d", "pan2d", "resetScale2d"]]
 _FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 
 _STYLE = """
@@ -42,7 +43,8 @@ th { border-bottom: 2px solid var(--ink); font-weight: 600; vertical-align: bott
 th:first-child, td:first-child { text-align: left; }
 td.best { background: var(--best); font-weight: 700; }
 td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(460px, 1fr)); gap: 20px; }
+.pair { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 20px; }
+@media (max-width: 900px) { .pair { grid-template-columns: minmax(0, 1fr); } }
 .failed { border-left: 4px solid #b3261e; padding: 2px 14px; background: #fcefee; }
 code { font-size: 13px; }
 """
@@ -69,8 +71,8 @@ def report(comparison: Comparison) -> str:
         summary, significance = summary_table(comparison), significance_table(comparison)
         parts += [
             "<h2>Results</h2>",
-            _html_table(formatted(comparison, summary, significance)),
-            f'<p class="soft">{html.escape(caption(comparison))}</p>',
+            _html_table(quality_table(comparison, summary, significance)),
+            _html_table(cost_table(comparison, summary)),
             "<h2>Quality against memory and time</h2>",
             '<p class="soft">Large marks are means over seeds with their standard deviation, small ones '
             "single runs. Up and to the left is better. Memory is the peak of the whole process; seconds are "
@@ -131,7 +133,10 @@ def _html_table(table: Table) -> str:
         + "</tr>"
         for row in table.rows
     )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return (
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'<p class="soft">{html.escape(table.caption)}</p>'
+    )
 
 
 def _div(figure: Any, name: str) -> str:
@@ -143,7 +148,7 @@ def _div(figure: Any, name: str) -> str:
             full_html=False,
             include_plotlyjs=False,
             div_id=f"plot-{name}",
-            config={"displaylogo": False, "responsive": True},
+            config={"displaylogo": False, "responsive": True, "modeBarButtons": _BUTTONS},
         )
     )
 
@@ -156,8 +161,10 @@ def _against_memory(comparison: Comparison, summary: pd.DataFrame) -> Any:
     )
     if not on_device:
         before = [r["memory_mib"]["resident_before_training"] for r in comparison.done()]
+        start, end = sum(before) / len(before), max(r["memory_mib"]["resident"] for r in comparison.done())
+        figure.update_xaxes(range=[start - 0.06 * (end - start), end + 0.1 * (end - start)])
         figure.add_vline(
-            x=sum(before) / len(before),
+            x=start,
             line={"dash": "dot", "width": 1, "color": "#5b6875"},
             annotation={"text": "before training", "font": {"size": 11, "color": "#5b6875"}},
             annotation_position="bottom right",
@@ -227,8 +234,8 @@ def _scatter(comparison: Comparison, summary: pd.DataFrame, column: str, heading
             {
                 "buttons": buttons,
                 "active": metrics.index(chosen),
-                "x": 1,
-                "xanchor": "right",
+                "x": 0,
+                "xanchor": "left",
                 "y": 1.16,
                 "yanchor": "top",
             }
@@ -288,8 +295,8 @@ def _learning_curves(comparison: Comparison) -> Any:
             {
                 "buttons": buttons,
                 "active": 1 if wide else 0,
-                "x": 1,
-                "xanchor": "right",
+                "x": 0,
+                "xanchor": "left",
                 "y": 1.16,
                 "yanchor": "top",
             }

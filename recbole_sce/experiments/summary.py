@@ -60,7 +60,8 @@ def runs_table(comparison: Comparison) -> pd.DataFrame:
             row[f"valid_{name}"] = record.get("metrics", {}).get("valid", {}).get(name)
         row["error"] = record.get("error")
         rows.append(row)
-    return pd.DataFrame(rows)
+    table: pd.DataFrame = pd.DataFrame(rows)
+    return table
 
 
 def summary_table(comparison: Comparison) -> pd.DataFrame:
@@ -83,7 +84,8 @@ def summary_table(comparison: Comparison) -> pd.DataFrame:
             values = pd.to_numeric(own[figure], errors="coerce")
             row[figure], row[f"{figure}_std"] = values.mean(), values.std(ddof=1)
         rows.append(row)
-    return pd.DataFrame(rows)
+    table: pd.DataFrame = pd.DataFrame(rows)
+    return table
 
 
 def best_labels(summary: pd.DataFrame, metric: str) -> list[str]:
@@ -133,7 +135,8 @@ def significance_table(comparison: Comparison) -> pd.DataFrame:
         for row, corrected in zip(tests, holm([row["p"] for row in tests])):
             rows.append({**row, "p_holm": corrected})
     columns = ["metric", "best", "other", "users", "difference", "low_95", "high_95", "t", "p", "p_holm"]
-    return pd.DataFrame(rows, columns=columns)
+    table: pd.DataFrame = pd.DataFrame(rows, columns=columns)
+    return table
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -155,7 +158,8 @@ def _by_user(comparison: Comparison, label: str) -> pd.DataFrame:
             values = comparison.user_values(record)
             index = values.pop("users")
             tables.append(pd.DataFrame(values, index=index))
-    return pd.concat(tables).groupby(level=0).mean()
+    means: pd.DataFrame = pd.concat(tables).groupby(level=0).mean()
+    return means
 
 
 def _at(record: Mapping[str, Any], path: Sequence[str]) -> Any:

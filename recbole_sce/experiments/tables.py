@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -31,8 +32,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """The summary as text: headings, and a row of cells for each candidate."""
+    """One part of the summary as text: what it tells, headings, and a row of cells for each candidate."""
 
+    caption: str
     headings: list[str]
     rows: list[list[Cell]]
 
@@ -40,55 +42,71 @@ class Table:
 def write_tables(comparison: Comparison) -> list[Path]:
     """Write results.csv, summary.csv, .md, .tex and significance.csv into the comparison's folder."""
     summary, significance = summary_table(comparison), significance_table(comparison)
-    table = formatted(comparison, summary, significance)
+    quality, costs = quality_table(comparison, summary, significance), cost_table(comparison, summary)
     texts = {
         "results.csv": runs_table(comparison).to_csv(index=False),
         "summary.csv": summary.to_csv(index=False),
         "significance.csv": significance.to_csv(index=False),
-        "summary.md": markdown(table, caption(comparison)),
-        "summary.tex": latex(table, caption(comparison)),
+        "summary.md": markdown(quality) + "\n" + markdown(costs),
+        "summary.tex": latex(quality, "tab:quality") + "\n" + latex(costs, "tab:costs"),
     }
     for name, text in texts.items():
         (comparison.folder / name).write_text(text, encoding="utf-8", newline="\n")
     return [comparison.folder / name for name in texts]
 
 
-def caption(comparison: Comparison) -> str:
-    """Return what the reader of the table has to know."""
-    seeds = len({record["seed"] for record in comparison.records})
-    spread = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
-    return (
-        f"Test results on {comparison.dataset}: {spread}; best metric bold; * significantly worse than the "
-        f"best (paired t-test over users, Holm-corrected, p < {LEVEL})."
-    )
-
-
-def formatted(comparison: Comparison, summary: pd.DataFrame, significance: pd.DataFrame) -> Table:
-    """Return the summary as text; costs that no run has (device memory on a CPU) are left out."""
+def quality_table(comparison: Comparison, summary: pd.DataFrame, significance: pd.DataFrame) -> Table:
+    """Return the test metrics as text, the best of each marked, and what is significantly worse."""
     metrics = metric_names(comparison)
-    costs = [cost for cost in COSTS if summary[cost[0]].notna().any()]
-    headings = ["model", *metrics, *(f"{name} [{unit}]" if unit else name for _, _, name, unit in costs)]
     worse = {
         (row["metric"], row["other"])
         for row in significance.to_dict("records")
         if row["p_holm"] < LEVEL  # False for NaN
     }
+    best = {metric: best_labels(summary, metric) for metric in metrics}
     rows = []
-    for position in range(len(summary)):
-        row = summary.iloc[position]
-        label = str(row["label"])
-        failed = f" ({row['failed']} of {row['runs'] + row['failed']} runs failed)" if row["failed"] else ""
-        cells = [Cell(label + failed)]
-        for metric in metrics:
-            best = label in best_labels(summary, metric)
-            cells.append(Cell(_spread(row, metric, 4), best, (metric, label) in worse))
-        for column, _, _, unit in costs:
-            cells.append(Cell(_spread(row, column, 2 if unit == "s" else 0)))
-        rows.append(cells)
-    return Table(headings, rows)
+    for row in summary.to_dict("records"):
+        label = row["label"]
+        rows.append(
+            [
+                Cell(_name(row)),
+                *(
+                    Cell(_spread(row, metric, 4), label in best[metric], (metric, label) in worse)
+                    for metric in metrics
+                ),
+            ]
+        )
+    told = "best of each metric bold"
+    if not significance.empty:
+        told += f"; * significantly worse than the best (paired t-test over users, Holm, p < {LEVEL})"
+    return Table(
+        f"Test results on {comparison.dataset}: {_over_seeds(comparison)}{told}.", ["model", *metrics], rows
+    )
 
 
-def _spread(row: pd.Series, figure: str, decimals: int) -> str:
+def cost_table(comparison: Comparison, summary: pd.DataFrame) -> Table:
+    """Return seconds, memory and sizes as text; without costs that no run has (device memory on a CPU)."""
+    costs = [cost for cost in COSTS if summary[cost[0]].notna().any()]
+    headings = ["model", *(f"{name} [{unit}]" if unit else name for _, _, name, unit in costs)]
+    rows = [
+        [Cell(_name(row)), *(Cell(_spread(row, column, 2 * (unit == "s"))) for column, _, _, unit in costs)]
+        for row in summary.to_dict("records")
+    ]
+    told = "seconds of training alone, memory of the whole process"
+    return Table(f"Costs on {comparison.dataset}: {_over_seeds(comparison)}{told}.", headings, rows)
+
+
+def _over_seeds(comparison: Comparison) -> str:
+    seeds = len({record["seed"] for record in comparison.records})
+    return f"mean ± standard deviation over {seeds} seeds; " if seeds > 1 else "one seed; "
+
+
+def _name(row: Mapping[Hashable, Any]) -> str:
+    failed = f" ({row['failed']} of {row['runs'] + row['failed']} runs failed)" if row["failed"] else ""
+    return f"{row['label']}{failed}"
+
+
+def _spread(row: Mapping[Hashable, Any], figure: str, decimals: int) -> str:
     mean, std = row[figure], row[f"{figure}_std"]
     if pd.isna(mean):
         return "-"
@@ -97,7 +115,7 @@ def _spread(row: pd.Series, figure: str, decimals: int) -> str:
     return f"{mean:,.{decimals}f} ± {std:,.{decimals}f}"
 
 
-def markdown(table: Table, caption: str) -> str:
+def markdown(table: Table) -> str:
     """Return the table in Markdown, its numbers aligned to the right."""
 
     def text(cell: Cell) -> str:
@@ -105,10 +123,10 @@ def markdown(table: Table, caption: str) -> str:
 
     lines = ["| " + " | ".join(table.headings) + " |", "|" + "---|" + "---:|" * (len(table.headings) - 1)]
     lines += ["| " + " | ".join(text(cell).replace("|", r"\|") for cell in row) + " |" for row in table.rows]
-    return "\n".join(lines) + f"\n\n{caption.replace('*', chr(92) + '*')}\n"
+    return "\n".join(lines) + f"\n\n{table.caption.replace('*', chr(92) + '*')}\n"
 
 
-def latex(table: Table, caption: str) -> str:
+def latex(table: Table, reference: str) -> str:
     """Return the table in LaTeX (booktabs), in the manner of ``recbole.utils.list_to_latex``."""
 
     def text(cell: Cell) -> str:
@@ -121,8 +139,8 @@ def latex(table: Table, caption: str) -> str:
     return "\n".join(
         [
             r"\begin{table}",
-            rf"\caption{{{_escaped(caption)}}}",
-            r"\label{tab:comparison}",
+            rf"\caption{{{_escaped(table.caption)}}}",
+            rf"\label{{{reference}}}",
             rf"\begin{{tabular}}{{l{'c' * (len(table.headings) - 1)}}}",
             r"\toprule",
             line([_escaped(heading) for heading in table.headings]),
