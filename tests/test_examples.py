@@ -54,3 +54,25 @@ def test_compare(tmp_path: Path) -> None:
     table = out.splitlines()[-6:]
     assert table[0].split()[:2] == ["model", "NDCG@10"]
     assert [row.split()[0] for row in table[1:]] == ["SASRecSCE", "SASRec", "GRU4Rec", "BERT4Rec", "Pop"]
+
+
+@pytest.mark.slow
+def test_recommend(tmp_path: Path) -> None:
+    small = ("--epochs=1", "--hidden_size=16", "--inner_size=16", "--n_layers=1", "--MAX_ITEM_LIST_LENGTH=10")
+    out = run_example("recommend.py", tmp_path, *small, "--show_progress=False")
+    *_, first, second, visitor = out.splitlines()
+    assert first.startswith("user 196: ")
+    assert second.startswith("user 186: ")
+    assert len(first.split(", ")) == len(visitor.split(", ")) == 5
+
+
+@pytest.mark.slow
+def test_language_model(tmp_path: Path) -> None:
+    pytest.importorskip("resource", reason="peak memory is read by a module that Windows lacks")
+    sizes = ("--vocabulary", "2000", "--batch", "4", "--length", "8", "--width", "8", "--bucket_size_y", "64")
+    out = run_example("language_model.py", tmp_path, "--steps", "3", *sizes)
+    rows = out.split("nats/word\n")[1].splitlines()[:3]
+    assert [row.split()[0] for row in rows] == ["full", "SCE,", "SCE,"]
+    assert [row.split()[-5] for row in rows[:2]] == ["3", "3"]  # steps
+    for row in rows:
+        assert 0 < float(row.split()[-1]) < 10  # nats a word; a model that guesses has 7.6
