@@ -238,7 +238,8 @@ def test_interactions_are_in_order_of_exact_time_then_of_the_file(close_times):
 def test_of_repeated_pairs_the_earliest_or_latest_is_kept(tmp_path, keep, kept_time):
     folder = tmp_path / "data" / "twice"
     folder.mkdir(parents=True)
-    rows = ["u\ta\t6", "u\ta\t5", "u\tb\t5.5", "u\tc\t5.5", "u\tb\t5.5"]
+    at_once = [f"b{item}" for item in np.random.default_rng(0).permutation(60)]
+    rows = ["u\ta\t6", "u\ta\t5", *(f"u\t{item}\t5.5" for item in (*at_once, *at_once[:20]))]
     (folder / "twice.inter").write_text("user_id:token\titem_id:token\ttimestamp:float\n" + "\n".join(rows))
     dataset = ours(
         dataset="twice",
@@ -248,9 +249,9 @@ def test_of_repeated_pairs_the_earliest_or_latest_is_kept(tmp_path, keep, kept_t
     )
     table = dataset.inter_feat
     times = dict(zip(dataset.id2token("item_id", table["item_id"].to_numpy()), table["timestamp"]))
-    assert times == {"a": kept_time, "b": 5.5, "c": 5.5}
+    assert times == {"a": kept_time, **dict.fromkeys(at_once, 5.5)}
     order = list(dataset.id2token("item_id", table["item_id"].to_numpy()))
-    assert order == (["a", "b", "c"] if keep == "first" else ["c", "b", "a"])  # at 5.5: b, c, b in the file
+    assert order == (["a", *at_once] if keep == "first" else [*at_once[20:], *at_once[:20], "a"])
 
 
 # Windows
