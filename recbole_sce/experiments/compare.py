@@ -105,7 +105,10 @@ def compare(
     """
     settings = dict(settings or {})
     given = {**read_files(config_files), **settings}
-    for key, value in (("eval_args", LEAVE_ONE_OUT), ("repeatable", not given.get("exclude_seen", False))):
+    for key, value in (
+        ("eval_args", LEAVE_ONE_OUT),
+        ("repeatable", str(given.get("exclude_seen")).lower() != "true"),
+    ):
         if key not in given:
             settings[key] = value
     listed = _listed(candidates, losses)

@@ -7,6 +7,7 @@ is then the run's own, and a run that dies takes nothing with it.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -175,6 +176,13 @@ def run_in_process(spec: RunSpec, folder: Path, progress: Progress = lambda even
     }
 
 
+def import_modules(spec: RunSpec) -> None:
+    """Make this process know the model of ``spec``."""
+    sys.path += [path for path in spec.paths if path not in sys.path]
+    for module in spec.modules:
+        importlib.import_module(module)
+
+
 def failure(error: BaseException) -> dict[str, Any]:
     """Return the record of a run that ended in ``error``."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -235,18 +243,12 @@ def _end_with_parent() -> None:
 
 def main(spec_file: str, result_file: str, news_file: str) -> None:
     """Run ``spec_file``; write ``result_file`` and ``users.npz``, and ``news_file`` line by line."""
-    import importlib
-
     _end_with_parent()
     content: Mapping[str, Any] = json.loads(Path(spec_file).read_text(encoding="utf-8"))
     spec = RunSpec.from_json(content)
-    sys.path += [path for path in spec.paths if path not in sys.path]
     with open(news_file, "a", encoding="utf-8", buffering=1) as news:
         try:
-            import recbole_sce  # noqa: F401  (registers its models)
-
-            for module in spec.modules:
-                importlib.import_module(module)
+            import_modules(spec)
             record, per_user = execute(spec, lambda event: print(json.dumps(event), file=news))
             np.savez_compressed("users.npz", **per_user)
         except Exception as error:

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from recbole_sce.experiments.compare import Comparison
+from recbole_sce.experiments.plots import COLOURS, SHAPES, division, layout, menu, new_figure, page
 from recbole_sce.experiments.summary import (
     LEVEL,
     main_metric,
@@ -21,33 +22,8 @@ from recbole_sce.experiments.summary import (
 )
 from recbole_sce.experiments.tables import Table, cost_table, quality_table, write_tables
 
-#: Colours that stay apart for the colour-blind (Okabe and Ito), and shapes for print without colour.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333", "#8C564B")
-SHAPES = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "star", "hexagon")
 #: From this ratio of largest to smallest on, an axis of seconds is logarithmic.
 _WIDE = 20
-_BUTTONS = [["toImage", "zoom2d", "pan2d", "resetScale2d"]]
-_FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
-
-_STYLE = """
-:root { --ink: #1c2733; --soft: #5b6875; --line: #d9dfe5; --best: #e4f2ec; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1240px; padding: 28px 32px 60px; background: #fff; color: var(--ink);
-  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
-h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 18px; margin: 36px 0 6px; }
-p { margin: 4px 0 10px; max-width: 100ch; } .soft { color: var(--soft); font-size: 13.5px; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabular-nums; }
-th, td { padding: 5px 11px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { border-bottom: 2px solid var(--ink); font-weight: 600; vertical-align: bottom; }
-th:first-child, td:first-child { text-align: left; }
-td.best { background: var(--best); font-weight: 700; }
-td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; }
-.pair { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 20px; }
-@media (max-width: 900px) { .pair { grid-template-columns: minmax(0, 1fr); } }
-.failed { border-left: 4px solid #b3261e; padding: 2px 14px; background: #fcefee; }
-code { font-size: 13px; }
-"""
 
 
 def write_report(comparison: Comparison) -> Path:
@@ -60,11 +36,8 @@ def write_report(comparison: Comparison) -> Path:
 
 def report(comparison: Comparison) -> str:
     """Return the page."""
-    from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
-
-    title = f"Comparison on {comparison.dataset}"
     done = comparison.done()
-    parts = [f"<h1>{html.escape(title)}</h1>", _lead(comparison)]
+    parts = [_lead(comparison)]
     if comparison.failed():
         parts.append(_failures(comparison.failed()))
     if done:
@@ -78,26 +51,17 @@ def report(comparison: Comparison) -> str:
             "single runs. Up and to the left is better. Memory is the peak of the whole process; seconds are "
             "of training alone, without validation and test.</p>",
             '<div class="pair">',
-            _div(_against_memory(comparison, summary), "memory"),
-            _div(_against_seconds(comparison, summary), "seconds"),
+            division(_against_memory(comparison, summary), "memory"),
+            division(_against_seconds(comparison, summary), "seconds"),
             "</div>",
             "<h2>Learning curves</h2>",
             '<p class="soft">The metric that chooses the model to test, on the validation data after each '
             "epoch; a line is a run. Click a name to hide it, twice to see it alone.</p>",
-            _div(_learning_curves(comparison), "curves"),
+            division(_learning_curves(comparison), "curves"),
             _significance(significance),
         ]
     parts += _circumstances(comparison)
-    return "\n".join(
-        [
-            '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{html.escape(title)}</title><style>{_STYLE}</style>",
-            f"<script>{get_plotlyjs()}</script></head><body>" if done else "</head><body>",
-            *parts,
-            "</body></html>\n",
-        ]
-    )
+    return page(f"Comparison on {comparison.dataset}", parts)
 
 
 def _lead(comparison: Comparison) -> str:
@@ -139,20 +103,6 @@ def _html_table(table: Table) -> str:
     )
 
 
-def _div(figure: Any, name: str) -> str:
-    from plotly.io import to_html  # type: ignore[import-untyped]
-
-    return str(
-        to_html(
-            figure,
-            full_html=False,
-            include_plotlyjs=False,
-            div_id=f"plot-{name}",
-            config={"displaylogo": False, "responsive": True, "modeBarButtons": _BUTTONS},
-        )
-    )
-
-
 def _against_memory(comparison: Comparison, summary: pd.DataFrame) -> Any:
     on_device = summary["device_mib"].notna().any()
     column = "device_mib" if on_device else "resident_mib"
@@ -182,13 +132,13 @@ def _against_seconds(comparison: Comparison, summary: pd.DataFrame) -> Any:
 def _scatter(comparison: Comparison, summary: pd.DataFrame, column: str, heading: str, log: bool) -> Any:
     """Return test quality against a cost: each candidate's runs, and their mean with its spread."""
     runs, metrics, chosen = runs_table(comparison), metric_names(comparison), main_metric(comparison)
-    figure = _figure()
+    figure = new_figure()
     values: dict[str, list[dict[str, Any]]] = {metric: [] for metric in metrics}
     for number, row in enumerate(summary.to_dict("records")):
         if not row["runs"]:
             continue
         label, own = str(row["label"]), runs[(runs["label"] == row["label"]) & (runs["status"] == "done")]
-        style = {"color": _of(COLOURS, number), "symbol": _of(SHAPES, number)}
+        style = {"color": COLOURS[number % len(COLOURS)], "symbol": SHAPES[number % len(SHAPES)]}
         spread = [_number(row[f"{column}_std"])]
         figure.add_scatter(
             x=[row[column]],
@@ -228,19 +178,8 @@ def _scatter(comparison: Comparison, summary: pd.DataFrame, column: str, heading
         }
         for metric in metrics
     ]
-    figure.update_layout(**_layout(f"test {chosen}", heading, height=430))
-    figure.update_layout(
-        updatemenus=[
-            {
-                "buttons": buttons,
-                "active": metrics.index(chosen),
-                "x": 0,
-                "xanchor": "left",
-                "y": 1.16,
-                "yanchor": "top",
-            }
-        ]
-    )
+    figure.update_layout(**layout(heading, f"test {chosen}", height=430))
+    figure.update_layout(**menu(buttons, metrics.index(chosen)))
     figure.update_xaxes(type="log" if log else "linear", rangemode="normal" if log else "tozero")
     if log:
         figure.update_xaxes(dtick="D2" if summary[column].max() < 500 * summary[column].min() else 1)
@@ -250,7 +189,7 @@ def _scatter(comparison: Comparison, summary: pd.DataFrame, column: str, heading
 
 def _learning_curves(comparison: Comparison) -> Any:
     """Return the validation score after each epoch, against training seconds or epochs."""
-    figure, by_seconds, by_epoch = _figure(), [], []
+    figure, by_seconds, by_epoch = new_figure(), [], []
     numbers = {label: n for n, label in enumerate(dict.fromkeys(r["label"] for r in comparison.records))}
     shown: set[str] = set()
     for record in comparison.done():
@@ -266,15 +205,15 @@ def _learning_curves(comparison: Comparison) -> Any:
             name=label,
             legendgroup=label,
             showlegend=label not in shown,
-            line={"color": _of(COLOURS, numbers[label]), "width": 1.8},
-            marker={"symbol": _of(SHAPES, numbers[label]), "size": 6},
+            line={"color": COLOURS[numbers[label] % len(COLOURS)], "width": 1.8},
+            marker={"symbol": SHAPES[numbers[label] % len(SHAPES)], "size": 6},
             customdata=by_epoch[-1],
             hovertemplate=f"{html.escape(label)}, seed {record['seed']}<br>epoch %{{customdata}}"
             "<br>%{y:.4f}<extra></extra>",
         )
         shown.add(label)
     metric = str(comparison.done()[0]["valid_metric"]).lower()
-    figure.update_layout(**_layout(f"validation {metric}", "training time [s]", height=460))
+    figure.update_layout(**layout("training time [s]", f"validation {metric}", height=460))
     everything = [x for line in by_seconds for x in line if x > 0]
     wide = bool(everything) and max(everything) > _WIDE * min(everything)
     choices = (
@@ -290,54 +229,11 @@ def _learning_curves(comparison: Comparison) -> Any:
         }
         for label, x, heading, kind in choices
     ]
-    figure.update_layout(
-        updatemenus=[
-            {
-                "buttons": buttons,
-                "active": 1 if wide else 0,
-                "x": 0,
-                "xanchor": "left",
-                "y": 1.16,
-                "yanchor": "top",
-            }
-        ]
-    )
+    figure.update_layout(**menu(buttons, 1 if wide else 0))
     if wide:
         figure.update_xaxes(type="log", title={"text": choices[1][2]})
     figure.update_yaxes(rangemode="tozero", tickformat=".3~f")
     return figure
-
-
-def _figure() -> Any:
-    import plotly.graph_objects as go  # type: ignore[import-untyped]
-
-    return go.Figure()
-
-
-def _layout(y: str, x: str, height: int) -> dict[str, Any]:
-    axis = {
-        "showgrid": True,
-        "gridcolor": "#e8ecf0",
-        "zeroline": False,
-        "showline": True,
-        "linecolor": "#1c2733",
-        "ticks": "outside",
-    }
-    return {
-        "height": height,
-        "margin": {"l": 70, "r": 20, "t": 60, "b": 60},
-        "paper_bgcolor": "#fff",
-        "plot_bgcolor": "#fff",
-        "font": {
-            "family": _FONT,
-            "size": 13,
-            "color": "#1c2733",
-        },
-        "xaxis": {**axis, "title": {"text": x}},
-        "yaxis": {**axis, "title": {"text": y}},
-        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": -0.2, "yanchor": "top"},
-        "hoverlabel": {"bgcolor": "#fff"},
-    }
 
 
 def _significance(table: pd.DataFrame) -> str:
@@ -392,10 +288,6 @@ def _plain(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {inner}" for key, inner in value.items())
     return str(value)
-
-
-def _of(choices: Sequence[str], number: int) -> str:
-    return choices[number % len(choices)]
 
 
 def _number(value: Any) -> float:

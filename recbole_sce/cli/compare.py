@@ -1,0 +1,153 @@
+"""``recbole-sce compare``: several models on one data set under one protocol, with a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from recbole_sce.cli.errors import FAILED, InputError
+from recbole_sce.cli.overrides import check_keys, parse_overrides, split_files
+from recbole_sce.cli.progress import Progress
+
+if TYPE_CHECKING:
+    from recbole_sce.experiments import Candidate, Event
+
+DEFAULT_MODELS = "SASRecSCE,SASRec,GRU4Rec,BERT4Rec,Pop"
+
+
+def compare(
+    ctx: typer.Context,
+    models: Annotated[
+        str,
+        typer.Option(
+            "--models",
+            "--model_list",
+            "-m",
+            help="Separated by commas, each of the form [label=]Model[:loss].",
+        ),
+    ] = DEFAULT_MODELS,
+    dataset: Annotated[
+        str, typer.Option("--dataset", "-d", help="Data set, a folder of data_path.")
+    ] = "ml-100k",
+    seeds: Annotated[
+        str, typer.Option("--seeds", help="Separated by commas; one run of each model each.")
+    ] = "2020",
+    losses: Annotated[
+        str,
+        typer.Option(
+            "--losses", help="Separated by commas; for each model of recbole_sce that names no loss."
+        ),
+    ] = "",
+    config_files: Annotated[
+        Optional[str], typer.Option("--config_files", help="YAML files of settings, separated by spaces.")
+    ] = None,
+    out: Annotated[
+        Optional[Path],
+        typer.Option("--out", "-o", help="Folder of the results.  [default: comparison-<dataset>]"),
+    ] = None,
+) -> None:
+    """Train and test several models under one protocol and report quality, time and memory.
+
+    Each run is a process of its own, so that its peak memory is real, and is kept as soon as it has
+    finished: the same command goes on where it was interrupted, and adds models and seeds to what is there.
+    Anything else is an override, **--key=value**, for all models, or **--label.key=value** for one.
+
+    Writes results.csv (a row a run), summary.csv, summary.md, summary.tex (a row a model), significance.csv
+    and report.html, which needs no network.
+
+    Examples:
+    - recbole-sce compare --seeds 1,2,3 --epochs=10
+
+    - recbole-sce compare -m SASRecSCE:SCE,SASRecSCE:CE,SASRec -d ml-1m --data_path=dataset --SASRec.epochs=2
+
+    - recbole-sce compare -m SASRecSCE,wide=SASRecSCE --wide.hidden_size=256
+    """
+    from recbole_sce.experiments import Candidate, ExperimentError, write_report
+    from recbole_sce.experiments import compare as run_comparison
+
+    files = split_files(config_files)
+    try:
+        candidates = [Candidate.parse(text) for text in _listed(models)]
+        candidates, common = _with_overrides(candidates, parse_overrides(ctx.args), dataset, files)
+        folder = out or Path(f"comparison-{dataset}")
+        with _Listener() as listener:
+            comparison = run_comparison(
+                candidates,
+                dataset,
+                seeds=[_whole_number(seed) for seed in _listed(seeds)],
+                losses=_listed(losses),
+                settings=common,
+                config_files=files,
+                out=folder,
+                listener=listener,
+            )
+    except ExperimentError as error:
+        raise InputError(str(error)) from error
+    report = write_report(comparison)
+    print((folder / "summary.md").read_text(encoding="utf-8"))
+    print(f"report: {report}")
+    if comparison.failed():
+        print(
+            f"{len(comparison.failed())} of {len(comparison.records)} runs failed; "
+            "the same command tries them again"
+        )
+        raise typer.Exit(FAILED)
+
+
+def _listed(text: str) -> list[str]:
+    return [one.strip() for one in text.split(",") if one.strip()]
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"--seeds: {text!r} is no whole number") from None
+
+
+def _with_overrides(
+    candidates: Sequence[Candidate], overrides: Mapping[str, str], dataset: str, files: Sequence[str]
+) -> tuple[list[Candidate], dict[str, str]]:
+    """Return the candidates with the overrides meant for them, and the overrides for all."""
+    common = {key: value for key, value in overrides.items() if "." not in key}
+    own: dict[str, dict[str, str]] = {candidate.label: {} for candidate in candidates}
+    for key, value in overrides.items():
+        label, dot, name = key.rpartition(".")
+        if dot and label not in own:
+            raise InputError(f"--{key}={value}: no model is called {label}; {', '.join(own)} are")
+        if dot:
+            own[label][name] = value
+    if common:
+        check_keys(list(common), candidates[0].model, dataset, files)
+    for candidate in candidates:
+        if own[candidate.label]:
+            check_keys(list(own[candidate.label]), candidate.model, dataset, files)
+    return [replace(one, settings={**one.settings, **own[one.label]}) for one in candidates], common
+
+
+class _Listener(Progress):
+    """Shows the events of a comparison."""
+
+    def __call__(self, event: Event) -> None:
+        name = f"{event.label}, seed {event.seed}"
+        if event.kind == "skipped":
+            self.finished(event.number, event.of, f"{name}: finished earlier, not repeated")
+        elif event.kind == "failed":
+            self.finished(event.number, event.of, f"{name}: failed: {event.detail['error']}")
+        elif event.kind == "done":
+            self.finished(event.number, event.of, f"{name}: {_told(event.detail)}")
+        else:
+            self.running(event.number, event.of, name, event.detail)
+
+
+def _told(record: Mapping[str, Any]) -> str:
+    test = record["metrics"]["test"]
+    metric = next((name for name in test if name.startswith("ndcg")), next(iter(test)))
+    return (
+        f"{metric} {test[metric]:.4f}, {record['seconds']['training']:.1f} s of training, "
+        f"{record['memory_mib']['resident']:,.0f} MiB"
+    )

@@ -1,0 +1,164 @@
+"""``recbole-sce tune``: search hyper-parameters, one trial a process, resumable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from recbole_sce.cli.errors import FAILED, InputError
+from recbole_sce.cli.overrides import check_keys, parse_overrides, split_files, value_in_files
+from recbole_sce.cli.progress import Progress
+
+if TYPE_CHECKING:
+    from recbole_sce.experiments import TuneEvent
+
+DEFAULT_MODEL, DEFAULT_DATASET = "SASRecSCE", "ml-100k"
+
+
+def tune(
+    ctx: typer.Context,
+    model: Annotated[
+        Optional[str], typer.Option("--model", "-m", help=f"Model.  [default: {DEFAULT_MODEL}]")
+    ] = None,
+    dataset: Annotated[
+        Optional[str], typer.Option("--dataset", "-d", help=f"Data set.  [default: {DEFAULT_DATASET}]")
+    ] = None,
+    params_file: Annotated[
+        Optional[Path],
+        typer.Option(
+            "--params_file", help="Space, in RecBole's form.  [default: recbole_sce's own for the model]"
+        ),
+    ] = None,
+    algo: Annotated[str, typer.Option("--algo", help="exhaustive, random or bayes.")] = "exhaustive",
+    max_evals: Annotated[
+        Optional[int],
+        typer.Option("--max_evals", help="Trials.  [default: all of an exhaustive search, else 100]"),
+    ] = None,
+    config_files: Annotated[
+        Optional[str], typer.Option("--config_files", help="YAML files of settings, separated by spaces.")
+    ] = None,
+    out: Annotated[
+        Optional[Path],
+        typer.Option("--out", "-o", help="Folder of the search.  [default: tuning-<model>-<dataset>-<algo>]"),
+    ] = None,
+    output_file: Annotated[
+        Optional[Path], typer.Option("--output_file", help="Results, in RecBole's form.  [default: in --out]")
+    ] = None,
+    display_file: Annotated[
+        Optional[Path], typer.Option("--display_file", help="Page with plots.  [default: in --out]")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in --out.")] = False,
+    search_seed: Annotated[int, typer.Option("--search_seed", help="Of random and bayes.")] = 2020,
+    tool: Annotated[
+        str, typer.Option("--tool", help="Hyperopt: one trial after the other; Ray: several at once.")
+    ] = "Hyperopt",
+    address: Annotated[
+        Optional[str], typer.Option("--address", help="[Ray] Cluster to use.  [default: this machine]")
+    ] = None,
+    cpus: Annotated[
+        Optional[int], typer.Option("--cpus", help="[Ray] CPUs of this machine to use.  [default: all]")
+    ] = None,
+    cpus_per_trial: Annotated[float, typer.Option("--cpus_per_trial", help="[Ray] CPUs a trial.")] = 1,
+    gpus_per_trial: Annotated[
+        Optional[float], typer.Option("--gpus_per_trial", help="[Ray] GPUs a trial.  [default: 1 if any]")
+    ] = None,
+) -> None:
+    """Search hyper-parameters; the validation score decides.
+
+    Options are those of RecBole's run_hyper.py and more. Every finished trial is on disk: after a crash,
+    **--resume** goes on, and the search tries what it would have tried. A trial that fails is recorded, and
+    the search goes on. Anything else is an override, **--key=value**, for all trials.
+
+    Writes trials.jsonl as it goes, then trials.csv, trials.md, trials.html and hyper.result into --out.
+
+    Examples:
+    - recbole-sce tune --epochs=5
+
+    - recbole-sce tune --algo bayes --max_evals 30 --params_file my.hyper -d ml-1m --data_path=dataset
+
+    - recbole-sce tune --tool Ray --algo random --max_evals 8 --cpus 4
+    """
+    from recbole_sce.experiments import ExperimentError, write_trials
+    from recbole_sce.experiments import tune as search
+
+    overrides, settings_files = parse_overrides(ctx.args), split_files(config_files)
+    name = model or value_in_files("model", settings_files) or DEFAULT_MODEL
+    data = dataset or value_in_files("dataset", settings_files) or DEFAULT_DATASET
+    for option, file in (("--output_file", output_file), ("--display_file", display_file)):
+        if file is not None and not file.absolute().parent.is_dir():
+            raise InputError(f"{option}: the folder of {file} does not exist")
+    check_keys(list(overrides), name, data, settings_files)
+    try:
+        with as_file(_space(name, params_file)) as space, _Listener() as listener:
+            tuning = search(
+                name,
+                data,
+                params_file=space,
+                algorithm=algo,
+                max_evals=max_evals,
+                seed=search_seed,
+                settings=overrides,
+                config_files=settings_files,
+                out=out or Path(f"tuning-{name}-{data}-{algo}"),
+                resume=resume,
+                tool=tool,
+                address=address,
+                cpus=cpus,
+                cpus_per_trial=cpus_per_trial,
+                gpus_per_trial=gpus_per_trial,
+                listener=listener,
+            )
+    except ExperimentError as error:
+        raise InputError(str(error)) from error
+    written = write_trials(tuning, output_file, display_file)
+    print(written["md"].read_text(encoding="utf-8"))
+    print("\n".join(f"{what}: {written[what]}" for what in ("html", "csv", "result")))
+    best = tuning.best()
+    if best is None:
+        print("every trial failed")
+        raise typer.Exit(FAILED)
+    params = " ".join(f"--{key}={_shell(value)}" for key, value in {**overrides, **best["params"]}.items())
+    print(
+        f"best: trial {best['trial']}, {tuning.valid_metric.lower()} {best['score']:.4f} on validation data"
+    )
+    print(f"run it: recbole-sce run -m {name} -d {data} {params}")
+
+
+def _space(model: str, params_file: Optional[Path]) -> Any:
+    """Return the file of the space: the user's, or the one that recbole_sce has for the model."""
+    if params_file is not None:
+        return params_file
+    shipped = files("recbole_sce.properties") / "hyper" / f"{model.lower()}.hyper"
+    if not shipped.is_file():
+        raise InputError(f"recbole_sce has no space for {model}: name one by --params_file")
+    return shipped
+
+
+def _shell(value: Any) -> str:
+    import shlex
+
+    return shlex.quote(str(value))
+
+
+class _Listener(Progress):
+    """Shows the events of a search."""
+
+    def __call__(self, event: TuneEvent) -> None:
+        if event.kind == "resumed":
+            self.finished(event.trial, event.of, "trials finished earlier, not repeated")
+        elif event.kind == "failed":
+            params = _listed(event.detail["params"])
+            self.finished(event.trial + 1, event.of, f"{params}: failed: {event.detail['error']}")
+        elif event.kind == "done":
+            params = _listed(event.detail["params"])
+            self.finished(event.trial + 1, event.of, f"{params}: score {event.detail['score']:.4f}")
+        else:
+            self.running(event.trial + 1, event.of, f"trial {event.trial}", event.detail)
+
+
+def _listed(params: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in params.items())
