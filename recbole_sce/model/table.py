@@ -20,6 +20,8 @@ Scores, in training as in evaluation, are products of hidden states and the tabl
 
 Positions: with `train_positions: all` every position of a sequence predicts its next item in one pass;
 with `last` each row predicts one, as in RecBole. Where both are given, `all` is the default.
+
+A model of your own takes a few lines: examples/custom_model.py.
 """
 
 

@@ -194,6 +194,12 @@ class Zoo:
         return models
 
 
+@pytest.fixture(autouse=True)
+def no_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RecBole takes ``--key=value`` of the command line, here pytest's, for settings."""
+    monkeypatch.setattr("sys.argv", ["pytest"])
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> Iterator[None]:
     """Threads that wait for each other cost more than these small tensors."""

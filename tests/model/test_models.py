@@ -10,6 +10,7 @@ from recbole.config import Config
 from recbole.data.interaction import Interaction
 from torch.nn import functional as F
 
+from recbole_sce.data.dataset import IndexedSequenceDataset
 from recbole_sce.model import MODELS, SettingsError
 from recbole_sce.model.losses import build_loss
 from recbole_sce.model.settings import LOSS_TYPES, SCESettings
@@ -262,6 +263,48 @@ class TestFEARec:
     def test_impossible_settings_of_the_contrast_are_named(self, key: str, value: Any) -> None:
         with pytest.raises(SettingsError, match=f"{key}: {value!r}"):
             Config("FEARecSCE", "tiny", config_dict={"contrast": "us", key: value})
+
+
+class TestKnowledgeGraphs:
+    @pytest.mark.parametrize("base", ["GRU4RecKG", "KSR"])
+    def test_items_entities_and_their_embeddings_are_recboles(self, zoo: Any, base: str) -> None:
+        theirs, ours = zoo.data(base).dataset, zoo.data(f"{base}SCE", "last").dataset
+        assert isinstance(ours, IndexedSequenceDataset)
+        for field in ("user_id", "item_id", "entity_id", "head_id", "relation_id"):
+            assert ours.num(field) == theirs.num(field)
+        for field in ("item_id", "head_id", "relation_id", "ent_id", "rel_id"):
+            assert list(ours.field2id_token[field]) == list(theirs.field2id_token[field])
+        for field in ("ent_id", "rel_id"):
+            matrix = theirs.get_preload_weight(field)
+            assert matrix[1:4].any(1).all()
+            assert (ours.get_preload_weight(field) == matrix).all()
+        assert ours.item2entity == theirs.item2entity
+        assert (ours[list(range(50))]["item_id_list"] == theirs[list(range(50))]["item_id_list"]).all()
+
+
+class TestQuickStartFiles:
+    """What RecBole reads for a base's exact name is read for its twin."""
+
+    @pytest.mark.parametrize("base", ["GRU4RecF", "SASRecF", "FDSA"])
+    def test_feature_models_load_the_features_of_ml_100k(self, base: str) -> None:
+        for name in (base, f"{base}SCE"):
+            config = Config(name, "ml-100k", config_dict={"train_neg_sample_args": None})
+            assert config["load_col"]["item"] == ["item_id", "release_year", "class"]
+        assert Config("SASRecSCE", "ml-100k")["load_col"].get("item") != ["item_id", "release_year", "class"]
+        other = Config(f"{base}SCE", "ml-1m")
+        assert "item" not in other["load_col"]
+
+    @pytest.mark.parametrize("base", ["GRU4RecKG", "KSR"])
+    def test_knowledge_models_load_embeddings(self, base: str) -> None:
+        config = Config(f"{base}SCE", "tiny")
+        theirs = Config(base, "tiny", config_dict={"train_neg_sample_args": None})
+        for key in ("load_col", "additional_feat_suffix", "repeatable"):
+            assert config[key] == theirs[key]
+        assert config["eval_args"]["order"] == "TO"  # RecBole leaves RO, with which its own sequences fail
+
+    def test_the_users_word_is_last(self) -> None:
+        columns = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "class"]}
+        assert Config("SASRecFSCE", "ml-100k", config_dict={"load_col": columns})["load_col"] == columns
 
 
 class TestOthers:
