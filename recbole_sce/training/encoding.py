@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from recbole_sce.model.sce import SCEMixin
+from recbole_sce.model.sce import SCEMixin
 
 #: Positions of sequences that an encoder sees at once: what its activations take stays in the tens of MiB.
 _POSITIONS = 2**14
@@ -19,8 +16,6 @@ _LEAST_ROWS = 16
 
 def streams(model: SCEMixin) -> bool:
     """Return whether scores are products of ``encode`` and ``item_table``, which need not all be held."""
-    from recbole_sce.model.sce import SCEMixin
-
     return type(model).full_sort_predict is SCEMixin.full_sort_predict
 
 

@@ -163,8 +163,8 @@ def test_an_impossible_k_is_refused(k: int) -> None:
 
 @pytest.mark.parametrize("memory_mb", [1, 4, 16])
 def test_no_tensor_of_the_work_exceeds_the_memory_given(memory_mb: int, largest_tensor: Any) -> None:
-    hidden, table = torch.randn(600, 4), torch.randn(9_000, 4)  # dense: 21 MiB
-    targets = Pairs(torch.arange(600), torch.randint(1, 9_000, (600,)))
+    hidden, table = torch.randn(3000, 4), torch.randn(1500, 4)  # dense: 17 MiB
+    targets = Pairs(torch.arange(3000), torch.randint(1, 1500, (3000,)))
     with largest_tensor() as largest:
         rank_catalogue(hidden, table, 10, targets, with_ranks=True, memory_mb=memory_mb)
     assert 0 < largest.n_bytes <= memory_mb * 2**20
