@@ -22,7 +22,8 @@ from recbole_sce.compat import CheckpointError, safe_load
 from recbole_sce.data.sequences import starts_of_runs
 from recbole_sce.model.sce import SCEMixin
 from recbole_sce.training.encoding import encode_rows
-from recbole_sce.training.evaluation import Pairs, rank_catalogue
+from recbole_sce.training.evaluation import Pairs
+from recbole_sce.training.topk import stream_topk
 
 #: Users or histories worked on at a time.
 BATCH = 1024
@@ -359,8 +360,7 @@ class Recommender:
         """Return the largest scores (B, k) and their items (B, k)."""
         if self._streams:
             hidden = encode_rows(self.model, batch, self.device)  # (B, d)
-            ranking = rank_catalogue(hidden, self._item_table(), k, exclude=seen)
-            return ranking.scores, ranking.items
+            return stream_topk(hidden, self._item_table(), k, exclude=seen)
         parts = []
         step = max(1, _DENSE_BYTES // (4 * len(self._item_ids)))
         for start in range(0, len(batch), step):

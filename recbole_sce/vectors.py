@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from recbole_sce.training.evaluation import rank_catalogue
+from recbole_sce.training.topk import stream_topk
 
 Vectors = npt.NDArray[np.float32]
 
@@ -75,6 +75,6 @@ def recall(index: Any, vectors: Vectors, queries: Vectors, k: int) -> float:
     """
     found = index.search(np.ascontiguousarray(queries), k)[1]  # (Q, k), -1 where it found fewer
     padded = torch.from_numpy(np.concatenate([np.zeros_like(vectors[:1]), vectors]))  # row 0 is never ranked
-    exact = rank_catalogue(torch.from_numpy(queries), padded, k).items.numpy() - 1  # (Q, k)
+    exact = stream_topk(torch.from_numpy(queries), padded, k)[1].numpy() - 1  # (Q, k)
     hits = [len(np.intersect1d(a, b)) for a, b in zip(found, exact)]
     return float(np.mean(hits)) / k

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from importlib.util import find_spec
 
 import typer
 
@@ -16,11 +15,7 @@ from recbole_sce.cli import errors
 from recbole_sce.cli.overrides import PASS_THROUGH
 
 #: The commands, in the order in which the help lists them.
-COMMANDS = tuple(
-    name
-    for name in ("run", "tune", "compare", "recommend", "convert", "bench", "models", "doctor")
-    if find_spec(f"recbole_sce.cli.{name}") is not None
-)
+COMMANDS = ("run", "tune", "compare", "recommend", "convert", "bench", "models", "doctor")
 #: Those whose unknown arguments are RecBole's overrides.
 _WITH_OVERRIDES = ("run", "tune", "compare")
 
@@ -51,6 +46,12 @@ def _register() -> None:
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
+            # Typer on Python 3.9 does not look into annotations that are strings, and get_type_hints of
+            # 3.9 hides those of arguments that are None by default.
+            command.__annotations__ = {
+                argument: eval(annotation, command.__globals__) if isinstance(annotation, str) else annotation
+                for argument, annotation in command.__annotations__.items()
+            }
             app.command(name, context_settings=PASS_THROUGH if name in _WITH_OVERRIDES else {})(command)
 
 

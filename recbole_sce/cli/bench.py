@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import runpy
+import importlib
 import sys
 from importlib.util import find_spec
 
@@ -33,13 +33,13 @@ def scale(ctx: typer.Context) -> None:
 
 
 def _forward(name: str, arguments: list[str]) -> None:
-    """Run ``python -m recbole_sce.bench.<name>`` in this process."""
-    module = f"recbole_sce.bench.{name}"
-    if find_spec(module) is None:
+    """Run ``main`` of ``recbole_sce.bench.<name>``, which is to see a command line of its own."""
+    if find_spec(f"recbole_sce.bench.{name}") is None:
         raise InputError(f"there is no benchmark {name} in this installation")
     ours = sys.argv
     sys.argv = [f"recbole-sce bench {name}", *arguments]
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        code = importlib.import_module(f"recbole_sce.bench.{name}").main(arguments)
     finally:
         sys.argv = ours
+    raise typer.Exit(code)

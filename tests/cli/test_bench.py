@@ -18,7 +18,7 @@ def benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.mkdir(parents=True)
     (folder / "__init__.py").write_text("")
     (folder / "loss.py").write_text(
-        "import sys\nprint(__name__, *sys.argv[1:])\nsys.exit(len(sys.argv) - 1)\n"
+        "import sys\ndef main(argv):\n    print(*sys.argv, *argv, sep='|')\n    return len(argv)\n"
     )
     for name in [name for name in sys.modules if name.startswith("recbole_sce.bench")]:
         monkeypatch.delitem(sys.modules, name)
@@ -28,7 +28,7 @@ def benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("benchmark")
 def test_arguments_help_and_exit_code_are_the_benchmarks(call: Call) -> None:
     outcome = call("bench", "loss", "--help", "--items", "10")
-    assert outcome.out == "__main__ --help --items 10\n"
+    assert outcome.out == "recbole-sce bench loss|--help|--items|10|--help|--items|10\n"
     assert outcome.code == 3
 
 
