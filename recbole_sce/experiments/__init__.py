@@ -5,12 +5,12 @@ Every training runs in a process of its own and is on disk as soon as it has fin
 
 from __future__ import annotations
 
-from recbole_sce.experiments.compare import Comparison, Event, compare
+from recbole_sce.experiments.comparison import Comparison, Event, compare
 from recbole_sce.experiments.objective import objective_function
 from recbole_sce.experiments.report import write_report
 from recbole_sce.experiments.spec import Candidate, ExperimentError
 from recbole_sce.experiments.trials import write_trials
-from recbole_sce.experiments.tune import TuneEvent, Tuning, tune
+from recbole_sce.experiments.tuning import TuneEvent, Tuning, tune
 
 __all__ = [
     "Candidate",

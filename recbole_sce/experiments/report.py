@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from recbole_sce.experiments.compare import Comparison
+from recbole_sce.experiments.comparison import Comparison
 from recbole_sce.experiments.plots import COLOURS, SHAPES, division, layout, menu, new_figure, page
 from recbole_sce.experiments.summary import (
     LEVEL,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recbole_sce.experiments.compare import Comparison
+from recbole_sce.experiments.comparison import Comparison
 
 #: Below this a difference counts as significant.
 LEVEL = 0.05

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from recbole_sce.experiments.compare import Comparison
+from recbole_sce.experiments.comparison import Comparison
 from recbole_sce.experiments.summary import (
     COSTS,
     LEVEL,

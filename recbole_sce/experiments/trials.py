@@ -11,7 +11,7 @@ from typing import Any, Optional, Union
 import pandas as pd
 
 from recbole_sce.experiments.plots import COLOURS, axis, division, layout, new_figure, page
-from recbole_sce.experiments.tune import Tuning
+from recbole_sce.experiments.tuning import Tuning
 
 #: Plots of single parameters beside each other.
 _COLUMNS = 3
