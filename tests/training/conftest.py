@@ -67,3 +67,12 @@ def ml_100k(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
             return SimpleNamespace(config=config, model=made, train=train, valid=valid, test=test)
 
         yield prepare
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Small products gain nothing from threads, and wait for each other on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
