@@ -144,9 +144,12 @@ def _log_sum_exp(hidden: Tensor, item_embeddings: Tensor, rows: Tensor, items: T
 
 
 def _buckets_at_once(n_states: int, n_items: int, hidden: Tensor) -> int:
-    """Return how many buckets to score together so that logits and gathered rows fit in a workspace."""
+    """Return how many buckets to score together: logits and gathered rows fill half a workspace.
+
+    The other half is for what is made of them.
+    """
     numbers = n_states * n_items + (n_states + n_items) * hidden.size(1)
-    return max(1, workspace_bytes(hidden.device) // (numbers * compute_dtype(hidden).itemsize))
+    return max(1, workspace_bytes(hidden.device) // (2 * numbers * compute_dtype(hidden).itemsize))
 
 
 def _winning_pairs(losses: Tensor, rows: Tensor, n_states: int) -> Tensor:

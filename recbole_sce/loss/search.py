@@ -117,8 +117,7 @@ def _scan(
 ) -> _Found:
     """Score the table chunk by chunk and keep the k best rows of each query; CPU."""
     n_queries, width = queries.shape
-    chunk = chunk or _chunk_rows(n_queries, k, queries)
-    chunk = min(chunk, len(table))
+    chunk = min(chunk or _chunk_rows(queries, table, k), len(table))
     scores_space = queries.new_empty(n_queries * chunk)
     converted_space = queries.new_empty(chunk if table.dtype != queries.dtype else 0, width)
     running = _RunningTop(n_queries, k, excluded, queries)
@@ -139,10 +138,12 @@ def _scan(
     return _Found(values, rows, longest)
 
 
-def _chunk_rows(n_queries: int, k: int, queries: Tensor) -> int:
-    """Return how many rows to score at a time: a power of two whose scores, and rows, fit in cache."""
-    fitting = workspace_bytes(queries.device) // (max(n_queries, queries.size(1)) * queries.element_size())
-    return int(2 ** max(fitting.bit_length() - 1, (4 * k).bit_length()))
+def _chunk_rows(queries: Tensor, table: Tensor, k: int) -> int:
+    """Return how many rows to score at a time: a workspace full, but enough for good thresholds."""
+    numbers = len(queries) + (queries.size(1) if table.dtype != queries.dtype else 0)
+    fitting = workspace_bytes(queries.device) // (numbers * queries.element_size())
+    fitting -= fitting % (32 * _BLOCK)
+    return int(max(fitting, 4 * k, _BLOCK))
 
 
 def _spans(n_rows: int, chunk: int, k: int) -> Iterator[tuple[int, int, int]]:
@@ -240,7 +241,7 @@ def _merge_chunks(
 ) -> Tensor:
     """Search without waiting for the device: merge the best of each chunk's best blocks."""
     n_queries = len(queries)
-    chunk = min(chunk or _chunk_rows(n_queries, k, queries), len(table))
+    chunk = min(chunk or _chunk_rows(queries, table, k), len(table))
     best = queries.new_empty(n_queries, 0)
     rows = torch.empty(n_queries, 0, dtype=torch.int64, device=queries.device)
     for start, stop, block in _spans(len(table), chunk, k):

@@ -137,16 +137,20 @@ def test_autocast_does_not_coarsen_the_ranking(vectors: tuple[Tensor, Tensor]) -
     assert torch.equal(rows, best(queries, table, 20))
 
 
-def test_memory_does_not_grow_with_the_table() -> None:
-    # Scores live in one workspace: no chunk's scores exceed it, whatever the number of rows.
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_memory_does_not_grow_with_the_table(dtype: torch.dtype) -> None:
+    # Scores, and rows where they are converted, live in one workspace whatever the number of rows.
+    queries = torch.empty(90, 64, dtype=dtype)
     sizes = {}
     for n_rows in (10**5, 10**6):
-        spans = list(search._spans(n_rows, search._chunk_rows(90, 256, torch.empty(1, 64)), 256))
+        table = torch.empty(1, 64).expand(n_rows, 64)
+        spans = list(search._spans(n_rows, search._chunk_rows(queries, table, 256), 256))
         assert [start for start, _, _ in spans[1:]] == [stop for _, stop, _ in spans[:-1]]
         assert spans[-1][1] == n_rows
         sizes[n_rows] = max(stop - start for start, stop, _ in spans)
     assert sizes[10**5] == sizes[10**6]
-    assert 90 * 4 * sizes[10**6] <= memory._CPU_WORKSPACE
+    row_numbers = 90 if dtype == torch.float32 else 90 + 64
+    assert row_numbers * dtype.itemsize * sizes[10**6] <= memory._CPU_WORKSPACE
 
 
 def test_blocks_leave_two_for_each_row_wanted() -> None:
