@@ -9,7 +9,7 @@ from typing import Any, Callable
 import numpy as np
 import pytest
 import torch
-from conftest import write_log
+from logs import write_log
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.quick_start import load_data_and_model

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from conftest import write_log
+from logs import write_log
 
 from cli.conftest import Call
 from recbole_sce import compat

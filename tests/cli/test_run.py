@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import write_log
+from logs import write_log
 
 from cli.conftest import Call
 
