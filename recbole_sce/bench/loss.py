@@ -35,7 +35,7 @@ from recbole_sce.loss import CrossEntropyLoss, SampledCrossEntropyLoss, Scalable
 #: (N, C) of the default table: the catalogue grows at a fixed batch, the batch at a fixed catalogue.
 DEFAULT_CASES = ("2048x1e4", "2048x1e5", "2048x1e6", "2048x1e7", "12800x1e5", "51200x1e5")
 #: Losses whose work is N x C are left out where that is more.
-DEFAULT_MAX_LOGITS = 1.5e9
+DEFAULT_MAX_LOGITS = 5e8
 
 LossFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 #: A workspace of this size stays in the caches of a few current cores.
-_CPU_WORKSPACE = 5 * 2**20
+_CPU_WORKSPACE = 4 * 2**20
 #: Elsewhere a workspace only has to be large enough to keep the device busy.
 _DEVICE_WORKSPACE = 128 * 2**20
 #: Below this size the C library's allocator reuses memory, which is cheaper than asking the system.

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from recbole_sce.bench import loss as bench
+from recbole_sce.bench.memory import PeakMemory, can_measure
+
+CPU = torch.device("cpu")
+
+
+def case(loss: str, **changes: object) -> bench.Case:
+    settings = {
+        "loss": loss,
+        "states": 50,
+        "items": 700,
+        "width": 8,
+        "bucket_size_y": 16,
+        "dtype": "float32",
+        "device": "cpu",
+        "threads": 1,
+        "repeats": 2,
+    }
+    return bench.Case(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+def test_the_formula_with_autograd_is_the_loss() -> None:
+    # Four states make four buckets of four states; with all items in each, it is exact cross-entropy.
+    hidden, items = torch.randn(4, 5, dtype=torch.float64), torch.randn(30, 5, dtype=torch.float64)
+    targets = torch.tensor([3, 29, 1, 3])
+    actual = bench.sce_with_autograd(hidden, items, targets, 29)
+    assert float(actual) == pytest.approx(
+        float(F.cross_entropy(hidden @ items[1:].T, targets - 1)), rel=1e-12
+    )
+
+
+@pytest.mark.parametrize("contender", bench.CONTENDERS, ids=lambda one: one.name)
+def test_every_loss_can_be_measured(contender: bench.Contender) -> None:
+    if not contender.available(CPU):
+        pytest.skip("needs a GPU and a package of its own, or a newer torch")
+    threads = torch.get_num_threads()
+    try:
+        found = bench.measure(case(contender.name))
+    finally:
+        torch.set_num_threads(threads)
+    assert 0 < found.fastest <= found.seconds <= found.slowest
+    assert found.value > 0
+
+
+@pytest.mark.skipif(not can_measure(CPU), reason="peak memory of a CPU process is read from Linux's /proc")
+def test_peak_memory_sees_what_is_freed_again() -> None:
+    memory = PeakMemory(CPU)
+    memory.start()
+    kept = torch.ones(4 * 2**20)  # 16 MiB
+    passing = torch.ones(10 * 2**20)  # 40 MiB
+    del passing
+    assert memory.peak() == pytest.approx(56, abs=6)
+    assert memory.held() == pytest.approx(16, abs=6)
+    memory.start()
+    assert memory.peak() == pytest.approx(0, abs=6)
+    assert kept.sum() == kept.numel()
+
+
+@pytest.mark.slow
+def test_a_run_writes_a_table_and_all_that_was_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["SCE, recbole_sce", "CE, F.cross_entropy"]
+    arguments = ["--cases", "40x1e3", "--losses", *names, "--width", "8", "--repeats", "1"]
+    files = ["--csv", str(tmp_path / "loss.csv"), "--markdown", str(tmp_path / "loss.md")]
+    assert bench.main([*arguments, *files]) == 0
+    with (tmp_path / "loss.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["loss"], row["states"], row["items"]) for row in rows] == [(n, "40", "1000") for n in names]
+    assert all(float(row["seconds"]) > 0 for row in rows)
+    written = (tmp_path / "loss.md").read_text(encoding="utf-8")
+    assert "python -m recbole_sce.bench.loss --cases 40x1e3" in written
+    assert "| 40 | 1,000 | SCE, recbole_sce |" in written
+    assert "| 40 | 1,000 | SCE, recbole_sce |" in capsys.readouterr().out
+
+
+def test_dense_losses_beyond_the_limit_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = []
+    monkeypatch.setattr(bench, "measure_apart", lambda case, timeout: measured.append(case.loss))
+    assert bench.main(["--cases", "1000x1000", "--max-logits", "9e5"]) == 0
+    assert measured == ["SCE, recbole_sce", "SCE, formula with autograd", "CE-, recbole_sce"]
+
+
+def test_a_loss_that_fails_leaves_its_cells_empty() -> None:
+    assert bench.measure_apart(case("no such loss"), timeout=60) is None
+    found = bench.Measurement(0.5, 0.4, 0.6, 10.0, 1.0, 3.0)
+    slower = bench.Measurement(2.0, 2.0, 2.0, 5.0, 1.0, 3.0)
+    lines = bench.table([(case("a"), found), (case("b"), slower), (case("c"), None)]).splitlines()
+    assert lines[2:] == [
+        "| 50 | 700 | a | 0.5000 | 10.0 | 1.0 | 1.0 |",
+        "| 50 | 700 | b | 2.0000 | 5.0 | 4.0 | 0.5 |",
+        "| 50 | 700 | c | - | - | - | - |",
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--cases", "2048"], ["--cases", "0x100"], ["--losses", "FOO"], ["--dtype", "int8"]]
+)
+def test_bad_arguments_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        bench.main(arguments)
+    assert arguments[0] in capsys.readouterr().err
