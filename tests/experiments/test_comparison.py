@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recbole_sce.experiments import Candidate, Event, ExperimentError, compare, comparison, write_report
+from recbole_sce.experiments.comparison import run_file
+
+
+def nothing_runs(*args: Any) -> Any:
+    raise AssertionError("a run was started")
+
+
+class TestBeforeAnythingRuns:
+    @pytest.fixture(autouse=True)
+    def _nothing_runs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(comparison, "run_in_process", nothing_runs)
+
+    @pytest.mark.parametrize(
+        ("candidates", "given", "said"),
+        [
+            ([], {}, "nothing to compare"),
+            (["SASRecSCE", "SASRecSCE"], {}, "two candidates are called SASRecSCE"),
+            (["a b=Pop", "a_b=BPR"], {}, "two candidates are called"),
+            (["SASRecSEC"], {}, r"did you mean .*SASRecSCE"),
+            (["Pop"], {"seeds": (1, 1)}, "seeds"),
+            (["Pop"], {"seeds": ()}, "seeds"),
+            (["FM"], {}, "FM"),
+            (["SASRecSCE:BPR"], {}, "loss_type: 'BPR' is not allowed"),
+            (["FPMC:CE"], {}, "FPMC has one loss only"),
+        ],
+    )
+    def test_impossible_wishes_are_named(
+        self, tiny_dataset: dict[str, Any], candidates: list[str], given: dict[str, Any], said: str
+    ) -> None:
+        with pytest.raises(ExperimentError, match=said):
+            compare(candidates, "tiny", settings=tiny_dataset, out="out", **given)
+        assert not Path("out").exists()
+
+    @pytest.mark.parametrize("key", ["MAX_ITEM_LIST_LENGTH", "topk", "user_inter_num_interval"])
+    def test_one_protocol_for_all(self, tiny_dataset: dict[str, Any], key: str) -> None:
+        own = {"MAX_ITEM_LIST_LENGTH": 7, "topk": [3], "user_inter_num_interval": "[8,inf)"}
+        candidates = ["Pop", Candidate("other", "SASRecSCE", settings={key: own[key]})]
+        with pytest.raises(ExperimentError, match=f"{key} is .* for Pop and .* for other"):
+            compare(candidates, "tiny", settings=tiny_dataset, out="out")
+
+    def test_seen_items_are_ranked_by_all_or_none(self, tiny_dataset: dict[str, Any]) -> None:
+        settings = {**tiny_dataset, "exclude_seen": "True"}
+        with pytest.raises(ExperimentError, match="always rank what the user has seen"):
+            compare(["SASRecSCE", "SASRec"], "tiny", settings=settings, out="out")
+        with pytest.raises(AssertionError, match="a run was started"):
+            compare(["SASRecSCE", "Pop"], "tiny", settings=settings, out="out")
+
+    def test_missing_data_are_named(self, tiny_dataset: dict[str, Any]) -> None:
+        with pytest.raises(ExperimentError, match=r"teeny.*Did you mean tiny"):
+            compare(["Pop"], "teeny", settings=tiny_dataset, out="out")
+
+
+@pytest.mark.parametrize(
+    ("settings", "split", "repeatable"),
+    [
+        ({}, {"LS": "valid_and_test"}, True),
+        ({"eval_args": {"split": {"RS": [8, 1, 1]}, "order": "TO"}}, {"RS": [8, 1, 1]}, True),
+        ({"exclude_seen": False}, {"LS": "valid_and_test"}, True),
+    ],
+)
+def test_general_models_are_split_like_sequential_ones(
+    tiny_dataset: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
+    split: dict[str, Any],
+    repeatable: bool,
+) -> None:
+    specs = []
+
+    def run(spec: Any, folder: Path, progress: Any) -> dict[str, Any]:
+        specs.append(spec)
+        return {"status": "failed", "error": ""}
+
+    monkeypatch.setattr(comparison, "run_in_process", run)
+    compare(["Pop", "SASRecSCE", "SASRec"], "tiny", settings={**tiny_dataset, **settings}, out="out")
+    assert [spec.settings["eval_args"]["split"] for spec in specs] == [split] * 3
+    assert [spec.settings["repeatable"] for spec in specs] == [repeatable] * 3
+
+
+def test_losses_multiply_the_plugins_models(
+    tiny_dataset: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        comparison, "run_in_process", lambda *args: {"status": "failed", "error": "not trained"}
+    )
+    found = compare(
+        ["SASRecSCE", "x=SASRecSCE:gBCE", "SASRec"],
+        "tiny",
+        losses=["SCE", "CE"],
+        seeds=[1, 2],
+        settings=tiny_dataset,
+        out="out",
+    )
+    labels = ["SASRecSCE:SCE", "SASRecSCE:CE", "x", "SASRec"]
+    assert [record["label"] for record in found.records] == [label for label in labels for _ in (1, 2)]
+    given = [record["spec"]["settings"].get("loss_type") for record in found.records]
+    assert given[::2] == ["SCE", "CE", "gBCE", None]
+
+
+@pytest.mark.slow
+def test_a_comparison_for_real(tiny_dataset: dict[str, Any], tmp_path: Path) -> None:
+    """Two models, one that fails; then once more: what is done is kept, what failed is tried again."""
+    out, settings = tmp_path / "out", {**tiny_dataset, "epochs": 2}
+    broken = Candidate("broken", "SASRecSCE", settings={"n_heads": 3})
+    events: list[Event] = []
+    found = compare(
+        ["SASRecSCE", "Pop", broken], "tiny", seeds=[1], settings=settings, out=out, listener=events.append
+    )
+    assert [record["status"] for record in found.records] == ["done", "done", "failed"]
+    assert "not a multiple" in found.failed()[0]["error"]
+    model = found.records[0]
+    assert [entry["epoch"] for entry in model["curve"]] == [1, 2]
+    assert [e.kind for e in events if e.label == "Pop"][0::5] == ["started", "done"]
+    for record in found.done():
+        values = found.user_values(record)
+        assert len(values["users"]) == 60
+        assert set(values) == {"users", *record["metrics"]["test"]}
+        for name, value in record["metrics"]["test"].items():  # RecBole rounds to four digits
+            assert np.mean(values[name]) == pytest.approx(value, abs=6e-5)
+    assert "ranked" in write_report(found).read_text(encoding="utf-8") or (out / "report.html").is_file()
+
+    def work_or_fail(spec: Any, folder: Path, progress: Any) -> dict[str, Any]:
+        assert folder == run_file(out, "broken", 1, "work")
+        return {"status": "failed", "error": "again"}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(comparison, "run_in_process", work_or_fail)
+        events.clear()
+        again = compare(
+            ["SASRecSCE", "Pop", broken],
+            "tiny",
+            seeds=[1],
+            settings=settings,
+            out=out,
+            listener=events.append,
+        )
+        assert [event.kind for event in events] == ["skipped", "skipped", "started", "failed"]
+        assert again.done() == json.loads(json.dumps(found.done()))
+        with pytest.raises(ExperimentError, match=r"holds a run of SASRecSCE .*epochs was 2 and is 3"):
+            compare(["SASRecSCE"], "tiny", seeds=[1], settings={**settings, "epochs": 3}, out=out)
