@@ -47,7 +47,7 @@ def compare(
     ] = None,
     out: Annotated[
         Optional[Path],
-        typer.Option("--out", "-o", help="Folder of the results.  [default: comparison-<dataset>]"),
+        typer.Option("--out", "-o", help="Folder of the results.  [default: comparison-DATASET]"),
     ] = None,
 ) -> None:
     """Train and test several models under one protocol and report quality, time and memory.
@@ -122,6 +122,8 @@ def _with_overrides(
         if dot:
             own[label][name] = value
     if common:
+        if not candidates:
+            raise ExperimentError("there is nothing to compare: name one model at least")
         check_keys(list(common), candidates[0].model, dataset, files)
     for candidate in candidates:
         if own[candidate.label]:

@@ -43,7 +43,7 @@ def tune(
     ] = None,
     out: Annotated[
         Optional[Path],
-        typer.Option("--out", "-o", help="Folder of the search.  [default: tuning-<model>-<dataset>-<algo>]"),
+        typer.Option("--out", "-o", help="Folder of the search.  [default: tuning-MODEL-DATASET-ALGO]"),
     ] = None,
     output_file: Annotated[
         Optional[Path], typer.Option("--output_file", help="Results, in RecBole's form.  [default: in --out]")

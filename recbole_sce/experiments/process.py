@@ -195,6 +195,7 @@ def failure(error: BaseException) -> dict[str, Any]:
 
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` so that ``path`` holds either what it held before or all of the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with open(temporary, "w", encoding="utf-8") as file:
         json.dump(content, file, indent=1)

@@ -47,7 +47,7 @@ def test_the_shipped_space_and_overrides_reach_the_trials(call: Call, specs: lis
     assert all(spec.model == "SASRecSCE" for spec in specs)
     assert all(spec.settings["n_layers"] == "1" for spec in specs)
     assert {"learning_rate", "mix_x", "bucket_size_y"} <= set(specs[0].settings)
-    assert "best: trial 2, mrr@10 3.0000 on validation data" in outcome.out
+    assert "best: trial 2, ndcg@10 3.0000 on validation data" in outcome.out
     assert "run it: recbole-sce run -m SASRecSCE -d tiny" in outcome.out
     folder = Path("tuning-SASRecSCE-tiny-exhaustive")
     names = {"trials.jsonl", "trials.csv", "trials.md", "trials.html", "hyper.result"}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import subprocess
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,18 +57,26 @@ def test_axes_of_seconds_are_logarithmic_if_wide(comparison: Comparison) -> None
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 def test_a_browser_draws_it_without_a_network(comparison: Comparison, tmp_path: Path) -> None:
     page = write_report(comparison)
-    dom = subprocess.run(
-        [
-            str(CHROMIUM),
-            *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-            *("--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}"),
-            *("--window-size=1300,2000", "--virtual-time-budget=10000", "--dump-dom", page.as_uri()),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=180,
-    ).stdout
+    options = [
+        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+        *("--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}"),
+        *("--window-size=1300,2000", "--virtual-time-budget=10000", "--dump-dom"),
+    ]
+    # Into a file: helpers of a browser that hangs would hold a pipe open.
+    with open(tmp_path / "dom.html", "wb") as file:
+        browser = subprocess.Popen(
+            [str(CHROMIUM), *options, page.as_uri()],
+            stdout=file,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            browser.wait(timeout=120)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(browser.pid, signal.SIGKILL)
+    dom = (tmp_path / "dom.html").read_text(encoding="utf-8")
     for name in ("memory", "seconds", "curves"):
         drawn = dom[dom.index(f'id="plot-{name}"') :]
         drawn = drawn[: drawn.index("</script>")]
