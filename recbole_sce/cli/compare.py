@@ -123,7 +123,7 @@ def _with_overrides(
             own[label][name] = value
     if common:
         if not candidates:
-            raise ExperimentError("there is nothing to compare: name one model at least")
+            raise InputError("there is nothing to compare: name one model at least")
         check_keys(list(common), candidates[0].model, dataset, files)
     for candidate in candidates:
         if own[candidate.label]:
