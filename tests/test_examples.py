@@ -42,7 +42,7 @@ def test_compare(tmp_path: Path) -> None:
     out = run_example(
         "compare.py",
         tmp_path,
-        *("SASRecSCE", "SASRec", "Pop"),
+        *("SASRecSCE", "Pop"),
         "--epochs=1",
         "--MAX_ITEM_LIST_LENGTH=5",
         "--hidden_size=16",
@@ -53,7 +53,7 @@ def test_compare(tmp_path: Path) -> None:
     )
     assert "done SASRecSCE" in out
     rows = [line.split("|")[1].strip() for line in out.splitlines() if line.startswith("|")]
-    assert rows[2:5] == ["SASRecSCE", "SASRec", "Pop"]
+    assert rows[2:4] == ["SASRecSCE", "Pop"]
     assert (tmp_path / "comparison" / "report.html").is_file()
 
 

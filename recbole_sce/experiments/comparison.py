@@ -19,7 +19,7 @@ from recbole_sce.experiments.spec import Candidate, ExperimentError, RunSpec, ma
 LEAVE_ONE_OUT = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full", "group_by": "user"}
 #: What has to be equal for all candidates, or their figures cannot be compared.
 PROTOCOL = (
-    *("eval_args", "metrics", "topk", "valid_metric", "metric_decimal_place", "repeatable"),
+    *("eval_args", "metrics", "topk", "valid_metric", "metric_decimal_place"),
     *("MAX_ITEM_LIST_LENGTH", "user_inter_num_interval", "item_inter_num_interval", "val_interval"),
     *("rm_dup_inter", "filter_inter_by_user_or_item", "data_path", "benchmark_filename"),
 )
@@ -105,11 +105,7 @@ def compare(
     """
     settings = dict(settings or {})
     given = {**read_files(config_files), **settings}
-    for key, value in (
-        ("eval_args", LEAVE_ONE_OUT),
-        ("valid_metric", "NDCG@10"),
-        ("repeatable", True),  # sequential models of RecBole know nothing else
-    ):
+    for key, value in (("eval_args", LEAVE_ONE_OUT), ("valid_metric", "NDCG@10")):
         if key not in given:
             settings[key] = value
     listed = _listed(candidates, losses)
@@ -201,10 +197,10 @@ def _value(config: Any, key: str) -> Any:
 
 
 def _remedy(key: str) -> str:
-    if key in ("exclude_seen", "repeatable"):
+    if key == "exclude_seen":
         return (
             ". RecBole's own sequential models always rank what the user has seen: compare with them under "
-            "exclude_seen: false and repeatable: true"
+            "exclude_seen: false"
         )
     return ": set it for all of them"
 
@@ -244,7 +240,12 @@ def _specified(
     own = {**settings, **candidate.settings}
     if candidate.loss is not None:
         own["loss_type"] = candidate.loss
+    given = {**read_files(config_files), **own}
+    own.setdefault("repeatable", given.get("repeatable", True))
     spec, config = make_spec(candidate.model, dataset, own, config_files)
+    excluded = str(given.get("exclude_seen")).lower() == "true"
+    if excluded and "repeatable" not in given and config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
+        spec, config = make_spec(candidate.model, dataset, {**own, "repeatable": False}, config_files)
     if config["MODEL_TYPE"] not in (
         *(ModelType.SEQUENTIAL, ModelType.GENERAL, ModelType.TRADITIONAL, ModelType.KNOWLEDGE),
     ):

@@ -62,9 +62,10 @@ class TestBeforeAnythingRuns:
 @pytest.mark.parametrize(
     ("settings", "split", "repeatable"),
     [
-        ({}, {"LS": "valid_and_test"}, True),
-        ({"eval_args": {"split": {"RS": [8, 1, 1]}, "order": "TO"}}, {"RS": [8, 1, 1]}, True),
-        ({"exclude_seen": False}, {"LS": "valid_and_test"}, True),
+        ({}, {"LS": "valid_and_test"}, [True, True]),
+        ({"eval_args": {"split": {"RS": [8, 1, 1]}, "order": "TO"}}, {"RS": [8, 1, 1]}, [True, True]),
+        ({"exclude_seen": "False"}, {"LS": "valid_and_test"}, [True, True]),
+        ({"exclude_seen": True}, {"LS": "valid_and_test"}, [False, True]),
     ],
 )
 def test_general_models_are_split_like_sequential_ones(
@@ -72,7 +73,7 @@ def test_general_models_are_split_like_sequential_ones(
     monkeypatch: pytest.MonkeyPatch,
     settings: dict[str, Any],
     split: dict[str, Any],
-    repeatable: bool,
+    repeatable: list[bool],
 ) -> None:
     specs = []
 
@@ -81,9 +82,9 @@ def test_general_models_are_split_like_sequential_ones(
         return {"status": "failed", "error": ""}
 
     monkeypatch.setattr(comparison, "run_in_process", run)
-    compare(["Pop", "SASRecSCE", "SASRec"], "tiny", settings={**tiny_dataset, **settings}, out="out")
-    assert [spec.settings["eval_args"]["split"] for spec in specs] == [split] * 3
-    assert [spec.settings["repeatable"] for spec in specs] == [repeatable] * 3
+    compare(["Pop", "SASRecSCE"], "tiny", settings={**tiny_dataset, **settings}, out="out")
+    assert [spec.settings["eval_args"]["split"] for spec in specs] == [split] * 2
+    assert [spec.settings["repeatable"] for spec in specs] == repeatable
 
 
 def test_losses_multiply_the_plugins_models(
@@ -108,25 +109,30 @@ def test_losses_multiply_the_plugins_models(
 
 @pytest.mark.slow
 def test_a_comparison_for_real(tiny_dataset: dict[str, Any], tmp_path: Path) -> None:
-    """Two models, one that fails; then once more: what is done is kept, what failed is tried again."""
+    """A model, and one that fails; then once more: what is done is kept, what failed is tried again."""
     out, settings = tmp_path / "out", {**tiny_dataset, "epochs": 2}
     broken = Candidate("broken", "SASRecSCE", settings={"n_heads": 3})
     events: list[Event] = []
     found = compare(
-        ["SASRecSCE", "Pop", broken], "tiny", seeds=[1], settings=settings, out=out, listener=events.append
+        ["SASRecSCE", broken], "tiny", seeds=[1], settings=settings, out=out, listener=events.append
     )
-    assert [record["status"] for record in found.records] == ["done", "done", "failed"]
+    assert [record["status"] for record in found.records] == ["done", "failed"]
     assert "not a multiple" in found.failed()[0]["error"]
     model = found.records[0]
     assert [entry["epoch"] for entry in model["curve"]] == [1, 2]
-    assert [e.kind for e in events if e.label == "Pop"][0::5] == ["started", "done"]
+    assert [event.kind for event in events if event.kind != "progress"] == [
+        "started",
+        "done",
+        "started",
+        "failed",
+    ]
     for record in found.done():
         values = found.user_values(record)
         assert len(values["users"]) == 60
         assert set(values) == {"users", *record["metrics"]["test"]}
         for name, value in record["metrics"]["test"].items():  # RecBole rounds to four digits
             assert np.mean(values[name]) == pytest.approx(value, abs=6e-5)
-    assert "ranked" in write_report(found).read_text(encoding="utf-8") or (out / "report.html").is_file()
+    assert write_report(found) == out / "report.html"
 
     def work_or_fail(spec: Any, folder: Path, progress: Any) -> dict[str, Any]:
         assert folder == run_file(out, "broken", 1, "work")
@@ -136,14 +142,14 @@ def test_a_comparison_for_real(tiny_dataset: dict[str, Any], tmp_path: Path) -> 
         patch.setattr(comparison, "run_in_process", work_or_fail)
         events.clear()
         again = compare(
-            ["SASRecSCE", "Pop", broken],
+            ["SASRecSCE", broken],
             "tiny",
             seeds=[1],
             settings=settings,
             out=out,
             listener=events.append,
         )
-        assert [event.kind for event in events] == ["skipped", "skipped", "started", "failed"]
+        assert [event.kind for event in events] == ["skipped", "started", "failed"]
         assert again.done() == json.loads(json.dumps(found.done()))
         with pytest.raises(ExperimentError, match=r"holds a run of SASRecSCE .*epochs was 2 and is 3"):
             compare(["SASRecSCE"], "tiny", seeds=[1], settings={**settings, "epochs": 3}, out=out)
