@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
+import subprocess
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 from recbole_sce.experiments.comparison import Comparison
-from recbole_sce.experiments.report import report
+from recbole_sce.experiments.report import report, write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -44,3 +51,37 @@ def test_axes_of_seconds_are_logarithmic_if_wide(comparison: Comparison) -> None
     slow = {**record, "seconds": {**record["seconds"], "training": 1000.0}}
     wide = report(replace(comparison, records=[slow, *comparison.records[2:4]]))
     assert "training time [s, logarithmic]" in wide
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+def test_a_browser_draws_it_without_a_network(comparison: Comparison, tmp_path: Path) -> None:
+    page = write_report(comparison)
+    options = [
+        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+        *("--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}"),
+        *("--window-size=1300,2000", "--virtual-time-budget=10000", "--dump-dom"),
+    ]
+    # Into a file: helpers of a browser that hangs would hold a pipe open.
+    with open(tmp_path / "dom.html", "wb") as file:
+        browser = subprocess.Popen(
+            [str(CHROMIUM), *options, page.as_uri()],
+            stdout=file,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            browser.wait(timeout=120)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(browser.pid, signal.SIGKILL)
+    dom = (tmp_path / "dom.html").read_text(encoding="utf-8")
+    for name in ("memory", "seconds", "curves"):
+        drawn = dom[dom.index(f'id="plot-{name}"') :]
+        drawn = drawn[: drawn.index("</script>")]
+        assert 'class="main-svg"' in drawn, name
+        assert re.search(r'class="legendtext[^>]*>SASRecSCE<', drawn), name
+        assert re.search(r'class="xtitle"[^>]*>[^<]*\[(MiB|s|s, logarithmic)\]<', drawn), name
+        assert re.search(r'class="ytitle"[^>]*>(test|validation) ndcg@10<', drawn), name
+        assert drawn.count('class="point') >= 6, name
