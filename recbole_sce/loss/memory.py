@@ -16,7 +16,7 @@ _CPU_WORKSPACE = 4 * 2**20
 #: Elsewhere a workspace only has to be large enough to keep the device busy.
 _DEVICE_WORKSPACE = 128 * 2**20
 #: Below this size the C library's allocator reuses memory, which is cheaper than asking the system.
-_LARGE = 16 * 2**20
+_LARGE = 32 * 2**20
 
 
 def workspace_bytes(device: torch.device) -> int:
