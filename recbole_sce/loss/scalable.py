@@ -87,7 +87,8 @@ class ScalableCrossEntropyLoss(nn.Module):
         self.catalog_chunk = catalog_chunk
         self.exclude_items = tuple(exclude_items)
         self._sizes = (0, 0, 0)
-        self._coverage: Union[float, Tensor] = 0.0
+        self._covered: Union[int, Tensor] = 0
+        self._states = 0
 
     def forward(
         self,
@@ -124,7 +125,7 @@ class ScalableCrossEntropyLoss(nn.Module):
         )
         loss, n_covered = bucket_loss(hidden, item_embeddings, targets, buckets)
         self._sizes = (*buckets.rows.shape, buckets.items.size(1))
-        self._coverage = n_covered.detach() / max(len(hidden), 1)
+        self._covered, self._states = n_covered, len(hidden)
         return loss
 
     @property
@@ -132,7 +133,7 @@ class ScalableCrossEntropyLoss(nn.Module):
         """Plain numbers of the last call: the share of states in a bucket, and the sizes really used."""
         n_buckets, bucket_size_x, bucket_size_y = self._sizes
         return {
-            "coverage": float(self._coverage),
+            "coverage": int(self._covered) / max(self._states, 1),
             "n_buckets": n_buckets,
             "bucket_size_x": bucket_size_x,
             "bucket_size_y": bucket_size_y,
