@@ -8,9 +8,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-#: Rows brought up to date at a time: what this takes stays small beside the table.
-_ROWS_AT_ONCE = 2**16
-
 
 class RowAdam(torch.optim.Adam):
     """Adam (Kingma and Ba, 2015) that updates parameters with sparse gradients row by row.
@@ -18,9 +15,10 @@ class RowAdam(torch.optim.Adam):
     Dense Adam moves a row for some steps after its gradient: its moments decay and keep pulling. Here a row
     that a step does not touch is neither read nor written. When a step next touches it, its moments decay by
     the steps that it missed, and the sum of the moves that these would have made is taken at once, before
-    the step's own. :meth:`catch_up` does so for all rows; a trainer calls it before a table is evaluated.
-    For rows that every step touches the result is Adam's. Others differ in that the steps in between see
-    them where they were, and in that the sum is taken with the bias corrections of its first move.
+    the step's own. For rows that every step touches the result is Adam's. Others differ in that the steps in
+    between see them where they were, and in that the sum is taken with the bias corrections of its mean
+    move. Moments that waited instead, as those of ``torch.optim.SparseAdam`` do, leave a rare row where
+    dense Adam would have moved it ten times as far, and learn slower for it.
 
     Parameters with dense gradients are updated by ``torch.optim.Adam``. State entries ``exp_avg``,
     ``exp_avg_sq`` and ``step`` are Adam's; ``row_step`` (rows,) is the last step that each row is up to date
@@ -88,19 +86,6 @@ class RowAdam(torch.optim.Adam):
         now.row.addcdiv_(now.mean, denominator, value=-group["lr"] / (1 - beta1**step))
         _write(parameter, state, rows, now, step)
 
-    @torch.no_grad()
-    def catch_up(self) -> None:
-        """Bring all rows up to date with the last step."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                state = self.state[parameter]
-                if "row_step" not in state:
-                    continue
-                step = int(state["step"])
-                late = (state["row_step"] > 0) & (state["row_step"] < step)
-                for rows in torch.split(late.nonzero().squeeze(1), _ROWS_AT_ONCE):
-                    _write(parameter, state, rows, _late_rows(group, parameter, state, rows, step), step)
-
 
 class _Rows(NamedTuple):
     """Rows (m, d) of a parameter and of its two moments."""
@@ -122,10 +107,12 @@ def _late_rows(
     last = state["row_step"][rows].unsqueeze(1).double()  # (m, 1)
     missed = step - last
     ratio = beta1 / beta2**0.5
-    series = ratio * (1 - ratio**missed) / (1 - ratio)
+    series = ratio * (1 - ratio**missed) / (1 - ratio)  # sum of ratio ** j, j from 1 to missed
+    # Bias corrections change from move to move too; those of the mean move stand for all.
+    at = last + 1 / (1 - ratio) - missed * ratio**missed / (1 - ratio ** missed.clamp(min=1))
     mean, square = state["exp_avg"][rows], state["exp_avg_sq"][rows]
     # Of a row without a step yet, both moments are 0, and so is the move.
-    scale = group["lr"] * series * (1 - beta2 ** (last + 1)).sqrt() / (1 - beta1 ** (last + 1))
+    scale = group["lr"] * series * (1 - beta2**at).sqrt() / (1 - beta1**at)
     move = mean * scale.to(mean.dtype) / (square.sqrt() + group["eps"])
     decay1, decay2 = (beta1**missed).to(mean.dtype), (beta2**missed).to(mean.dtype)
     return _Rows(parameter[rows] - move, mean * decay1, square * decay2)

@@ -98,8 +98,6 @@ class SCETrainer(Trainer):  # type: ignore[misc]
 
         total_loss = super()._train_epoch(train_data, epoch_idx, noting_coverage, show_progress)
         self._coverage = sum(coverages) / len(coverages) if coverages else None
-        if isinstance(self.optimizer, RowAdam):
-            self.optimizer.catch_up()
         return total_loss
 
     def _generate_train_loss_output(self, epoch_idx: int, s_time: float, e_time: float, losses: Any) -> str:
