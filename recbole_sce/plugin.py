@@ -13,6 +13,9 @@ Every hook, with the RecBole function that it serves:
                                             and what RecBole reads for the base's exact name only is
                                             read for its twin too (after sequential.yaml)
 ``Config.__init__``                         checks the settings of a plugin model before data is read
+``utils.get_flops``                         copies the model: of a plugin model, all but its parameters
+``case_study.full_sort_topk``,              score all items for all users at once: for plugin models,
+``full_sort_scores``                        chunk by chunk (:mod:`recbole_sce.training.topk`)
 ``argument_list.dataset_arguments``         ``create_dataset`` and ``load_split_dataloaders`` reuse saved
                                             data only if these keys are unchanged
 ==========================================  ============================================================
@@ -30,7 +33,7 @@ from importlib.resources import as_file, files
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from recbole_sce import compat
 
@@ -58,6 +61,8 @@ def register() -> None:
     _read_property_files()
     _check_settings_early()
     _compare_saved_data_by("train_positions")
+    _count_operations_lightly()
+    _stream_case_study()
     from recbole_sce import model
 
     for cls in model.MODELS:
@@ -207,3 +212,35 @@ def _compare_saved_data_by(key: str) -> None:
 
     if key not in dataset_arguments:
         dataset_arguments.append(key)
+
+
+def _count_operations_lightly() -> None:
+    """Let ``get_flops`` copy all of a plugin model but its parameters, which it does not change."""
+    from recbole.utils import utils
+
+    from recbole_sce.model import SCEMixin
+    from recbole_sce.training.flops import light_copy
+
+    @compat.wrap_everywhere(utils, "get_flops")
+    def get_flops(original: Callable[..., Any], model: Any, *args: Any, **kwargs: Any) -> Any:
+        return original(light_copy(model) if isinstance(model, SCEMixin) else model, *args, **kwargs)
+
+
+def _stream_case_study() -> None:
+    """Let ``full_sort_topk`` and ``full_sort_scores`` rank plugin models chunk by chunk."""
+    from recbole.utils import case_study
+
+    from recbole_sce.model import SCEMixin
+    from recbole_sce.training import topk
+    from recbole_sce.training.encoding import streams
+
+    def stream(name: str) -> None:
+        @compat.wrap_everywhere(case_study, name)
+        def chosen(
+            original: Callable[..., Any], uid_series: Any, model: Any, *args: Any, **kwargs: Any
+        ) -> Any:
+            streamed = isinstance(model, SCEMixin) and streams(model)
+            return (getattr(topk, name) if streamed else original)(uid_series, model, *args, **kwargs)
+
+    for name in ("full_sort_topk", "full_sort_scores"):
+        stream(name)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from recbole.config import Config
-from recbole.data import create_dataset
+from recbole.data import create_dataset, data_preparation
 from recbole.model.sequential_recommender import SASRec
 from recbole.utils import get_model, get_trainer
 
@@ -163,3 +165,58 @@ def test_the_losses_need_no_recbole(tmp_path: Path) -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert "recbole_sce.SASRecSCE needs RecBole" in run.stdout, run.stderr
+
+
+class TestLargeCatalogueHooks:
+    """What RecBole calls by name reaches the plugin for its models, and RecBole for all others."""
+
+    def test_counting_operations_copies_no_parameter(
+        self, prepared_model: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from recbole.data.transform import construct_transform
+        from recbole.quick_start import quick_start
+
+        config, model, test = prepared_model("SASRecSCE")
+        # a second table would be a second tensor of its size
+        copied: list[torch.Tensor] = []
+        deepcopy = torch.Tensor.__deepcopy__
+        monkeypatch.setattr(
+            torch.Tensor, "__deepcopy__", lambda self, memo: copied.append(self) or deepcopy(self, memo)
+        )
+        arguments = (test.dataset, config["device"], None, construct_transform(config))
+        operations = quick_start.get_flops(model, *arguments)
+        assert operations > 0
+        assert not [tensor for tensor in copied if tensor.shape == model.item_embedding.weight.shape]
+        assert quick_start.get_flops.__wrapped__(model, *arguments) == operations
+
+    @pytest.mark.parametrize("model_name", ["SASRecSCE", "SASRec"])
+    def test_recommendations_are_recboles(self, prepared_model: Any, model_name: str) -> None:
+        from recbole.utils.case_study import full_sort_scores, full_sort_topk
+
+        _, model, test = prepared_model(model_name)
+        users = [3, 1, 7]
+        # RecBole's mask of (users, rows) gives rows in the order of the users, as ours does
+        torch.testing.assert_close(
+            full_sort_scores(users, model, test), full_sort_scores.__wrapped__(users, model, test)
+        )
+        scores, items = full_sort_topk(users, model, test, 5)
+        expected_scores, expected_items = full_sort_topk.__wrapped__(users, model, test, 5)
+        torch.testing.assert_close(scores, expected_scores)
+        assert torch.equal(items, expected_items)
+
+    def test_absent_users_are_named(self, prepared_model: Any) -> None:
+        from recbole.utils.case_study import full_sort_topk
+
+        _, model, test = prepared_model("SASRecSCE")
+        with pytest.raises(ValueError, match=r"uid_series: 1 of 2 users have no row"):
+            full_sort_topk([1, 5000], model, test, 5)
+
+
+@pytest.fixture
+def prepared_model(tiny_dataset: dict[str, object]) -> Any:
+    def prepare(name: str) -> tuple[Any, Any, Any]:
+        config = Config(name, "tiny", config_dict={**tiny_dataset, "train_neg_sample_args": None})
+        train, _, test = data_preparation(config, create_dataset(config))
+        return config, get_model(name)(config, train._dataset).eval(), test
+
+    return prepare

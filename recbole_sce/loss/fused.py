@@ -20,7 +20,11 @@ from recbole_sce.loss.memory import RowGradient, workspace_bytes
 
 
 def bucket_loss(
-    hidden: Tensor, item_embeddings: Tensor, targets: Tensor, buckets: Buckets
+    hidden: Tensor,
+    item_embeddings: Tensor,
+    targets: Tensor,
+    buckets: Buckets,
+    sparse_grad: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return the loss of :func:`recbole_sce.scalable_cross_entropy` and its number of covered states.
 
@@ -29,21 +33,29 @@ def bucket_loss(
         item_embeddings: (C, d) floating point.
         targets: (N,) int64, rows of ``item_embeddings``.
         buckets: the states and items of each bucket.
+        sparse_grad: whether the gradient of ``item_embeddings`` is a sparse (COO) tensor.
 
     Returns:
         The loss, a scalar in float32 (float64 for float64 states), and the number of states that are in a
         bucket, a scalar int64. The loss can be differentiated once.
     """
     rows, items = buckets.rows.contiguous(), buckets.items.contiguous()
-    loss, n_covered = _apply(hidden, item_embeddings, targets, rows, items)
+    loss, n_covered = _apply(hidden, item_embeddings, targets, rows, items, sparse_grad)
     return loss, n_covered
 
 
 class _BucketLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, item_embeddings: Tensor, targets: Tensor, rows: Tensor, items: Tensor
+        ctx: Any,
+        hidden: Tensor,
+        item_embeddings: Tensor,
+        targets: Tensor,
+        rows: Tensor,
+        items: Tensor,
+        sparse_grad: bool,
     ) -> tuple[Tensor, Tensor]:
+        ctx.sparse_grad = sparse_grad
         with torch.autocast(hidden.device.type, enabled=False):
             own = target_logits(hidden, item_embeddings, targets)[rows]  # (n_b, b_x)
             own_inside = _contains(items, targets[rows])  # (n_b, b_x)
@@ -84,7 +96,7 @@ class _BucketLoss(torch.autograd.Function):
         grad_hidden = hidden.new_zeros(len(hidden) + 1, hidden.size(1), dtype=dtype)
         grad_items = None
         if ctx.needs_input_grad[1]:
-            grad_items = RowGradient(item_embeddings, dtype, items, targets)
+            grad_items = RowGradient(item_embeddings, dtype, items, targets, sparse=ctx.sparse_grad)
         with torch.autocast(hidden.device.type, enabled=False):
             for tile in _tiles(winners, totals, rows, items, hidden):
                 weights = gather_rows(item_embeddings, tile.items, dtype)  # (g, b_y, d)
@@ -106,7 +118,8 @@ class _BucketLoss(torch.autograd.Function):
                     grad_items.add(targets[state], slope * gather_rows(hidden, state, dtype))
         return (
             grad_hidden[:-1].to(hidden.dtype) if ctx.needs_input_grad[0] else None,
-            grad_items.dense() if grad_items is not None else None,
+            grad_items.result() if grad_items is not None else None,
+            None,
             None,
             None,
             None,

@@ -41,20 +41,22 @@ def lazy_zeros(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -
 
 
 class RowGradient:
-    """The dense gradient of a table, summed row by row.
+    """The gradient of a table, summed row by row.
 
     Args:
         table: (C, d), the tensor whose gradient it is.
         dtype: of the sums. Where the table's own is another one (a half precision), the touched rows are
             summed apart and rounded once.
         touched: int64 of any shapes; no row outside them is ever added to.
+        sparse: whether :meth:`result` is to name the touched rows instead of holding all.
     """
 
-    def __init__(self, table: Tensor, dtype: torch.dtype, *touched: Tensor) -> None:
+    def __init__(self, table: Tensor, dtype: torch.dtype, *touched: Tensor, sparse: bool = False) -> None:
         self._table = table
+        self._sparse = sparse
         self._ids: Optional[Tensor] = None
         n_rows = len(table)
-        if table.dtype != dtype:
+        if sparse or table.dtype != dtype:
             self._ids = torch.unique(torch.cat([rows.reshape(-1) for rows in touched]))
             n_rows = len(self._ids)
         self._sums = lazy_zeros((n_rows, table.size(1)), dtype, table.device)
@@ -66,10 +68,18 @@ class RowGradient:
             rows = torch.searchsorted(self._ids, rows)
         self._sums.index_add_(0, rows, values.reshape(len(rows), values.size(-1)))
 
-    def dense(self) -> Tensor:
-        """Return the gradient, (C, d) in the table's dtype."""
+    def result(self) -> Tensor:
+        """Return the gradient, (C, d) in the table's dtype; a coalesced COO tensor if it is to be sparse."""
         if self._ids is None:
             return self._sums
         table = self._table
+        if self._sparse:
+            return torch.sparse_coo_tensor(
+                self._ids.unsqueeze(0),
+                self._sums.to(table.dtype),
+                table.shape,
+                is_coalesced=True,
+                check_invariants=False,
+            )
         gradient = lazy_zeros(table.shape, table.dtype, table.device)
         return gradient.index_copy_(0, self._ids, self._sums.to(table.dtype))

@@ -49,7 +49,10 @@ class _ItemLogits(torch.autograd.Function):
     """Logits x . w_i of each state x and its own items i; the gathered w_i, (N, m, d), are never all held."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, item_embeddings: Tensor, items: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, item_embeddings: Tensor, items: Tensor, sparse_grad: bool
+    ) -> Tensor:
+        ctx.sparse_grad = sparse_grad
         ctx.save_for_backward(hidden, item_embeddings, items)
         dtype = compute_dtype(hidden)
         logits = hidden.new_empty(items.shape, dtype=dtype)
@@ -70,7 +73,7 @@ class _ItemLogits(torch.autograd.Function):
         grad_hidden = torch.zeros_like(hidden)
         grad_items = None
         if ctx.needs_input_grad[1]:
-            grad_items = RowGradient(item_embeddings, grad.dtype, items)
+            grad_items = RowGradient(item_embeddings, grad.dtype, items, sparse=ctx.sparse_grad)
         with torch.autocast(hidden.device.type, enabled=False):
             for part in row_slices(len(items), items.size(1) * hidden.size(1), hidden):
                 slopes = grad[part].unsqueeze(1)  # (n, 1, m)
@@ -82,7 +85,8 @@ class _ItemLogits(torch.autograd.Function):
                     grad_items.add(items[part], slopes.mT * states)
         return (
             grad_hidden if ctx.needs_input_grad[0] else None,
-            grad_items.dense() if grad_items is not None else None,
+            grad_items.result() if grad_items is not None else None,
+            None,
             None,
         )
 
@@ -93,6 +97,9 @@ _item_logits = torch.compiler.disable(_ItemLogits.apply)  # type: ignore[no-unty
 
 class _SampledLoss(nn.Module):
     """What the losses over sampled negatives have in common; see :meth:`state_losses`."""
+
+    #: Whether the gradient of the item embeddings is a sparse (COO) tensor that names the rows touched.
+    sparse_grad = False
 
     def __init__(self, n_negatives: int = 256, exclude_items: Sequence[int] = (0,)) -> None:
         super().__init__()
@@ -126,7 +133,7 @@ class _SampledLoss(nn.Module):
         n_items = len(item_embeddings)
         negatives = uniform_negatives(targets, n_items, self.n_negatives, self.exclude_items, generator)
         items = torch.cat([targets.unsqueeze(1), negatives], 1)  # (N, 1 + K)
-        logits: Tensor = _item_logits(hidden, item_embeddings, items)
+        logits: Tensor = _item_logits(hidden, item_embeddings, items, self.sparse_grad)
         return self.state_losses(logits, n_items).sum() / max(len(hidden), 1)
 
     def state_losses(self, logits: Tensor, n_items: int) -> Tensor:

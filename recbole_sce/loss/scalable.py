@@ -59,6 +59,9 @@ class ScalableCrossEntropyLoss(nn.Module):
         ValueError: a size is not a whole number of at least 1, or alpha not a number above 0.
     """
 
+    #: Whether the gradient of the item embeddings is a sparse (COO) tensor that names the rows touched.
+    sparse_grad = False
+
     def __init__(
         self,
         n_buckets: Optional[int] = None,
@@ -123,7 +126,7 @@ class ScalableCrossEntropyLoss(nn.Module):
             self.exclude_items,
             self.catalog_chunk,
         )
-        loss, n_covered = bucket_loss(hidden, item_embeddings, targets, buckets)
+        loss, n_covered = bucket_loss(hidden, item_embeddings, targets, buckets, self.sparse_grad)
         self._sizes = (*buckets.rows.shape, buckets.items.size(1))
         self._covered, self._states = n_covered, len(hidden)
         return loss

@@ -125,3 +125,16 @@ def test_a_loss_that_uses_the_whole_table_is_refused_in_its_first_step(tiny_data
     trainer, train = trainer_of(tiny_dataset, Lookup(), Regularised, sparse_item_updates=True)
     with pytest.raises(ValueError, match="uses all rows of the table in each step"):
         trainer.fit(train, saved=False, verbose=False)
+
+
+@pytest.mark.parametrize("loss_type", ["SCE", "CE-", "gBCE", "BCE"])
+def test_every_loss_that_touches_few_rows_trains_so(tiny_dataset: dict[str, Any], loss_type: str) -> None:
+    settings = {"sparse_item_updates": True, "loss_type": loss_type, "n_negatives": 2, "bucket_size_y": 3}
+    config = Config("SASRecSCE", "tiny", config_dict={**tiny_dataset, **settings, "train_batch_size": 4})
+    train, valid, _ = data_preparation(config, create_dataset(config))
+    init_seed(config["seed"], config["reproducibility"])
+    trainer = SCETrainer(config, SASRecSCE(config, train._dataset))
+    first = trainer._train_epoch(train, 0)
+    assert trainer.model.item_embedding.weight.grad.is_sparse
+    assert trainer._train_epoch(train, 1) < first
+    assert trainer.evaluate(valid, load_best_model=False)["ndcg@10"] > 0
