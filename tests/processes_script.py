@@ -47,7 +47,7 @@ def main() -> None:
     for name, arguments in json.loads(Path("runs.json").read_text()).items():
         notes.clear()
         notes["returned"] = run(**arguments)
-        torch.save(notes, f"{name}-{os.environ.get('RANK', 'single')}.pt")
+        torch.save(notes, f"{name}-{os.environ.get('RANK', 'alone')}.pt")
 
 
 if __name__ == "__main__":
