@@ -1,4 +1,4 @@
-"""``run`` over processes that it starts itself: of an interactive session, of two machines, and if one dies."""
+"""``run`` over processes that it starts itself: interactive, on two machines, and where one dies."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_an_interactive_session(tiny_dataset: dict[str, Any], tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_an_error_comes_out_as_it_was_raised(tiny_dataset: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="data set 'nothing': .* does not exist") as raised:
+    with pytest.raises(ValueError, match=r"data set 'nothing': .* does not exist") as raised:
         recbole.quick_start.run("SASRecSCE", "nothing", config_dict=tiny_dataset, world_size=1)
     assert isinstance(raised.value.__cause__, RemoteTraceback)
     assert ("recbole.data.utils", "create_dataset") in raised.value.__cause__.frames
