@@ -74,8 +74,8 @@ def check_gpus(gpu_id: str, nproc: int, n_gpus: int) -> None:
     named = len([one for one in gpu_id.split(",") if one.strip()])
     if min(named, n_gpus) < nproc:
         raise ValueError(
-            f"nproc: {nproc} is not allowed with gpu_id: {gpu_id!r}: it names {named} GPUs, and {n_gpus} of them "
-            "are there; name one a process (gpu_id: '0,1,...'), or set use_gpu: False to use the CPU"
+            f"nproc: {nproc} is not allowed with gpu_id: {gpu_id!r}, which names {named} GPUs ({n_gpus} of them "
+            "found); name one a process (gpu_id: '0,1,...'), or set use_gpu: False to use the CPU"
         )
 
 
