@@ -9,6 +9,7 @@ the others fail at once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Optional, TypeVar
@@ -114,6 +115,14 @@ def world_size() -> int:
 def wait() -> None:
     """Return when all processes have come here."""
     dist.barrier(group=_patient)
+
+
+def by_first(action: Callable[[], object]) -> None:
+    """Let the first process do ``action``, and return when it is done; what it returns is dropped."""
+    if rank() == 0:
+        action()
+    if together():
+        wait()
 
 
 def from_first(value: _T) -> _T:

@@ -74,8 +74,8 @@ def check_gpus(gpu_id: str, nproc: int, n_gpus: int) -> None:
     named = len([one for one in gpu_id.split(",") if one.strip()])
     if min(named, n_gpus) < nproc:
         raise ValueError(
-            f"nproc: {nproc} is not allowed with gpu_id: {gpu_id!r}, which names {named} GPUs ({n_gpus} of them "
-            "found); name one a process (gpu_id: '0,1,...'), or set use_gpu: False to use the CPU"
+            f"nproc: {nproc} is not allowed with gpu_id: {gpu_id!r}, which names {named} GPUs ({n_gpus} "
+            "of them found); name one a process (gpu_id: '0,1,...'), or set use_gpu: False to use the CPU"
         )
 
 
@@ -183,10 +183,7 @@ def one_checkpoint() -> bool:
 
         @wrap(owner, name)
         def save(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> None:
-            if processes.rank() == 0:
-                original(self, *args, **kwargs)
-            if processes.together():
-                processes.wait()
+            processes.by_first(lambda: original(self, *args, **kwargs))
 
     @wrap(trainer.Trainer, "evaluate")
     def evaluate(

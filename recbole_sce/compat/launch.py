@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import signal
 import socket
+import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from typing import Any, Callable, NamedTuple, Optional
@@ -35,6 +39,7 @@ class RemoteTraceback(Exception):
 
 class _Success(NamedTuple):
     result: Any
+    checkpoint: Optional[str]
 
 
 class _Failure(NamedTuple):
@@ -54,7 +59,7 @@ class _Run:
     config_dict: Optional[dict[str, Any]]
     saved: bool
 
-    def __call__(self, layout: Layout, local_rank: int) -> Any:
+    def here(self, layout: Layout, local_rank: int) -> Any:
         """Train and test as process ``local_rank`` of this machine."""
         from recbole.quick_start import quick_start
 
@@ -73,6 +78,38 @@ class _Run:
             {**(self.config_dict or {}), **place},
             saved=self.saved,
         )
+
+
+_last_checkpoint: Optional[str] = None
+
+
+def last_checkpoint() -> Optional[str]:
+    """Return the file of the best model that the last ``run`` of this process has left on this machine."""
+    return _last_checkpoint
+
+
+@contextmanager
+def _noting_checkpoint() -> Iterator[None]:
+    """Note what the trainers that ``run_recbole`` makes name their checkpoint: only they know."""
+    from recbole.quick_start import quick_start
+
+    global _last_checkpoint
+    made: list[Any] = []
+    original = quick_start.get_trainer
+
+    def get_trainer(*args: Any) -> Any:
+        def make(*settings: Any) -> Any:
+            made.append(original(*args)(*settings))
+            return made[-1]
+
+        return make
+
+    quick_start.get_trainer = get_trainer
+    try:
+        yield
+    finally:
+        quick_start.get_trainer = original
+        _last_checkpoint = getattr(made[-1], "saved_model_file", None) if made else None
 
 
 def run_of_several_processes() -> bool:
@@ -113,10 +150,12 @@ def run_of_several_processes() -> bool:
                     "started the processes already; leave them out"
                 )
             layout, local_rank = _torchruns_layout()
-            result = asked(layout, local_rank)
+            with _noting_checkpoint():
+                result = asked.here(layout, local_rank)
             return result if local_rank == 0 else None
         if nproc == 1 and world_size <= 0:
-            return original(model, dataset, config_file_list, config_dict, saved)
+            with _noting_checkpoint():
+                return original(model, dataset, config_file_list, config_dict, saved)
         layout = Layout(nproc, nproc if world_size == -1 else world_size, group_offset, ip, str(port))
         return _launch(asked, layout)
 
@@ -162,10 +201,11 @@ def _launch(asked: _Run, layout: Layout) -> Any:
         # A process whose message fills the pipe ends only when it is read.
         while not processes.join(timeout=0.5):
             messages += _drained(queue)
-    except (ProcessExitedException, ProcessRaisedException):
+    except (ProcessExitedException, ProcessRaisedException) as error:
         for number, process in enumerate(processes.processes):
             # join has ended the others by SIGTERM
-            if process.exitcode < 0 and process.exitcode != -signal.SIGTERM:
+            ended_by_us = process.exitcode == -signal.SIGTERM and number != error.error_index
+            if process.exitcode < 0 and not ended_by_us:
                 raise RuntimeError(
                     f"process {layout.group_offset + number} of {layout.world_size} was killed by "
                     f"{signal.Signals(-process.exitcode).name}, and the others were ended. If you did not "
@@ -179,8 +219,10 @@ def _launch(asked: _Run, layout: Layout) -> Any:
     finally:
         for process in processes.processes:  # alive only if waiting for them was interrupted
             process.terminate()
-    messages += _drained(queue)
-    return next((message.result for message in messages if isinstance(message, _Success)), None)
+    global _last_checkpoint
+    success = next(message for message in messages + _drained(queue) if isinstance(message, _Success))
+    _last_checkpoint = success.checkpoint
+    return success.result
 
 
 def frames_of(error: BaseException) -> tuple[tuple[str, str], ...]:
@@ -194,12 +236,16 @@ def frames_of(error: BaseException) -> tuple[tuple[str, str], ...]:
 def _work(local_rank: int, asked: _Run, layout: Layout, queue: Any) -> None:
     """Be one of the processes that :func:`_launch` starts."""
     try:
-        result = asked(layout, local_rank)
+        with _noting_checkpoint():
+            result = asked.here(layout, local_rank)
     except Exception as error:
         queue.put(_failure(error, layout, local_rank))
-        raise
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)  # at once: threads that wait for other processes may keep this one alive
     if local_rank == 0:
-        queue.put(_Success(result))
+        queue.put(_Success(result, _last_checkpoint if layout.group_offset == 0 else None))
 
 
 def _failure(error: Exception, layout: Layout, local_rank: int) -> _Failure:

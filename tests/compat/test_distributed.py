@@ -85,6 +85,27 @@ def test_processes_use_the_cpu_where_there_is_no_gpu(of_one: Callable[..., Confi
     assert not processes.together()
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_processes_use_a_gpu_each_where_there_are_some(
+    tiny_dataset: dict[str, Any], monkeypatch: pytest.MonkeyPatch, rank: int
+) -> None:
+    joined: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", joined.append)
+    monkeypatch.setattr(processes, "join", lambda *arguments: joined.append(arguments))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # RecBole sets it
+    place = {"nproc": 2, "world_size": 4, "offset": 2, "ip": "10.0.0.1", "port": 5000, "local_rank": rank}
+    config = Config(
+        "BPR", "tiny", config_dict={**tiny_dataset, **place, "gpu_id": "4,5", "process_timeout": 9}
+    )
+    device = torch.device("cuda", rank)
+    assert joined == [device, (processes.Layout(2, 4, 2, "10.0.0.1", 5000), rank, "nccl", 9)]
+    assert config["device"] == device
+    assert (config["single_spec"], config["local_rank"]) == (False, rank)
+    assert (config["state"] == "error") == (rank == 1)
+
+
 @pytest.mark.parametrize("mode", ["labeled", "uni5", "full"])
 def test_metrics_of_a_group_are_those_of_one_process(of_one: Callable[..., Config], mode: str) -> None:
     split = {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user"}

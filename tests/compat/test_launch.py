@@ -17,7 +17,8 @@ import pytest
 import recbole.quick_start
 from logs import write_log
 
-from recbole_sce.compat.launch import RemoteTraceback, _free_port
+from recbole_sce.compat.launch import RemoteTraceback, _failure, _free_port
+from recbole_sce.processes import Layout
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 SMALL = {"MAX_ITEM_LIST_LENGTH": 10, "hidden_size": 16, "inner_size": 16, "n_layers": 1, "n_heads": 1}
@@ -83,7 +84,7 @@ def test_two_machines_find_the_same(machines: Any) -> None:
     first, second = (json.loads((machine.folder / "result.json").read_text()) for machine in both)
     assert first["test_result"] == second["test_result"]
     assert first["best_valid_result"] == second["best_valid_result"]
-    assert len(list((both[0].folder / "saved").glob("*.pth"))) == 1
+    assert [Path(first["checkpoint"])] == list((both[0].folder / "saved").glob("*.pth"))
     assert not list((both[1].folder / "saved").glob("*.pth"))
 
 
@@ -172,3 +173,14 @@ def test_arguments_beside_torchruns_are_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
     with pytest.raises(ValueError, match="nproc: 2, world_size: -1 are not allowed under torchrun"):
         recbole.quick_start.run("SASRecSCE", "ml-100k", nproc=2)
+
+
+def test_an_error_that_cannot_be_sent_is_told() -> None:
+    class Own(Exception):
+        pass
+
+    failure = _failure(Own("broke"), Layout(2, 2), 1)
+    assert str(failure.error) == "Own: broke"
+    lost = _failure(RuntimeError("[pair.cc:534] Connection closed by peer [::1]:1"), Layout(2, 4, 2), 1)
+    assert str(lost.error).startswith("process 3 of 4 has lost another one")
+    assert (failure.is_of_others, lost.is_of_others) == (False, True)
