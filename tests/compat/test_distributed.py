@@ -12,8 +12,10 @@ import torch
 import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
+from logs import write_log
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
+from recbole.data.dataset import Dataset
 from recbole.model.general_recommender import BPR
 from recbole.trainer import Trainer
 from recbole.utils import ensure_dir
@@ -154,3 +156,41 @@ def test_another_process_makes_the_folder_first(
     without(recbole_utils, "ensure_dir")
     with pytest.raises(FileExistsError):
         recbole_utils.ensure_dir(str(folder))
+
+
+def test_one_process_of_a_machine_downloads(
+    of_one: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = of_one("BPR", data_path=str(tmp_path / "elsewhere"))
+    happened: list[str] = []
+
+    def download(self: Dataset) -> None:
+        write_log(tmp_path / "elsewhere", "tiny")
+        happened.append("download")
+
+    announce, await_announcement = processes.announce, processes.await_announcement
+    monkeypatch.setattr(Dataset, "_download", download)
+    monkeypatch.setattr(
+        processes,
+        "announce",
+        lambda what: (happened.append("announce"), announce(what)),  # type: ignore
+    )
+    monkeypatch.setattr(
+        processes, "await_announcement", lambda what: (happened.append("await"), await_announcement(what))
+    )
+    create_dataset(config)
+    config["local_rank"] = 1
+    assert create_dataset(config).inter_num > 0
+    assert happened == ["download", "announce", "await"]
+
+
+def test_one_process_of_a_machine_saves_the_data(of_one: Callable[..., Config]) -> None:
+    config = of_one("BPR", save_dataset=True, local_rank=0)
+    saved = Path("saved") / "tiny-Dataset.pth"
+    config["local_rank"] = 1
+    processes.announce("data set tiny from process 0 on")
+    create_dataset(config)
+    assert not saved.exists()
+    config["local_rank"] = 0
+    create_dataset(config)
+    assert saved.exists()
