@@ -21,11 +21,12 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 
+_SAMPLED = {"split": {"LS": "valid_and_test"}, "group_by": "user", "order": "TO", "mode": "uni20"}
 #: What is trained in turn: each draws its random numbers elsewhere, or keeps other state.
 SETTINGS: tuple[Mapping[str, Any], ...] = (
     {"model": "SASRecSCE"},
     {"model": "SASRecSCE", "loss_type": "CE-", "sparse_item_updates": True, "stopping_step": 1},
-    {"model": "GRU4RecSCE", "eval_args": {"mode": "uni20"}},
+    {"model": "GRU4RecSCE", "eval_args": _SAMPLED},
     {"model": "BERT4RecSCE", "eval_step": 2, "learner": "adamw", "weight_decay": 0.01},
 )
 
@@ -318,9 +319,9 @@ def differences(reference: Path, folder: Path) -> list[str]:
         json.loads((each / "result.json").read_text(encoding="utf-8")) for each in (reference, folder)
     )
     for key in ("best_valid_score", "best_valid_result", "test_result"):
-        found += _unequal(ours[key], theirs[key], key)
+        found += unequal(ours[key], theirs[key], key)
     for expected, got in zip(_checkpoints(reference), _checkpoints(folder)):
-        found += _unequal(expected, got, "checkpoint")
+        found += unequal(expected, got, "checkpoint")
     left = [path.name for path in (folder / "saved").glob(".*") if _belongs(path, folder)]
     return found + [f"{name} is left over" for name in left]
 
@@ -343,19 +344,20 @@ def _belongs(path: Path, folder: Path) -> bool:
     return path.name.startswith("." + _last(folder).name[: -len("-last.pth")])
 
 
-def _unequal(expected: Any, got: Any, where: str) -> list[str]:
+def unequal(expected: Any, got: Any, where: str) -> list[str]:
+    """Return where two nested values, of tensors too, are not exactly equal; ``where`` is what they are."""
     import torch
 
     if isinstance(expected, torch.Tensor) and isinstance(got, torch.Tensor):
         same = expected.dtype == got.dtype and torch.equal(expected, got)
         return [] if same else [f"{where} differs"]
     if isinstance(expected, Mapping) and isinstance(got, Mapping) and expected.keys() == got.keys():
-        return [fault for key in expected for fault in _unequal(expected[key], got[key], f"{where}.{key}")]
+        return [fault for key in expected for fault in unequal(expected[key], got[key], f"{where}.{key}")]
     if isinstance(expected, (list, tuple)) and isinstance(got, (list, tuple)) and len(expected) == len(got):
         return [
             fault
             for place, pair in enumerate(zip(expected, got))
-            for fault in _unequal(*pair, f"{where}[{place}]")
+            for fault in unequal(*pair, f"{where}[{place}]")
         ]
     same = bool(expected == got)
     return [] if same else [f"{where}: {expected!r} expected, {got!r} found"]

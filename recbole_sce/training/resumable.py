@@ -97,10 +97,7 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
             for note in found.notes:
                 self.logger.warning(f"resume: {note}")
             if resumed is None:
-                self.logger.info(
-                    "resume: auto: there is no run of this model, data set and settings in "
-                    f"{self.checkpoint_dir}; training begins anew"
-                )
+                self.logger.info("resume: training begins anew")
         if saved:
             self._last = checkpoints.LastState(resumed or checkpoints.last_path(self.saved_model_file))
             if self._writes:

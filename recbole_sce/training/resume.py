@@ -66,17 +66,22 @@ def find(config: Any) -> Found:
                 "were, or resume: null to begin anew"
             )
         return Found(path, _other_machine(stored, config))
-    notes = []
+    notes: list[str] = []
+    others: list[tuple[Path, list[str]]] = []
     for path in checkpoints.last_states(config["checkpoint_dir"], config["model"]):
         try:
             stored = _read_settings(path)
-            different = differences(stored, config)
         except (CheckpointError, OSError) as error:
             notes.append(f"passed over: {error}")
             continue
+        different = differences(stored, config)
         if not different:
             return Found(path, [*notes, *_other_machine(stored, config)])
-        notes.append(f"passed over: {path} has other settings: {'; '.join(different)}")
+        others.append((path, different))
+    notes.append(f"auto: {config['checkpoint_dir']} has no run of this model, data set and settings")
+    if others:
+        path, different = min(others, key=lambda other: len(other[1]))
+        notes[-1] += f"; the nearest, {path}, differs in {'; '.join(different)}"
     return Found(None, notes)
 
 
