@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Optional
 import torch
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.interaction import Interaction
-from recbole.trainer import Trainer
 from recbole.utils import EvaluatorType, set_color
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from recbole_sce.training import distributed
 from recbole_sce.training.collector import StreamingCollector
 from recbole_sce.training.encoding import encode_rows, streams
 from recbole_sce.training.evaluation import Pairs, Ranking, join_rankings, rank_candidates, rank_catalogue
+from recbole_sce.training.resumable import ResumableTrainer
 from recbole_sce.training.row_adam import RowAdam
 from recbole_sce.training.sparse import use_sparse_item_gradients
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _ROWS_AT_ONCE = 1024
 
 
-class SCETrainer(Trainer):  # type: ignore[misc]
+class SCETrainer(ResumableTrainer):
     """RecBole's trainer, for models whose catalogue is large.
 
     * Evaluation ranks chunk by chunk (:mod:`recbole_sce.training.evaluation`), with RecBole's results, in
@@ -39,6 +39,7 @@ class SCETrainer(Trainer):  # type: ignore[misc]
     * With ``sparse_item_updates`` a step updates only the rows of the item table that it touched
       (:class:`recbole_sce.training.row_adam.RowAdam`).
     * The share of states that fell into a bucket is logged with the training loss.
+    * A run that was cut off goes on where it was (:mod:`recbole_sce.training.resumable`).
     """
 
     model: SCEMixin
