@@ -9,11 +9,11 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, NamedTuple, Optional, Union
 
-import torch
 from recbole.data.interaction import Interaction
 
+from recbole_sce import processes
 from recbole_sce.compat import CheckpointError, safe_load
 from recbole_sce.compat.checkpoints import portable
 from recbole_sce.training import checkpoints, random_states
@@ -28,6 +28,7 @@ FREE_KEYS = frozenset(
         *("log_wandb", "wandb_project", "save_dataset", "dataset_save_path", "save_dataloaders"),
         *("dataloaders_save_path", "loss_decimal_place", "eval_memory_mb", "eval_batch_size"),
         *("gpu_id", "use_gpu", "device", "worker", "nproc", "ip", "port", "offset", "local_rank"),
+        "process_timeout",
     )
 )
 
@@ -91,7 +92,7 @@ def check(config: Any) -> None:
     Raises:
         FileNotFoundError, CheckpointError: as :func:`find`.
     """
-    if config["resume"] != "auto":
+    if config["resume"] != "auto" and processes.rank() == 0:
         find(config)
 
 
@@ -173,7 +174,7 @@ def last_state(trainer: Any, loaders: Sequence[Any], data: str) -> dict[str, Any
             "scheduler": None if scheduler is None else scheduler.state_dict(),
             "device": str(trainer.device),
             "data": data,
-            "random": _of_all_processes(random_states.capture(loaders)),
+            "random": processes.gather_on_first(random_states.capture(loaders)),
         },
     }
 
@@ -195,18 +196,6 @@ def data_digest(loader: Any) -> str:
 def plain_result(result: Optional[Mapping[str, Any]]) -> Optional[dict[str, Any]]:
     """Return metrics by name as a checkpoint can hold them."""
     return None if result is None else {name: portable(value) for name, value in result.items()}
-
-
-def _of_all_processes(states: dict[str, Any]) -> list[dict[str, Any]]:
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return [states]
-    every: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(every, states)
-    return every
-
-
-def _rank() -> int:
-    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
 
 # What is put back
@@ -237,14 +226,15 @@ class Continuation:
 def load(trainer: Any, resume_file: _Path) -> Continuation:
     """Put ``trainer`` where the run of ``resume_file`` was after its last epoch.
 
+    Of several processes the first one reads, and gives the others what it has read.
+
     Raises:
         FileNotFoundError: the file, or the run's best model beside it, does not exist.
         CheckpointError: it is damaged, or of a model of other sizes.
     """
-    path = _last_state_of(resume_file)
-    checkpoint = _checked(_read_all(path), path)
+    path, checkpoint, best = processes.made_by_first(lambda: _read(resume_file))
     kept = checkpoint[_KEY]
-    if len(kept["random"]) <= _rank():
+    if len(kept["random"]) < processes.world_size():
         raise CheckpointError(
             f"resume: {path} was written by {len(kept['random'])} processes, and here are more"
         )
@@ -261,33 +251,47 @@ def load(trainer: Any, resume_file: _Path) -> Continuation:
     trainer.start_epoch = checkpoint["epoch"] + 1
     trainer.cur_step = checkpoint["cur_step"]
     trainer.train_loss_dict = kept["train_loss_dict"]
-    best = kept["best_valid_result"]
-    _take_best(trainer, path, checkpoint["best_valid_score"], best)
-    return Continuation(path, kept["data"], kept["random"][_rank()])
+    trainer.saved_model_file = os.fspath(checkpoints.best_path(path))
+    trainer.best_valid_score = best.score
+    trainer.best_valid_result = None if best.result is None else OrderedDict(best.result)
+    return Continuation(path, kept["data"], kept["random"][processes.rank()])
 
 
-def _take_best(trainer: Any, path: Path, score: float, result: Optional[dict[str, Any]]) -> None:
-    """Set the best score so far and its result.
+class _Best(NamedTuple):
+    """The best validation score so far, and all metrics of that validation."""
+
+    score: float
+    result: Optional[dict[str, Any]]
+
+
+def _read(resume_file: _Path) -> tuple[Path, dict[str, Any], _Best]:
+    """Return where a run's last state is, what it holds, and the run's best validation."""
+    path = _last_state_of(resume_file)
+    checkpoint = _checked(_read_all(path), path)
+    best = _Best(checkpoint["best_valid_score"], checkpoint[_KEY]["best_valid_result"])
+    return path, checkpoint, _best_of(path, checkpoint["epoch"], best)
+
+
+def _best_of(path: Path, epoch: int, known: _Best) -> _Best:
+    """Return the best validation of a run, of which its last state, after ``epoch``, knows ``known``.
 
     The best model may be one epoch ahead of the last state, if the process ended between the two writes. Its
     score then counts: on a CPU the epoch is about to be repeated with the same one, and on a device whose
     sums differ from time to time the score goes with the model that the file holds.
     """
     best_file = checkpoints.best_path(path)
-    trainer.saved_model_file = os.fspath(best_file)
     if best_file.is_file():
         best = safe_load(best_file, "cpu", mmap=True)
-        if best["epoch"] > trainer.epoch:
-            score, result = best["best_valid_score"], best.get("best_valid_result")
-        elif best["best_valid_score"] != score:
+        if best["epoch"] > epoch:
+            return _Best(best["best_valid_score"], best.get("best_valid_result"))
+        if best["best_valid_score"] != known.score:
             raise CheckpointError(
                 f"resume: {best_file} is not the best model of the run {path}: its validation score is "
-                f"{best['best_valid_score']}, and that of the run {score}"
+                f"{best['best_valid_score']}, and that of the run {known.score}"
             )
-    elif result is not None:
+    elif known.result is not None:
         raise FileNotFoundError(2, "No such file or directory", os.fspath(best_file))
-    trainer.best_valid_score = score
-    trainer.best_valid_result = None if result is None else OrderedDict(result)
+    return known
 
 
 def _read_all(path: Path) -> dict[str, Any]:
