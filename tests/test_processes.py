@@ -44,6 +44,12 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 RUNS["one bucket"]["sparse_item_updates"] = True
 WITHOUT_CHANCE = ["all positions", "one bucket", "recboles"]
+WITH_CHANCE = {"model": "SASRecSCE", "hidden_dropout_prob": 0.3, "train_batch_size": 40}
+RUNS |= {
+    "whole": WITH_CHANCE,
+    "begun": {**WITH_CHANCE, "epochs": 1},
+    "gone on": {**WITH_CHANCE, "resume": "auto"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +134,14 @@ class TestRuns:
         trainer.eval_collector.data_collect(train)
         assert trainer.evaluate(test, load_best_model=False) == pytest.approx(notes.results[-1], abs=1e-7)
         assert difference(notes.tested, model.state_dict()) == 0
+
+    def test_go_on_as_if_not_cut_off(self, runs: dict[str, SimpleNamespace]) -> None:
+        whole, resumed = runs["whole"], runs["gone on"]
+        for each in ("first", "second", "alone"):
+            assert len(getattr(resumed, each).samples) == 2  # the first epoch is done
+            assert getattr(resumed, each).losses == getattr(whole, each).losses
+            assert difference(getattr(resumed, each).trained, getattr(whole, each).trained) == 0
+            assert getattr(resumed, each).results[-1] == getattr(whole, each).results[-1]
 
     def test_share_the_data_anew_in_each_epoch(self, runs: dict[str, SimpleNamespace]) -> None:
         notes = runs["users"]

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional, Union
 
-import torch
 from recbole.data.interaction import Interaction
 
+from recbole_sce import processes
 from recbole_sce.compat import CheckpointError, safe_load
 from recbole_sce.compat.checkpoints import portable
 from recbole_sce.training import checkpoints, random_states
@@ -28,6 +28,7 @@ FREE_KEYS = frozenset(
         *("log_wandb", "wandb_project", "save_dataset", "dataset_save_path", "save_dataloaders"),
         *("dataloaders_save_path", "loss_decimal_place", "eval_memory_mb", "eval_batch_size"),
         *("gpu_id", "use_gpu", "device", "worker", "nproc", "ip", "port", "offset", "local_rank"),
+        *("world_size", "single_spec", "process_timeout"),
     )
 )
 
@@ -122,11 +123,16 @@ def _comparable(config: Any) -> dict[str, Any]:
 
 
 def _other_machine(stored: dict[str, Any], config: Any) -> list[str]:
-    before = {"device": stored[_KEY]["device"], "worker": stored["config"]["worker"]}
+    kept = stored[_KEY]
+    changes = {
+        "device": (kept["device"], config["device"]),
+        "worker": (stored["config"]["worker"], config["worker"]),
+        "processes": (len(kept["random"]), processes.world_size()),
+    }
     return [
-        f"{key}: {value} then, {config[key]} now; the run goes on, but not to the last bit as it would have"
-        for key, value in before.items()
-        if str(config[key]) != str(value)
+        f"{key}: {before} then, {now} now; the run goes on, but not to the last bit as it would have"
+        for key, (before, now) in changes.items()
+        if str(before) != str(now)
     ]
 
 
@@ -173,7 +179,7 @@ def last_state(trainer: Any, loaders: Sequence[Any], data: str) -> dict[str, Any
             "scheduler": None if scheduler is None else scheduler.state_dict(),
             "device": str(trainer.device),
             "data": data,
-            "random": _of_all_processes(random_states.capture(loaders)),
+            "random": processes.gather_on_first(random_states.capture(loaders)),
         },
     }
 
@@ -195,18 +201,6 @@ def data_digest(loader: Any) -> str:
 def plain_result(result: Optional[Mapping[str, Any]]) -> Optional[dict[str, Any]]:
     """Return metrics by name as a checkpoint can hold them."""
     return None if result is None else {name: portable(value) for name, value in result.items()}
-
-
-def _of_all_processes(states: dict[str, Any]) -> list[dict[str, Any]]:
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return [states]
-    every: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(every, states)
-    return every
-
-
-def _rank() -> int:
-    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
 
 # What is put back
@@ -244,7 +238,7 @@ def load(trainer: Any, resume_file: _Path) -> Continuation:
     path = _last_state_of(resume_file)
     checkpoint = _checked(_read_all(path), path)
     kept = checkpoint[_KEY]
-    if len(kept["random"]) <= _rank():
+    if len(kept["random"]) <= processes.rank():
         raise CheckpointError(
             f"resume: {path} was written by {len(kept['random'])} processes, and here are more"
         )
@@ -263,7 +257,7 @@ def load(trainer: Any, resume_file: _Path) -> Continuation:
     trainer.train_loss_dict = kept["train_loss_dict"]
     best = kept["best_valid_result"]
     _take_best(trainer, path, checkpoint["best_valid_score"], best)
-    return Continuation(path, kept["data"], kept["random"][_rank()])
+    return Continuation(path, kept["data"], kept["random"][processes.rank()])
 
 
 def _take_best(trainer: Any, path: Path, score: float, result: Optional[dict[str, Any]]) -> None:
