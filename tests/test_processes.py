@@ -45,11 +45,9 @@ RUNS: dict[str, dict[str, Any]] = {
 RUNS["one bucket"]["sparse_item_updates"] = True
 WITHOUT_CHANCE = ["all positions", "one bucket", "recboles"]
 WITH_CHANCE = {"model": "SASRecSCE", "hidden_dropout_prob": 0.3, "train_batch_size": 40}
-RUNS |= {
-    "whole": WITH_CHANCE,
-    "begun": {**WITH_CHANCE, "epochs": 1},
-    "gone on": {**WITH_CHANCE, "resume": "auto"},
-}
+RUNS["whole"] = WITH_CHANCE
+RUNS["begun"] = {**WITH_CHANCE, "epochs": 1}
+RUNS["gone on"] = {**WITH_CHANCE, "resume": "auto"}
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +122,7 @@ class TestRuns:
         assert first.returned["test_result"] == first.results[-1]
         assert second.returned is None
 
-    @pytest.mark.parametrize("name", RUNS)
+    @pytest.mark.parametrize("name", [name for name in RUNS if name != "begun"])  # "gone on" has its file
     def test_leave_one_checkpoint_for_one_process(self, runs: dict[str, SimpleNamespace], name: str) -> None:
         notes = runs[name].first
         _, model, _, train, _, test = load_data_and_model(notes.file)
