@@ -114,15 +114,15 @@ def world_size() -> int:
 
 def wait() -> None:
     """Return when all processes have come here."""
-    dist.barrier(group=_patient)
+    if together():
+        dist.barrier(group=_patient)
 
 
 def by_first(action: Callable[[], object]) -> None:
     """Let the first process do ``action``, and return when it is done; what it returns is dropped."""
     if rank() == 0:
         action()
-    if together():
-        wait()
+    wait()
 
 
 def from_first(value: _T) -> _T:
@@ -153,6 +153,8 @@ def gather_on_first(value: _T) -> Optional[list[_T]]:
 
 def mean(value: float) -> float:
     """Return the mean of what the processes give."""
+    if not together():
+        return value
     total = torch.tensor(value, dtype=torch.float64)
     dist.all_reduce(total, group=_patient)
     return float(total) / world_size()

@@ -122,9 +122,7 @@ class TestRuns:
         assert first.returned["test_result"] == first.results[-1]
         assert second.returned is None
 
-    @pytest.mark.parametrize(
-        "name", [name for name in RUNS if name != "cut off"]
-    )  # whose file is that of the resumed run
+    @pytest.mark.parametrize("name", [name for name in RUNS if name != "cut off"])  # "resumed" has its file
     def test_leave_one_checkpoint_for_one_process(self, runs: dict[str, SimpleNamespace], name: str) -> None:
         notes = runs[name].first
         _, model, _, train, _, test = load_data_and_model(notes.file)

@@ -112,11 +112,8 @@ class SCETrainer(ResumableTrainer):
 
         with distributed.weighed_by_states(self.model) if processes.together() else nullcontext():
             total_loss = super()._train_epoch(train_data, epoch_idx, noting_coverage, show_progress)
-        self._coverage = sum(coverages) / len(coverages) if coverages else None
-        if processes.together():
-            total_loss = processes.mean(total_loss)
-            self._coverage = None if self._coverage is None else processes.mean(self._coverage)
-        return total_loss
+        self._coverage = processes.mean(sum(coverages) / len(coverages)) if coverages else None
+        return processes.mean(total_loss)
 
     def _generate_train_loss_output(self, epoch_idx: int, s_time: float, e_time: float, losses: Any) -> str:
         line: str = super()._generate_train_loss_output(epoch_idx, s_time, e_time, losses)
