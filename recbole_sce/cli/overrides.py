@@ -17,7 +17,7 @@ PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 _WITHOUT_DEFAULT = (
     *("selected_features", "pooling_mode", "numerical_features", "pre_model_path", "pretrain_epochs"),
     *("tail_ratio", "save_step", "dual_domain", "discretization", "encoding", "order_len"),
-    *("item_attribute", "train_stage", "ft_ratio", "mask_ratio", "valid_neg_sample_args"),
+    *("item_attribute", "train_stage", "ft_ratio", "mask_ratio", "valid_neg_sample_args", "process_timeout"),
 )
 #: How alike two keys are if one is taken for the other, misspelt (1: equal).
 _ALIKE = 0.8

@@ -6,8 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -81,6 +80,7 @@ def run(
     from recbole.config import Config
     from recbole.quick_start import run as run_recbole
 
+    from recbole_sce.compat.launch import last_checkpoint
     from recbole_sce.plugin import registered_models
 
     if resume is not None:
@@ -92,7 +92,7 @@ def run(
             "models of recbole_sce can be resumed (recbole-sce models lists them)"
         )
     started = time.perf_counter()
-    with recbole_sees(overrides), _trainers() as trainers:
+    with recbole_sees(overrides):
         Config(name, data, config_file_list=files)  # impossible settings fail here, before any process starts
         result = run_recbole(
             name,
@@ -106,6 +106,7 @@ def run(
         )
     if result is None:  # of a machine that has no process of rank 0
         return
+    checkpoint = last_checkpoint()
     record = {
         "model": name,
         "dataset": data,
@@ -116,7 +117,7 @@ def run(
         "test_result": _plain(result["test_result"]),
         "seconds": round(time.perf_counter() - started, 3),
         "peak_memory_mib": peak_memory_mib(),
-        "checkpoint": str(Path(trainers[-1].saved_model_file).absolute()) if trainers else None,
+        "checkpoint": str(Path(checkpoint).absolute()) if checkpoint else None,
     }
     if json_file is not None:
         json_file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -144,28 +145,6 @@ def _print(record: Mapping[str, Any]) -> None:
     print(f"peak memory: {peak}")
     if record["checkpoint"]:
         print(f"checkpoint: {record['checkpoint']}")
-
-
-@contextmanager
-def _trainers() -> Iterator[list[Any]]:
-    """Collect the trainers that ``recbole.quick_start`` makes: only they know the checkpoint's name."""
-    from recbole.quick_start import quick_start
-
-    made: list[Any] = []
-    original = quick_start.get_trainer
-
-    def get_trainer(*args: Any) -> Any:
-        def make(*settings: Any) -> Any:
-            made.append(original(*args)(*settings))
-            return made[-1]
-
-        return make
-
-    quick_start.get_trainer = get_trainer
-    try:
-        yield made
-    finally:
-        quick_start.get_trainer = original
 
 
 def peak_memory_mib() -> dict[str, float]:

@@ -26,6 +26,7 @@ import scipy.sparse
 import torch
 import yaml
 
+from recbole_sce import processes
 from recbole_sce.compat.patching import seen, wrap_everywhere
 from recbole_sce.files import whole_file
 
@@ -283,7 +284,10 @@ def _real(full_name: str) -> Any:
 
 
 def _revived_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Replace the stand-ins by what they stand for; a CUDA configuration becomes the CPU's without CUDA."""
+    """Replace the stand-ins by what they stand for, and the places of a run by what there is here.
+
+    A configuration of CUDA becomes the CPU's without CUDA, one of several processes becomes one process's.
+    """
     stored = checkpoint.get("config")
     if not isinstance(stored, _StandIn) or type(stored).full_name != _CONFIG:
         return checkpoint
@@ -292,6 +296,8 @@ def _revived_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
     device = config["device"]
     if isinstance(device, torch.device) and device.type == "cuda" and not torch.cuda.is_available():
         config["device"] = torch.device("cpu")
+    if not processes.together():
+        config["single_spec"], config["local_rank"] = True, 0  # RecBole's own keys, of several processes too
     return {**checkpoint, "config": config}
 
 

@@ -100,9 +100,12 @@ def _conflicts_of_sparse_updates(config: Mapping[str, Any]) -> list[str]:
         "learner": (lambda value: str(value).lower() == "adam", "adam is"),
         "weight_decay": (lambda value: not value, "0 is: decay changes every row in each step"),
         "clip_grad_norm": (lambda value: not value, "null is: the norm is of dense gradients"),
-        "nproc": (lambda value: value in (None, 1), "1 is: processes exchange dense gradients"),
-        "world_size": (lambda value: value in (None, -1, 1), "one process is: they exchange dense gradients"),
     }
+    if "world_size" in config and config["world_size"] not in (None, -1, 1):
+        allowed["enable_scaler"] = (
+            lambda value: not value,
+            "in several processes False is: each would leave out steps of its own",
+        )
     return [
         f"{key}: {config[key]!r} is not allowed with sparse_item_updates: True; {reason}"
         for key, (accepts, reason) in allowed.items()
