@@ -65,11 +65,11 @@ class KillReport:
 
 @dataclass(frozen=True)
 class _Reference:
-    """A run left in peace: where it is, what it took."""
+    """A run left in peace: where it is, at which second training began and all ended, what it wrote."""
 
     folder: Path
-    seconds: float
     start: float
+    end: float
     disk_events: int
 
 
@@ -133,14 +133,12 @@ def _campaign(
 
 
 def _undisturbed(folder: Path, config: Mapping[str, Any]) -> _Reference:
-    started = time.monotonic()
     ended = _start(folder, config)
     ended.join(_PATIENCE)
-    seconds = time.monotonic() - started
     if ended.exitcode != 0:
         raise RuntimeError(f"the run that is to be compared with failed: {_last_line(folder)}")
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    return _Reference(folder, seconds, result["start"], result["disk_events"])
+    return _Reference(folder, result["start"], result["end"], result["disk_events"])
 
 
 def _one_run(
@@ -162,7 +160,7 @@ def _one_run(
             if rng.random() < 0.5:
                 last_words = int(rng.integers(1, max(2, int(share * reference.disk_events))))
             else:
-                training = reference.seconds - reference.start
+                training = reference.end - reference.start
                 alive_for = float(rng.uniform(0, reference.start + share * training))
         process = _start(folder, config, last_words)
         process.join(alive_for)
@@ -233,6 +231,7 @@ def _train(folder: str, config: dict[str, Any], die_at: Optional[int]) -> None:
             Path("result.json"),
             {
                 "start": start[0],
+                "end": time.monotonic() - started,
                 "disk_events": events[0],
                 "best_valid_score": float(result["best_valid_score"]),
                 "best_valid_result": {k: float(v) for k, v in result["best_valid_result"].items()},

@@ -64,9 +64,9 @@ def test_resume(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert resumed["test_result"] == whole["test_result"] != part["test_result"]
     again = record("--epochs=3", "--resume", str(part["checkpoint"]))
     assert again["test_result"] == whole["test_result"]
-    refused = call(*arguments, "--epochs=3", "--resume", part["checkpoint"], "--hidden_size=8")
+    refused = call(*arguments, "--epochs=3", "--resume", part["checkpoint"], "--seed=8")
     assert refused.code == 2
-    assert "hidden_size: 16 then, 8 now" in refused.err
+    assert "seed: 2020 then, 8 now" in refused.err
 
 
 @pytest.mark.slow
