@@ -10,6 +10,7 @@ chosen by reasoning; they have not been tuned on a GPU.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Optional
 
@@ -30,6 +31,7 @@ _STATES, _ITEMS = 64, 64
 _COLUMNS = 64
 #: What a score counts as that is no number or below all numbers: above an excluded row, under all else.
 _LOWEST = tl.constexpr(torch.finfo(torch.float32).min)
+_INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
 _ELEMENTS = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 
 
@@ -61,7 +63,11 @@ def _products(
         other = _load_rows(
             right, right_row, right_real, right_row_stride, right_column_stride, first, width, COLUMNS
         )
-        sums = tl.dot(one.to(ELEMENT), tl.trans(other.to(ELEMENT)), sums, input_precision=PRECISION)
+        one, other = one.to(ELEMENT), other.to(ELEMENT)
+        if _INTERPRETED:
+            # The interpreter holds bfloat16 as integers, and multiplies these.
+            one, other = one.to(tl.float32), other.to(tl.float32)
+        sums = tl.dot(one, tl.trans(other), sums, input_precision=PRECISION)
     return sums
 
 
