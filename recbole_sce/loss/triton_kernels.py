@@ -27,6 +27,8 @@ _BLOCK = 32
 _QUERIES, _BLOCKS, _OPENED = 64, 4, 4
 #: States and items of a tile of the bucket loss.
 _STATES, _ITEMS = 64, 64
+#: Warps of a program. With 4, as compiled for compute capability 9.0, numbers spill out of the registers.
+_WARPS = 8
 #: Most columns of the rows that are read, or summed, at a time.
 _COLUMNS = 64
 #: What a score counts as that is no number or below all numbers: above an excluded row, under all else.
@@ -186,23 +188,6 @@ def _totals_kernel(
 
 
 @triton.jit
-def _slopes(
-    hidden, state, state_real, total, state_stride, state_column_stride,
-    table, item, item_real, row_stride, column_stride,
-    width,
-    STATES: tl.constexpr, ITEMS: tl.constexpr, COLUMNS: tl.constexpr,
-    ELEMENT: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """Return the derivative of each state's loss by its logit of each item, (STATES, ITEMS) float32."""
-    logits = _products(
-        hidden, state, state_real, state_stride, state_column_stride,
-        table, item, item_real, row_stride, column_stride,
-        width, STATES, ITEMS, COLUMNS, ELEMENT, PRECISION,
-    )  # fmt: skip
-    return tl.where(state_real[:, None] & item_real[None, :], tl.exp(logits - total[:, None]), 0.0)
-
-
-@triton.jit
 def _grad_hidden_kernel(
     hidden, table, states, totals, starts, items, scale, grad_hidden,
     n_tiles, n_items, width,
@@ -231,11 +216,12 @@ def _grad_hidden_kernel(
         for first in range(0, n_items, ITEMS):
             place = first + tl.arange(0, ITEMS)
             item = tl.load(items + bucket * n_items + place, mask=place < n_items, other=0)
-            slopes = _slopes(
-                hidden, state, real, total, state_stride, state_column_stride,
+            logits = _products(
+                hidden, state, real, state_stride, state_column_stride,
                 table, item, place < n_items, row_stride, column_stride,
                 width, STATES, ITEMS, COLUMNS, ELEMENT, PRECISION,
             )  # fmt: skip
+            slopes = tl.where((place < n_items)[None, :], tl.exp(logits - total[:, None]), 0.0)
             weights = _load_rows(
                 table, item, place < n_items, row_stride, column_stride, first_column, width, COLUMNS
             )
@@ -274,15 +260,16 @@ def _grad_items_kernel(
             real = winner < stop
             state = tl.load(states + winner, mask=real, other=0)
             total = tl.load(totals + winner, mask=real, other=0.0)
-            slopes = _slopes(
-                hidden, state, real, total, state_stride, state_column_stride,
+            logits = _products(
                 table, item, place < n_items, row_stride, column_stride,
-                width, STATES, ITEMS, COLUMNS, ELEMENT, PRECISION,
+                hidden, state, real, state_stride, state_column_stride,
+                width, ITEMS, STATES, COLUMNS, ELEMENT, PRECISION,
             )  # fmt: skip
+            slopes = tl.where(real[None, :], tl.exp(logits - total[None, :]), 0.0)
             own = _load_rows(
                 hidden, state, real, state_stride, state_column_stride, first_column, width, COLUMNS
             )
-            sums = tl.dot(tl.trans(slopes), own.to(tl.float32), sums, input_precision=PRECISION)
+            sums = tl.dot(slopes, own.to(tl.float32), sums, input_precision=PRECISION)
         slot = tl.load(slots + bucket * n_items + place, mask=place < n_items, other=0)
         column = first_column + tl.arange(0, COLUMNS)
         cell = grad_items + slot[:, None] * width + column[None, :]
@@ -341,6 +328,7 @@ def _block_maxima(queries: Tensor, table: Tensor, mask: Optional[Tensor]) -> Ten
             *queries.stride(), *table.stride(),
             EXCLUDES=mask is not None, QUERIES=_QUERIES, BLOCKS=_BLOCKS, BLOCK=_BLOCK,
             COLUMNS=_columns(width), ELEMENT=_ELEMENTS[queries.dtype], PRECISION=_precision(),
+            num_warps=_WARPS,
         )  # fmt: skip
     return maxima
 
@@ -458,4 +446,5 @@ def _bucket_tiles(hidden: Tensor, item_embeddings: Tensor) -> dict[str, Any]:
         "COLUMNS": _columns(hidden.size(1)),
         "ELEMENT": _ELEMENTS[hidden.dtype] if equal else tl.float32,
         "PRECISION": _precision(),
+        "num_warps": _WARPS,
     }

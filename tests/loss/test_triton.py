@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,6 +55,22 @@ def spied(monkeypatch: pytest.MonkeyPatch, *names: str) -> list[str]:
 
         monkeypatch.setattr(triton_kernels, name, recording)
     return called
+
+
+@pytest.mark.slow
+def test_all_kernels_compile_for_a_gpu(tmp_path: Path) -> None:
+    script = Path(__file__).with_name("compile_kernels.py")
+    done = subprocess.run(
+        [sys.executable, str(script), "90", "bfloat16"],
+        env={**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    kernels = sorted(name for name in vars(triton_kernels) if name.endswith("_kernel"))
+    assert sorted(done.stdout.splitlines()) == [f"{name} True" for name in kernels]
+    assert len(kernels) == 5
 
 
 # The search.
