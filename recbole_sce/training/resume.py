@@ -67,12 +67,14 @@ def find(config: Any) -> Found:
                 f"resume: {path} is of a run with other settings: {'; '.join(different)}. Set them as they "
                 "were, or resume: null to begin anew"
             )
+        _best(path, stored)
         return Found(path, _other_machine(stored, config))
     notes: list[str] = []
     others: list[tuple[Path, list[str]]] = []
     for path in checkpoints.last_states(config["checkpoint_dir"], config["model"]):
         try:
             stored = _read_settings(path)
+            _best(path, stored)
         except (CheckpointError, OSError) as error:
             notes.append(f"passed over: {error}")
             continue
@@ -143,6 +145,10 @@ def _last_state_of(wanted: _Path) -> Path:
     beside = path if checkpoints.is_last(path) else checkpoints.last_path(path)
     if beside.is_file():
         return beside
+    if path.is_dir():
+        raise CheckpointError(
+            f"resume: {path} is a folder: name a checkpoint in it, or set checkpoint_dir to it and resume: auto"
+        )
     if path.is_file():
         raise CheckpointError(
             f"resume: {path} holds a model and not the state of its training, which would be in {beside}, "
