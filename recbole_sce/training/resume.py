@@ -147,7 +147,7 @@ def _last_state_of(wanted: _Path) -> Path:
         return beside
     if path.is_dir():
         raise CheckpointError(
-            f"resume: {path} is a folder: name a checkpoint in it, or make it checkpoint_dir with resume: auto"
+            f"resume: {path} is a folder: name a checkpoint in it, or set it as checkpoint_dir, with auto"
         )
     if path.is_file():
         raise CheckpointError(
