@@ -27,9 +27,8 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
 
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)
-        self.saved_model_file = processes.from_first(
-            checkpoints.new_best_path(self.checkpoint_dir, self.config["model"])
-        )
+        best = checkpoints.new_best_path(self.checkpoint_dir, config["model"])
+        self.saved_model_file = processes.from_first(best)
         self._continuation: Optional[resume.Continuation] = None
         self._last: Optional[checkpoints.LastState] = None  # of a fit that goes on and writes
         self._saved_epoch = -1
@@ -86,7 +85,7 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         """Find out whether this is a new run, and make sure that its checkpoints can be written."""
         resumed = None if self._continuation is None else self._continuation.path
         if resumed is None and self.config["resume"] is not None:
-            found = processes.made_by_first(lambda: resume.find(self.config))
+            found = resume.find_on_first(self.config)
             resumed = found.path
             for note in found.notes:
                 self.logger.warning(f"resume: {note}")
@@ -130,7 +129,7 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         return total_loss
 
     def _save_last(self) -> None:
-        """Write the state after an epoch, once: all processes take part in it, the first one writes."""
+        """Write the state after an epoch, once: all processes take part in it, the first writes."""
         last = self._last
         if last is None or self.epoch == self._saved_epoch:
             return
