@@ -6,12 +6,14 @@ Multi-process training is not repaired here.
 
 from __future__ import annotations
 
-from recbole_sce.compat import checkpoints, config, datasets, metrics, patching, stack, tuning
+from recbole_sce.compat import checkpoints, config, datasets, metrics, patching, saved_data, stack, tuning
 from recbole_sce.compat.checkpoints import CheckpointError, allow_model_class, safe_load, save_checkpoint
 from recbole_sce.compat.patching import active, wrap_everywhere
+from recbole_sce.compat.saved_data import SavedDataError
 
 __all__ = [
     "CheckpointError",
+    "SavedDataError",
     "active",
     "allow_model_class",
     "apply",
@@ -47,6 +49,7 @@ def apply() -> None:
             metrics.metrics_on_counts,
             metrics.plain_results,
             checkpoints.safe_checkpoints,
+            saved_data.safe_saved_data,
             tuning.hyperopt_import,
             tuning.exhaustive_search,
             tuning.zero_score,
