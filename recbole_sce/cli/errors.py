@@ -22,11 +22,11 @@ class InputError(Exception):
 
 def exit_code(error: BaseException) -> int:
     """Return the exit code of ``error``: :data:`WRONG_INPUT` if the user can mend it by asking otherwise."""
-    from recbole_sce.compat import CheckpointError
+    from recbole_sce.compat import CheckpointError, SavedDataError
 
     if isinstance(error, MemoryError):
         return FAILED
-    if isinstance(error, (InputError, CheckpointError, FileNotFoundError, FileExistsError)):
+    if isinstance(error, (InputError, CheckpointError, SavedDataError, FileNotFoundError, FileExistsError)):
         return WRONG_INPUT
     for frame, _ in traceback.walk_tb(error.__traceback__):
         module = str(frame.f_globals.get("__name__"))
@@ -39,12 +39,13 @@ def exit_code(error: BaseException) -> int:
 
 def message(error: BaseException) -> str:
     """Return ``error`` as one paragraph."""
-    from recbole_sce.compat import CheckpointError
+    from recbole_sce.compat import CheckpointError, SavedDataError
 
     if isinstance(error, FileNotFoundError) and error.filename is not None:
         return f"{error.filename} does not exist"
     text = " ".join(str(error).split())
-    if not text or not isinstance(error, (InputError, CheckpointError, ValueError, OSError, ImportError)):
+    plain = (InputError, CheckpointError, SavedDataError, ValueError, OSError, ImportError)
+    if not text or not isinstance(error, plain):
         text = f"{type(error).__name__}: {text}"
     return text
 

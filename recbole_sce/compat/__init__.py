@@ -1,12 +1,23 @@
 """Repairs of RecBole 1.2.1 on current numpy, pandas, scipy, torch, setuptools, hyperopt and ray.
 
 One function a repair: its docstring says what is broken, where in RecBole, and when the repair applies.
+What RecBole evaluates or unpickles is read as data (SECURITY.md).
 Multi-process training is not repaired here.
 """
 
 from __future__ import annotations
 
-from recbole_sce.compat import checkpoints, config, datasets, metrics, patching, saved_data, stack, tuning
+from recbole_sce.compat import (
+    checkpoints,
+    config,
+    datasets,
+    evaluation,
+    metrics,
+    patching,
+    saved_data,
+    stack,
+    tuning,
+)
 from recbole_sce.compat.checkpoints import CheckpointError, allow_model_class, safe_load, save_checkpoint
 from recbole_sce.compat.patching import active, wrap_everywhere
 from recbole_sce.compat.saved_data import SavedDataError
@@ -42,6 +53,10 @@ def apply() -> None:
             config.use_gpu_false,
             config.unknown_model,
             config.own_log_file,
+            evaluation.settings_are_data,
+            evaluation.yaml_is_data,
+            evaluation.search_spaces_are_data,
+            evaluation.named_files_are_data,
             datasets.missing_values,
             datasets.lengths_of_sequences,
             datasets.exact_time_order,

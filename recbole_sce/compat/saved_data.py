@@ -155,7 +155,7 @@ def _class_named(full_name: str) -> Any:
     return checkpoints._real(full_name)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _bases() -> tuple[type, ...]:
     """Return the classes whose objects, and whose subclasses' objects, a file may hold."""
     from recbole.config import Config
@@ -258,7 +258,7 @@ class _Builder:
         return slice(*map(self.build, record.args))
 
     def plain(self, record: _Record) -> Any:
-        """Sets and the like, which old protocols call by name."""
+        """Return a set or the like, which old protocols call by name."""
         kind = {"set": set, "frozenset": frozenset, "bytearray": bytearray}[record.full_name.split(".")[1]]
         return kind(*(self.build(list(arg)) for arg in record.args))
 
@@ -269,7 +269,7 @@ class _Builder:
         return logging.getLogger(*map(self.build, record.args))
 
     def attribute(self, record: _Record) -> Any:
-        """``getattr``: how a member of an enum, or a data loader's own method, is pickled."""
+        """Return what ``getattr`` is pickled for: a member of an enum, or a data loader's own method."""
         from recbole.data.dataloader import AbstractDataLoader
 
         target, name = record.args
@@ -291,7 +291,8 @@ class _Builder:
         if not isinstance(code, str) or _DTYPE.fullmatch(code) is None:
             raise _Refused(f"it names the dtype {code!r}")
         order = record.state[1] if record.state else "="
-        return np.dtype(code).newbyteorder(order if order in ("<", ">") else "=")
+        found = np.dtype(code)
+        return found.newbyteorder(order) if order in ("<", ">") else found
 
     def scalar(self, record: _Record) -> Any:
         dtype, content = map(self.build, record.args)
@@ -300,18 +301,18 @@ class _Builder:
         return np.frombuffer(content, dtype)[0]
 
     def array(self, record: _Record) -> Any:
-        """``_reconstruct(ndarray, ...)`` and its state: version, shape, dtype, Fortran order, content."""
+        """Return the array of ``_reconstruct(...)`` with its state: version, shape, dtype, order, content."""
         if _name_of(record.args[0]) != "numpy.ndarray":
             raise _Refused(f"it makes an array of {_name_of(record.args[0])}")
         _, shape, dtype, fortran, content = record.state
         return self._array(content, self.build(dtype), self.build(shape), "F" if fortran else "C", record)
 
     def buffer(self, record: _Record) -> Any:
-        """``_frombuffer(content, dtype, shape, order)``, the form of protocol 5."""
+        """Return the array of ``_frombuffer(content, dtype, shape, order)``, the form of protocol 5."""
         content, dtype, shape, order = record.args
         return self._array(content, self.build(dtype), self.build(shape), order, record)
 
-    def _array(self, content: Any, dtype: Any, shape: Any, order: str, record: _Record) -> Any:
+    def _array(self, content: Any, dtype: Any, shape: Any, order: Any, record: _Record) -> Any:
         if not dtype.hasobject:
             return np.frombuffer(bytearray(content), dtype).reshape(shape, order=order)
         found = self._keep(record, np.empty(len(content), dtype=object))
@@ -332,9 +333,9 @@ class _Builder:
 
     def tensor(self, record: _Record) -> Any:
         storage, offset, size, stride, requires_grad, *_ = record.args
-        return torch._utils._rebuild_tensor_v2(
-            self.build(storage), offset, self.build(size), self.build(stride), requires_grad, OrderedDict()
-        )
+        rebuild: Any = torch._utils._rebuild_tensor_v2  # checks that size and stride fit the storage
+        places = offset, self.build(size), self.build(stride)
+        return rebuild(self.build(storage), *places, requires_grad, OrderedDict())
 
     def device(self, record: _Record) -> torch.device:
         found = torch.device(*map(self.build, record.args))
@@ -343,8 +344,8 @@ class _Builder:
 
     # pandas
 
-    def frame(self, record: _Record) -> pd.DataFrame:
-        """A table, as its columns (our form) or as the blocks of pandas 1.3 to 2."""
+    def frame(self, record: _Record) -> Any:
+        """Return a table from its columns (our form) or from the blocks of pandas 1.3 to 2."""
         if record.args:
             columns, index = map(self.build, record.args)
             return pd.DataFrame(columns, index=index)
@@ -357,7 +358,7 @@ class _Builder:
             placed.update(zip(numbers.tolist(), values))
         return pd.DataFrame({name: placed[place] for place, name in enumerate(names)}, index=index)
 
-    def index(self, record: _Record) -> pd.Index:
+    def index(self, record: _Record) -> Any:
         cls, fields = record.args
         fields = self.build(fields)
         if _name_of(cls) == "pandas.core.indexes.range.RangeIndex":
