@@ -290,7 +290,7 @@ class _Builder:
         code = record.args[0]
         if not isinstance(code, str) or _DTYPE.fullmatch(code) is None:
             raise _Refused(f"it names the dtype {code!r}")
-        order = record.state[1] if record.state else "="
+        order: Any = record.state[1] if record.state else "="
         found = np.dtype(code)
         return found.newbyteorder(order) if order in ("<", ">") else found
 
