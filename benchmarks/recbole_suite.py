@@ -7,7 +7,8 @@ Point it at a checkout of RecBole::
 
 Each file of tests runs in two fresh processes, in a copy of the checkout: one as it is, one with
 ``pytest -p recbole_sce``. A test that passes without the plugin must pass with it: the exit code is 1 if one
-does not. Tests that only pass with it are counted apart.
+does not. Tests that only pass with it are counted apart. With ``--out``, files that are done are not run
+again, so that a run which was interrupted goes on.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ PLUGIN = "recbole_sce"
 _OUTCOMES, _LIMIT = "RECBOLE_SUITE_OUTCOMES", "RECBOLE_SUITE_LIMIT"
 
 Outcomes = dict[str, tuple[str, str]]  # of each test: passed, failed or skipped; and why
+SIDES = ("without", "with")
 
 
 # In the process that runs the tests, where pytest loads this file as a plugin
@@ -67,16 +69,19 @@ Outcomes = dict[str, tuple[str, str]]  # of each test: passed, failed or skipped
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Let a test fail that takes longer than the limit."""
+    """Let a test fail that computes for longer than the limit, or lasts ten times as long."""
     limit = int(os.environ[_LIMIT])
 
     def stop(*_: Any) -> None:
-        raise TimeoutError(f"not finished after {limit} s")
+        raise TimeoutError(f"not finished after {limit} s of computing")
 
-    signal.signal(signal.SIGALRM, stop)
-    signal.alarm(limit)
+    timers = (signal.ITIMER_PROF, limit, signal.SIGPROF), (signal.ITIMER_REAL, 10 * limit, signal.SIGALRM)
+    for timer, seconds, number in timers:
+        signal.signal(number, stop)
+        signal.setitimer(timer, seconds)
     yield
-    signal.alarm(0)
+    for timer, _, _ in timers:
+        signal.setitimer(timer, 0)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -103,18 +108,14 @@ def _write_down(report: Any) -> None:
 # In the process that compares
 
 
-def run_tests(checkout: Path, tests: tuple[str, ...], with_plugin: bool, limit: int) -> Outcomes:
-    """Run ``tests`` of a checkout, each file in a process of its own, and return their outcomes."""
+def run_tests(checkout: Path, test: str, side: str, limit: int) -> Outcomes:
+    """Run the tests of one file in a process of their own, in a copy of the checkout."""
+    print(f"{side} {PLUGIN}: {test}", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
         for part in ("recbole", "tests"):
-            shutil.copytree(checkout / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-        outcomes: Outcomes = {}
-        for test in tests:
-            print(f"{'with' if with_plugin else 'without'} {PLUGIN}: {test}", file=sys.stderr, flush=True)
-            run = _run_script if test in SCRIPTS else _run_file
-            outcomes.update(run(folder, test, with_plugin, limit))
-    return outcomes
+            shutil.copytree(checkout / part, Path(name, part), ignore=shutil.ignore_patterns("__pycache__"))
+        run = _run_script if test in SCRIPTS else _run_file
+        return run(Path(name), test, side == "with", limit)
 
 
 def _environment(folder: Path, limit: int) -> dict[str, str]:
@@ -128,8 +129,7 @@ def _environment(folder: Path, limit: int) -> dict[str, str]:
 
 
 def _run_file(folder: Path, test: str, with_plugin: bool, limit: int) -> Outcomes:
-    file = Path(folder, "outcomes")
-    file.unlink(missing_ok=True)
+    file = folder / "outcomes"
     # No argument with an equals sign: RecBole takes those for settings.
     command = [sys.executable, "-m", "pytest", "-q", "-p", "recbole_suite", "-p", "no:cacheprovider"]
     if with_plugin:
@@ -232,19 +232,29 @@ def versions() -> dict[str, str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkout", type=Path, required=True, help="folder with recbole/ and tests/")
-    parser.add_argument("--timeout", type=int, default=300, help="seconds a test may take (default 300)")
-    parser.add_argument("--json", type=Path, help="write all outcomes here")
+    parser.add_argument("--timeout", type=int, default=300, help="seconds a test may compute (default 300)")
+    parser.add_argument("--out", type=Path, help="keep all outcomes in this file, and go on from there")
     parser.add_argument("tests", nargs="*", help=f"tests of the checkout (default: {' '.join(TESTS)})")
     options = parser.parse_args()
     for part in ("recbole", "tests"):
         if not (options.checkout / part).is_dir():
             parser.error(f"--checkout: {options.checkout} has no folder {part}, so it is no RecBole checkout")
-    tests = tuple(options.tests) or TESTS
-    sides = [run_tests(options.checkout, tests, side, options.timeout) for side in (False, True)]
-    if options.json is not None:
-        options.json.write_text(json.dumps(dict(zip(("without", "with"), sides)), indent=2) + "\n")
-    print(report(*sides))
-    return 1 if differences(*sides)["broken"] else 0
+    kept: dict[str, dict[str, Outcomes]] = {}
+    if options.out is not None and options.out.exists():
+        kept = json.loads(options.out.read_text(encoding="utf-8"))
+    tests = options.tests or TESTS
+    for test in tests:
+        for side in SIDES:
+            if side not in kept.setdefault(test, {}):
+                kept[test][side] = run_tests(options.checkout, test, side, options.timeout)
+                if options.out is not None:
+                    options.out.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+    without, with_plugin = (
+        {name: (outcome, reason) for test in tests for name, (outcome, reason) in kept[test][side].items()}
+        for side in SIDES
+    )
+    print(report(without, with_plugin))
+    return 1 if differences(without, with_plugin)["broken"] else 0
 
 
 if __name__ == "__main__":
