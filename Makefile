@@ -1,4 +1,4 @@
-# Everything a contributor needs: make demo | test | check | test-modern | clean.
+# Everything a contributor needs: make demo | test | check | test-modern | recbole-suite | clean.
 PYTHON ?= python3
 # An installed torch that satisfies pyproject.toml is kept; name another build here if wanted.
 TORCH ?= torch==2.13.0
@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODERN := .venv-modern
 
-.PHONY: demo test check test-modern clean
+.PHONY: demo test check test-modern recbole-suite clean
 
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -36,6 +36,10 @@ check: $(VENV)/.installed
 
 test-modern: $(MODERN)/.installed
 	$(MODERN)/bin/python -m pytest -m "not slow"
+
+# RecBole's own tests with and without the plugin: make recbole-suite RECBOLE=path/to/a/checkout
+recbole-suite: $(VENV)/.installed
+	$(BIN)/python benchmarks/recbole_suite.py --checkout "$(RECBOLE)"
 
 clean:
 	rm -rf $(VENV) $(MODERN) build dist *.egg-info

@@ -139,7 +139,8 @@ def _run_file(folder: Path, test: str, with_plugin: bool, limit: int) -> Outcome
     )
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     outcomes: Outcomes = {name: (outcome, reason) for name, outcome, reason in map(json.loads, lines)}
-    if done.returncode not in (0, 1) and not any(outcome == "failed" for outcome, _ in outcomes.values()):
+    told = outcomes and done.returncode == pytest.ExitCode.INTERRUPTED  # a file that cannot be imported
+    if done.returncode not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not told:
         outcomes[test] = ("failed", _last_line(done) or f"pytest ended with code {done.returncode}")
     return outcomes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 
 from cli.conftest import Call
+from recbole_sce.experiments.comparison import Comparison, run_file
 
-ARGUMENTS = ("-d", "tiny", "--epochs=1", "--hidden_size=16", "--inner_size=16", "--show_progress=False")
+LOAD_COL = "--load_col={'inter': ['user_id', 'item_id', 'timestamp']}"
 
 
 @pytest.fixture
@@ -22,7 +24,7 @@ def made(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tiny(tiny_dataset: dict[str, Any]) -> tuple[str, ...]:
-    return (*ARGUMENTS, f"--data_path={tiny_dataset['data_path']}")
+    return "-d", "tiny", LOAD_COL, f"--data_path={tiny_dataset['data_path']}"
 
 
 def order(made: Path) -> str:
@@ -31,17 +33,15 @@ def order(made: Path) -> str:
 
 @pytest.mark.parametrize("command", ["run", "tune", "compare"])
 def test_a_setting_is_no_code(command: str, tiny: tuple[str, ...], call: Call, made: Path) -> None:
-    # bucket_size_y is read before any data is: as text it is impossible
-    models = ["--models", "SASRecSCE", "--seeds", "1"] if command == "compare" else []
-    arguments = tiny[2:] if command == "compare" else tiny
-    data = ["--datasets", "tiny"] if command == "compare" else []
-    outcome = call(command, *models, *data, *arguments, f"--bucket_size_y={order(made)}")
-    assert outcome.code == 2, outcome
+    # bucket_size_y is checked before any data is read: as a text it is impossible
+    outcome = call(command, "-m", "SASRecSCE", *tiny, f"--bucket_size_y={order(made)}")
+    assert outcome.code == 2
     assert "bucket_size_y" in outcome.err
+    assert "is not allowed" in outcome.err
     assert not made.exists()
 
 
-@pytest.mark.parametrize("command", ["run", "tune"])
+@pytest.mark.parametrize("command", ["run", "tune", "compare"])
 @pytest.mark.parametrize(
     "value", ["!!python/object/apply:os.mkdir [{path}]", "!!python/name:os.mkdir", "!!python/module:os"]
 )
@@ -68,9 +68,7 @@ def test_a_search_space_is_no_code(tiny: tuple[str, ...], call: Call, made: Path
 
 @pytest.mark.parametrize("name", ["tiny-IndexedSequenceDataset.pth", "tiny-for-SASRecSCE-dataloader.pth"])
 @pytest.mark.parametrize("way", ["found", "named"])
-def test_saved_data_is_no_code(
-    name: str, way: str, tiny: tuple[str, ...], call: Call, made: Path
-) -> None:
+def test_saved_data_is_no_code(name: str, way: str, tiny: tuple[str, ...], call: Call, made: Path) -> None:
     path = Path("saved" if way == "found" else "elsewhere", name)
     path.parent.mkdir()
     path.write_bytes(malice.OPCODES["os.system, protocol 4"](made))
@@ -86,17 +84,17 @@ def test_saved_data_is_no_code(
 def test_a_checkpoint_is_no_code(wrap: str, call: Call, made: Path, tmp_path: Path) -> None:
     path = tmp_path / "evil.pth"
     path.write_bytes(malice.TORCH_FILES[wrap](malice.OPCODES["os.system, protocol 2"](made)))
-    outcome = call("recommend", "--checkpoint", path, "--users", "u1")
+    outcome = call("recommend", path, "--user", "u1")
     assert outcome.code == 2
     assert f"error: {path}" in outcome.err
     assert not made.exists()
 
 
 def test_results_of_a_comparison_are_no_code(made: Path, tmp_path: Path) -> None:
-    """Metrics of each user are arrays of numbers, which numpy reads without pickle."""
-    import os
-
-    np.savez(tmp_path / "evil.npz", a=np.array([malice.Call(os.mkdir, str(made))], dtype=object))
-    with np.load(tmp_path / "evil.npz") as content, pytest.raises(ValueError, match="allow_pickle=False"):
-        content["a"]
+    record = {"label": "a", "seed": 1}
+    path = run_file(tmp_path, "a", 1, "npz")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, users=np.array([malice.Call(os.mkdir, str(made))], dtype=object))
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        Comparison("tiny", [], tmp_path, {}).user_values(record)
     assert not made.exists()
