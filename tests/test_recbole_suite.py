@@ -12,6 +12,7 @@ import pytest
 SUITE = Path(__file__).parent.parent / "benchmarks" / "recbole_suite.py"
 
 TESTS = """
+import os
 import sys
 
 import pytest
@@ -43,6 +44,10 @@ def test_skipped_with_it():
 def test_never_ends():
     while True:
         pass
+
+
+def test_ends_the_process():
+    os._exit(70)
 """
 
 

@@ -47,8 +47,31 @@ def safe_saved_data() -> bool:
     from recbole.data import utils
     from recbole.data.dataset import dataset
 
-    utils.pickle = dataset.pickle = seen(pickle, load=load_saved, dump=dump_saved)
+    def load(file: BinaryIO) -> Any:
+        content = load_saved(file)
+        if not isinstance(content, dataset.Dataset) and not _are_loaders(content):
+            raise SavedDataError(f"{file.name} holds neither a data set nor data loaders of RecBole")
+        return content
+
+    utils.pickle = dataset.pickle = seen(pickle, load=load, dump=dump_saved)
     return True
+
+
+def _are_loaders(content: Any) -> bool:
+    """Return whether ``content`` is what ``save_split_dataloaders`` writes: loaders and generators' states."""
+    from recbole.data.dataloader import AbstractDataLoader
+
+    return (
+        isinstance(content, list)
+        and len(content) == 3
+        and all(
+            isinstance(pair, tuple)
+            and len(pair) == 2
+            and isinstance(pair[0], AbstractDataLoader)
+            and isinstance(pair[1], torch.Tensor)
+            for pair in content
+        )
+    )
 
 
 def load_saved(file: BinaryIO) -> Any:
@@ -62,12 +85,12 @@ def load_saved(file: BinaryIO) -> Any:
     try:
         try:
             content = records.load()
-        except _Refused:
+        except (_Refused, OSError):
             raise
         except Exception as error:
             raise SavedDataError(
                 f"{name} is no complete saved data set: its writing was interrupted, or RecBole did not "
-                f"write it ({error})"
+                f"write it ({type(error).__name__}: {error})"
             ) from None
         # The bytes of a tensor are read by torch.load, which shall know no name but torch's own.
         with checkpoints._only_allowed([]):

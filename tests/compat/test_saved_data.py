@@ -402,3 +402,14 @@ def test_a_damaged_file_is_named(tiny_dataset: Tiny, damage: str) -> None:
     Path("given").write_bytes({"cut": whole[: len(whole) // 2], "text": b"no data set", "empty": b""}[damage])
     with pytest.raises(SavedDataError, match="given is no complete saved data set"):
         _opened("given")
+
+
+@pytest.mark.parametrize("content", [{}, [], [(1, 2)] * 3, [torch.zeros(2)] * 3])
+@pytest.mark.parametrize("load", [create_dataset, utils.load_split_dataloaders])
+def test_a_file_that_holds_something_else_is_named(
+    tiny_dataset: Tiny, content: Any, load: Callable[[Config], Any]
+) -> None:
+    Path("given").write_bytes(written(content).getvalue())
+    paths = {"dataset_save_path": "given", "dataloaders_save_path": "given"}
+    with pytest.raises(SavedDataError, match="given holds neither a data set nor data loaders"):
+        load(config_of("BPR", tiny_dataset, **paths))
