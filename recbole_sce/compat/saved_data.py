@@ -58,7 +58,7 @@ def safe_saved_data() -> bool:
 
 
 def _are_loaders(content: Any) -> bool:
-    """Return whether ``content`` is what ``save_split_dataloaders`` writes: loaders and generators' states."""
+    """Return whether ``content`` is what ``save_split_dataloaders`` writes: loaders, states of generators."""
     from recbole.data.dataloader import AbstractDataLoader
 
     return (
@@ -350,7 +350,7 @@ class _Builder:
             found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except Exception:  # torch has many words for it
             raise _Refused("the bytes of a tensor hold something else") from None
-        if not isinstance(found, (torch.storage.TypedStorage, torch.storage.UntypedStorage)):
+        if not isinstance(found, torch.storage.TypedStorage):
             raise _Refused("the bytes of a tensor hold something else")
         return found
 
@@ -358,7 +358,7 @@ class _Builder:
         storage, offset, size, stride, requires_grad, *_ = record.args
         storage = self.build(storage)
         rebuild: Any = torch._utils._rebuild_tensor_v2
-        flat = rebuild(storage, 0, (storage.size(),), (1,), False, OrderedDict())
+        flat = rebuild(storage, 0, (storage._size(),), (1,), False, OrderedDict())
         # unlike the function that is named, this one never looks beyond the storage
         found = flat.as_strided(self.build(size), self.build(stride), offset)
         return found.requires_grad_(bool(requires_grad))
