@@ -414,6 +414,7 @@ _BUILDERS: dict[str, Callable[[_Builder, _Record], Any]] = {
     "torch._utils._rebuild_tensor_v2": _Builder.tensor,
     "torch.storage._load_from_bytes": _Builder.storage,
     "torch.device": _Builder.device,
+    "pandas.DataFrame": _Builder.frame,  # pandas 3
     "pandas.core.frame.DataFrame": _Builder.frame,
     "pandas.core.indexes.base._new_Index": _Builder.index,
 }
