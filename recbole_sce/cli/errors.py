@@ -22,13 +22,14 @@ class InputError(Exception):
 
 def exit_code(error: BaseException) -> int:
     """Return the exit code of ``error``: :data:`WRONG_INPUT` if the user can mend it by asking otherwise."""
-    from recbole_sce.compat import CheckpointError
+    from recbole_sce.compat import CheckpointError, SavedDataError
     from recbole_sce.compat.launch import RemoteTraceback, frames_of
     from recbole_sce.processes import LayoutError
 
     if isinstance(error, MemoryError):
         return FAILED
-    if isinstance(error, (InputError, CheckpointError, LayoutError, FileNotFoundError, FileExistsError)):
+    wrong = (InputError, CheckpointError, SavedDataError, LayoutError, FileNotFoundError, FileExistsError)
+    if isinstance(error, wrong):
         return WRONG_INPUT
     remote = error.__cause__.frames if isinstance(error.__cause__, RemoteTraceback) else ()
     for module, function in (*frames_of(error), *remote):
@@ -41,12 +42,13 @@ def exit_code(error: BaseException) -> int:
 
 def message(error: BaseException) -> str:
     """Return ``error`` as one paragraph."""
-    from recbole_sce.compat import CheckpointError
+    from recbole_sce.compat import CheckpointError, SavedDataError
 
     if isinstance(error, FileNotFoundError) and error.filename is not None:
         return f"{error.filename} does not exist"
     text = " ".join(str(error).split())
-    if not text or not isinstance(error, (InputError, CheckpointError, ValueError, OSError, ImportError)):
+    plain = (InputError, CheckpointError, SavedDataError, ValueError, OSError, ImportError)
+    if not text or not isinstance(error, plain):
         text = f"{type(error).__name__}: {text}"
     return text
 
