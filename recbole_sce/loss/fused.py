@@ -62,7 +62,8 @@ class _BucketLoss(torch.autograd.Function):
             totals = _log_sum_exp(hidden, item_embeddings, rows, items)  # (n_b, b_x)
             # A target that is among the bucket's items is in the sum already.
             totals = torch.where(own_inside, totals, torch.logaddexp(totals, own))
-            losses = (totals - own).view(-1)
+            # Never below zero, but own logits are sums in another order: where large, rounding shows.
+            losses = (totals - own).clamp_(min=0).view(-1)
             winners = _winning_pairs(losses, rows.view(-1), len(hidden))
             loss = losses[winners].sum() / max(len(winners), 1)
         # The derivative of a pair's loss by its own logit is exp(own - total) - 1; inside the bucket, the
@@ -102,7 +103,9 @@ class _BucketLoss(torch.autograd.Function):
                 weights = gather_rows(item_embeddings, tile.items, dtype)  # (g, b_y, d)
                 states = gather_rows(hidden, tile.states, dtype)  # (g, w, d)
                 shift = -tile.totals.unsqueeze(2)  # (g, w, 1)
-                slopes = torch.baddbmm(shift, states, weights.mT).exp_().mul_(scale)  # (g, w, b_y)
+                # Logarithms of probabilities, so at most 0, but for the rounding of large logits.
+                slopes = torch.baddbmm(shift, states, weights.mT).clamp_(max=0)  # (g, w, b_y)
+                slopes = slopes.exp_().mul_(scale)
                 if ctx.needs_input_grad[0]:
                     grad_hidden.index_copy_(0, tile.owners.view(-1), (slopes @ weights).flatten(0, 1))
                 if grad_items is not None:
