@@ -12,8 +12,8 @@ WRONG_INPUT = 2
 
 #: An exception that passes through these modules comes of settings or data, not of training.
 _SETTING_UP = ("recbole.config.configurator", "recbole.data.utils", "recbole_sce.model.settings")
-#: The same, for the constructors of models: they check the sizes that they are given.
-_MODELS = ("recbole.model.", "recbole_sce.model.")
+#: The same, for the constructors of models and trainers: they check the sizes that they are given.
+_CONSTRUCTORS = ("recbole.model.", "recbole_sce.model.", "recbole_sce.training.")
 
 
 class InputError(Exception):
@@ -32,7 +32,7 @@ def exit_code(error: BaseException) -> int:
         module = str(frame.f_globals.get("__name__"))
         if module in _SETTING_UP:
             return WRONG_INPUT
-        if frame.f_code.co_name == "__init__" and module.startswith(_MODELS):
+        if frame.f_code.co_name == "__init__" and module.startswith(_CONSTRUCTORS):
             return WRONG_INPUT
     return FAILED
 

@@ -57,6 +57,12 @@ class SCESettings:
             for rule in [_RULES[key]]
             if not rule.accepts(value)
         ]
+        problems += [
+            f"{key}: {config[key]!r} is not allowed; {rule.allowed}"
+            for key, rule in _RECBOLES_RULES.items()
+            if key in config and not rule.accepts(config[key])
+        ]
+        problems += _unknown_valid_metric(config)
         if not problems and not causal and given["train_positions"] == "all":
             problems.append(
                 "train_positions: 'all' is not allowed; this model looks at later items, so it can only be "
@@ -76,6 +82,19 @@ class SCESettings:
         if problems:
             raise SettingsError("; ".join(problems))
         return cls(**given)
+
+
+def _unknown_valid_metric(config: Mapping[str, Any]) -> list[str]:
+    if not all(key in config for key in ("valid_metric", "metrics", "topk")):
+        return []
+    metrics, topk = config["metrics"], config["topk"]
+    name, _, k = str(config["valid_metric"]).partition("@")
+    if name.lower() in [str(metric).lower() for metric in metrics] and (not k or k in map(str, topk)):
+        return []
+    return [
+        f"valid_metric: {config['valid_metric']!r} is not allowed; one of metrics ({', '.join(metrics)}), if "
+        f"it looks at the first of a ranking with @ and one of topk ({', '.join(map(str, topk))}), is"
+    ]
 
 
 def _conflicts_of_excluding(config: Mapping[str, Any]) -> list[str]:
@@ -123,6 +142,7 @@ def _is_number(value: Any) -> bool:
 
 
 _COUNT = _Rule(_is_count, "a whole number of at least 1 is")
+_WHOLE_NUMBER = _Rule(lambda value: value == 0 or _is_count(value), "a whole number of at least 0 is")
 _COUNT_OR_AUTO = _Rule(
     lambda value: value is None or _is_count(value), "a whole number of at least 1, or null for automatic, is"
 )
@@ -149,4 +169,13 @@ _RULES: dict[str, _Rule] = {
     "exclude_seen": _TRUE_OR_FALSE,
     "eval_memory_mb": _COUNT_OR_AUTO,
     "sparse_item_updates": _TRUE_OR_FALSE,
+}
+#: Of keys that RecBole itself checks late, or in words that do not name them.
+_RECBOLES_RULES: dict[str, _Rule] = {
+    "train_batch_size": _COUNT,
+    "eval_batch_size": _COUNT,
+    "MAX_ITEM_LIST_LENGTH": _COUNT,
+    "epochs": _WHOLE_NUMBER,
+    "stopping_step": _WHOLE_NUMBER,
+    "learning_rate": _Rule(lambda value: _is_number(value) and value >= 0, "a number of at least 0 is"),
 }

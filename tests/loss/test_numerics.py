@@ -41,7 +41,7 @@ def _no_anomaly_detection() -> Iterator[None]:
 
 
 def draw(kind: str, scale: float, n: int = 90, c: int = 200, d: int = 64) -> tuple[Tensor, Tensor, Tensor]:
-    """Return hidden (n, d), items (c, d) in float32 and targets (n,): scattered, one direction, or own items."""
+    """Return hidden (n, d), items (c, d), float32, and targets (n,): scattered, all equal, or own items."""
     generator = torch.Generator().manual_seed(0)
     hidden, items = (torch.randn(rows, d, generator=generator) for rows in (n, c))
     targets = torch.randint(1, c, (n,), generator=generator)
