@@ -57,7 +57,8 @@ class _BucketLoss(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         ctx.sparse_grad = sparse_grad
         with torch.autocast(hidden.device.type, enabled=False):
-            own = target_logits(hidden, item_embeddings, targets)[rows]  # (n_b, b_x)
+            own_of_all = target_logits(hidden, item_embeddings, targets)  # (N,)
+            own = own_of_all[rows]  # (n_b, b_x)
             own_inside = _contains(items, targets[rows])  # (n_b, b_x)
             totals = _log_sum_exp(hidden, item_embeddings, rows, items)  # (n_b, b_x)
             # A target that is among the bucket's items is in the sum already.
@@ -66,6 +67,9 @@ class _BucketLoss(torch.autograd.Function):
             losses = (totals - own).clamp_(min=0).view(-1)
             winners = _winning_pairs(losses, rows.view(-1), len(hidden))
             loss = losses[winners].sum() / max(len(winners), 1)
+            # Adds zero. A state that is no number falls into no bucket, but must not go unnoticed: times its
+            # gradient of zero, it is no number in the encoder's gradient.
+            loss = loss + own_of_all.mul(0).sum()
         # The derivative of a pair's loss by its own logit is exp(own - total) - 1; inside the bucket, the
         # first term comes with the bucket's items.
         own_slope = torch.expm1(own - totals).masked_fill(own_inside, -1.0)

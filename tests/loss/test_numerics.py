@@ -137,7 +137,7 @@ def test_bucket_gradients_are_finite_differences(n_b: int, b_x: int, b_y: int) -
     buckets = Buckets(rows, columns)
     # Only states whose largest loss is well ahead of the next have a derivative.
     for losses in reference.bucket_losses(hidden, items, targets, rows, columns):
-        first, second = sorted([0.0, 0.0, *(float(loss) for loss in losses)])[:-3:-1]
+        first, second = sorted([0.0, 0.0, *(loss.item() for loss in losses)])[:-3:-1]
         assert first == 0 or first - second > 1e-4
     assert torch.autograd.gradcheck(
         lambda hidden, items: scalable_cross_entropy(hidden, items, targets, buckets), (hidden, items)
