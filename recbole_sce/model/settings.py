@@ -70,7 +70,8 @@ class SCESettings:
             )
         # RecBole's Config has no get().
         negatives = config["train_neg_sample_args"] if "train_neg_sample_args" in config else None  # noqa: SIM401
-        if negatives and negatives.get("distribution", "none") not in ("none", "None", None):
+        kind = negatives.get("distribution") if isinstance(negatives, Mapping) else negatives
+        if kind not in ("none", "None", None):
             problems.append(
                 f"train_neg_sample_args: {negatives!r} is not allowed; it must be null, since this model "
                 "chooses its negatives inside the loss (loss_type, n_negatives)"
