@@ -53,6 +53,14 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, str]:
     return overrides
 
 
+def spell_out_resume(arguments: Sequence[str]) -> list[str]:
+    """Return ``arguments`` with ``--resume auto`` for a ``--resume`` that names nothing."""
+    spelt: list[str] = []
+    for argument, following in zip(arguments, [*arguments[1:], "-"]):
+        spelt += ["--resume", "auto"] if argument == "--resume" and following.startswith("-") else [argument]
+    return spelt
+
+
 def check_keys(overrides: Sequence[str], model: str, dataset: str, config_files: Sequence[str]) -> None:
     """Refuse keys that look like a misspelt one, and warn of others that nobody is known to read.
 

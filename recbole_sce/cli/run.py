@@ -41,6 +41,14 @@ def run(
     config_files: Annotated[
         Optional[str], typer.Option("--config_files", help="YAML files of settings, separated by spaces.")
     ] = None,
+    resume: Annotated[
+        Optional[str],
+        typer.Option(
+            "--resume",
+            metavar="[auto|PATH]",
+            help="Go on with the run of checkpoint PATH, or with the newest of these settings, if any.",
+        ),
+    ] = None,
     json_file: Annotated[
         Optional[Path], typer.Option("--json", help="Write the result here, as JSON.", metavar="FILE")
     ] = None,
@@ -60,6 +68,8 @@ def run(
 
     - recbole-sce run -m GRU4RecSCE -d ml-1m --data_path=dataset --epochs=20 --bucket_size_y=512
 
+    - recbole-sce run -m SASRecSCE -d ml-1m --resume
+
     - recbole-sce run -m SASRec --train_neg_sample_args=None --json sasrec.json
     """
     overrides = parse_overrides(ctx.args)
@@ -72,7 +82,16 @@ def run(
     from recbole.config import Config
     from recbole.quick_start import run as run_recbole
 
+    from recbole_sce.plugin import registered_models
+
+    if resume is not None:
+        overrides["resume"] = resume
     check_keys(list(overrides), name, data, files)
+    if resume is not None and name not in registered_models():
+        raise InputError(
+            f"--resume: {name} is RecBole's own, whose checkpoints do not hold all that a run goes on from; "
+            "models of recbole_sce can be resumed (recbole-sce models lists them)"
+        )
     started = time.perf_counter()
     with recbole_sees(overrides), _trainers() as trainers:
         # Impossible settings fail here, before any process starts.

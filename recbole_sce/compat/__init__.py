@@ -7,11 +7,18 @@ Multi-process training is not repaired here.
 from __future__ import annotations
 
 from recbole_sce.compat import checkpoints, config, datasets, metrics, patching, stack, tuning
-from recbole_sce.compat.checkpoints import CheckpointError, allow_model_class, safe_load, save_checkpoint
+from recbole_sce.compat.checkpoints import (
+    CheckpointError,
+    CheckpointWriteError,
+    allow_model_class,
+    safe_load,
+    save_checkpoint,
+)
 from recbole_sce.compat.patching import active, wrap_everywhere
 
 __all__ = [
     "CheckpointError",
+    "CheckpointWriteError",
     "active",
     "allow_model_class",
     "apply",

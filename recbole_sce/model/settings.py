@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Optional
@@ -35,6 +36,7 @@ class SCESettings:
     exclude_seen: bool = False
     eval_memory_mb: Optional[int] = None
     sparse_item_updates: bool = False
+    resume: Optional[str] = None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], causal: bool) -> SCESettings:
@@ -170,6 +172,10 @@ _RULES: dict[str, _Rule] = {
     "exclude_seen": _TRUE_OR_FALSE,
     "eval_memory_mb": _COUNT_OR_AUTO,
     "sparse_item_updates": _TRUE_OR_FALSE,
+    "resume": _Rule(
+        lambda value: value is None or (isinstance(value, (str, os.PathLike)) and os.fspath(value) != ""),
+        "auto, the path of a checkpoint, or null is",
+    ),
 }
 #: Of keys that RecBole itself checks late, or in words that do not name them.
 _RECBOLES_RULES: dict[str, _Rule] = {

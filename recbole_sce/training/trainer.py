@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Optional
 import torch
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.interaction import Interaction
-from recbole.trainer import Trainer
 from recbole.utils import EvaluatorType, set_color
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from recbole_sce.training import finite
 from recbole_sce.training.collector import StreamingCollector
 from recbole_sce.training.encoding import encode_rows, streams
 from recbole_sce.training.evaluation import Pairs, Ranking, join_rankings, rank_candidates, rank_catalogue
+from recbole_sce.training.resumable import ResumableTrainer
 from recbole_sce.training.row_adam import RowAdam
 from recbole_sce.training.sparse import use_sparse_item_gradients
 
@@ -34,7 +34,7 @@ _ADVICE = (
 )
 
 
-class SCETrainer(Trainer):  # type: ignore[misc]
+class SCETrainer(ResumableTrainer):
     """RecBole's trainer, for models whose catalogue is large.
 
     * Evaluation ranks chunk by chunk (:mod:`recbole_sce.training.evaluation`), with RecBole's results, in
@@ -45,6 +45,7 @@ class SCETrainer(Trainer):  # type: ignore[misc]
     * The share of states that fell into a bucket is logged with the training loss.
     * A loss that is no number ends training before its step is taken, with an error that says where it comes
       from (:mod:`recbole_sce.training.finite`); so do weights that are none, before a checkpoint is written.
+    * A run that was cut off goes on where it was (:mod:`recbole_sce.training.resumable`).
     """
 
     model: SCEMixin
