@@ -1,4 +1,4 @@
-# Everything a contributor needs: make demo | test | check | test-modern | clean.
+# Everything a contributor needs: make demo | test | check | test-modern | soak | clean.
 PYTHON ?= python3
 # An installed torch that satisfies pyproject.toml is kept; name another build here if wanted.
 TORCH ?= torch==2.13.0
@@ -6,7 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODERN := .venv-modern
 
-.PHONY: demo test check test-modern clean
+# How long make soak trains, in minutes.
+MINUTES ?= 10
+
+.PHONY: demo test check test-modern soak clean
 
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -36,6 +39,11 @@ check: $(VENV)/.installed
 
 test-modern: $(MODERN)/.installed
 	$(MODERN)/bin/python -m pytest -m "not slow"
+
+soak: $(VENV)/.installed
+	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/loss/test_loss_fuzz.py tests/data/test_dataset_fuzz.py \
+		tests/model/test_settings_fuzz.py
+	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES)
 
 clean:
 	rm -rf $(VENV) $(MODERN) build dist *.egg-info

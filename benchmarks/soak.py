@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 
 from recbole_sce.bench.soak import soak
 
@@ -19,6 +20,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     sys.argv = sys.argv[:1]  # RecBole reads it
+    warnings.filterwarnings(
+        "ignore", category=FutureWarning, module=r"recbole\."
+    )  # its use of pandas and torch
     report = soak(arguments.minutes, arguments.seed, progress=lambda text: print(text, flush=True))
     for fault in report.faults:
         print(f"fault: {fault}")
