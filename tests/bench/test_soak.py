@@ -57,7 +57,7 @@ def test_runs_and_finds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     ("broken", "named"),
     [
         ({"ndcg@10": 1.5}, "ndcg@10 is 1.5"),
-        ({"ndcg@10": float("nan")}, "ndcg@10 is nan"),
+        ({"gauc": float("nan")}, "gauc is nan"),
         ({"recall@1": 0.5}, r"in chunks and dense: {'recall@1'"),
     ],
 )
