@@ -42,6 +42,8 @@ MODELS = (
 )
 #: A trial of this many is followed by kills.
 KILL_EVERY = 8
+#: Share of trials whose settings may exclude each other.
+_IMPOSSIBLE = 0.1
 #: Metrics that are no shares.
 _UNBOUNDED = ("averagepopularity", "shannonentropy")
 #: How a refusal begins or what it has in it, where random settings or data are impossible indeed.
@@ -164,7 +166,22 @@ def draw_trial(rng: np.random.Generator) -> Trial:
         "inner_size": width,
         "seed": int(rng.integers(2**31)),
     }
-    return Trial(log, settings)
+    return Trial(log, settings if rng.random() < _IMPOSSIBLE else _possible(settings))
+
+
+def _possible(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings with those changed that exclude each other."""
+    changed = dict(settings)
+    if settings["train_positions"] == "all":
+        changed["train_positions"] = None
+    if settings["eval_args"]["mode"] != "full":
+        changed["exclude_seen"] = False
+    if settings["sparse_item_updates"]:
+        loss_type = settings["loss_type"]
+        changed.update(
+            learner="adam", clip_grad_norm=None, loss_type="CE-" if loss_type == "CE" else loss_type
+        )
+    return changed
 
 
 def check(trial: Trial, folder: Path) -> tuple[list[str], bool]:
