@@ -12,8 +12,8 @@ WRONG_INPUT = 2
 
 #: An exception that passes through these modules comes of settings or data, not of training.
 _SETTING_UP = ("recbole.config.configurator", "recbole.data.utils", "recbole_sce.model.settings")
-#: The same, for the constructors of models: they check the sizes that they are given.
-_MODELS = ("recbole.model.", "recbole_sce.model.")
+#: The same, for the constructors of models and trainers: they check the sizes that they are given.
+_CONSTRUCTORS = ("recbole.model.", "recbole_sce.model.", "recbole_sce.training.")
 
 
 class InputError(Exception):
@@ -35,7 +35,7 @@ def exit_code(error: BaseException) -> int:
     for module, function in (*frames_of(error), *remote):
         if module in _SETTING_UP:
             return WRONG_INPUT
-        if function == "__init__" and module.startswith(_MODELS):
+        if function == "__init__" and module.startswith(_CONSTRUCTORS):
             return WRONG_INPUT
     return FAILED
 
