@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -233,14 +233,14 @@ def _case(text: str) -> tuple[int, int]:
     return interactions, items
 
 
-def _at_least(least: int) -> type[int]:
+def _at_least(least: int) -> Callable[[str], int]:
     def number(text: str) -> int:
         value = int(float(text))
         if value < least:
             raise argparse.ArgumentTypeError(f"{text} is not allowed; at least {least} is")
         return value
 
-    return number  # type: ignore[return-value]
+    return number
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -259,7 +259,6 @@ def _parser() -> argparse.ArgumentParser:
         help=f"interactions x items of generated logs (default: {' '.join(DEFAULT_CASES)})",
     )
     parser.add_argument("--sides", nargs="+", choices=tuple(SIDES), default=list(SIDES))
-    whole = {"type": _at_least(1), "metavar": "N"}
     numbers = {
         "max-length": (50, "MAX_ITEM_LIST_LENGTH"),
         "width": (64, "width d of states and items"),
@@ -273,7 +272,13 @@ def _parser() -> argparse.ArgumentParser:
         "threads": (torch.get_num_threads(), "of torch"),
     }
     for name, (default, meaning) in numbers.items():
-        parser.add_argument(f"--{name}", default=default, help=f"{meaning} (default: {default})", **whole)
+        parser.add_argument(
+            f"--{name}",
+            type=_at_least(1),
+            default=default,
+            metavar="N",
+            help=f"{meaning} (default: {default})",
+        )
     parser.add_argument(
         "--steps", type=_at_least(2), default=50, metavar="N", help="training steps (default: 50)"
     )

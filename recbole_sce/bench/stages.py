@@ -10,6 +10,7 @@ import csv
 import json
 import math
 import os
+import re
 import resource
 import signal
 import sys
@@ -112,12 +113,12 @@ class StageClock:
         signal.alarm(self._timeout)
         self._began = time.perf_counter()
 
-    def end(self, failure: str = "", **details: float) -> None:
+    def end(self, failure: str = "", details: Optional[dict[str, float]] = None) -> None:
         """End the stage."""
         seconds = time.perf_counter() - self._began
         signal.alarm(0)
         stage = Stage(
-            self._name, seconds, self._memory.peak_resident(), self._memory.peak(), failure, details
+            self._name, seconds, self._memory.peak_resident(), self._memory.peak(), failure, details or {}
         )
         print(json.dumps(asdict(stage)), flush=True)
 
@@ -131,7 +132,7 @@ class StageClock:
                 raise
             self.end(_out_of_memory(error))
             return False
-        self.end(**(details or {}))
+        self.end(details=details)
         return True
 
 
@@ -141,13 +142,13 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 def _out_of_memory(error: Exception) -> str:
     """Return the failure in a few words: numpy and torch say how much they asked for."""
-    words = str(error).split()
-    for k, word in enumerate(words):
-        if word.startswith("byte") and words[k - 1].isdigit():  # torch
-            return f"out of memory (asked for {int(words[k - 1]) / 2**30:.1f} GiB)"
-        if word in ("MiB", "GiB", "TiB"):  # numpy
-            return f"out of memory (asked for {words[k - 1]} {word})"
-    return "out of memory"
+    asked = re.search(r"allocate ([\d.]+) (\w+)", str(error))
+    if asked is None:
+        return "out of memory"
+    amount, unit = asked.groups()
+    if unit == "bytes":  # torch
+        amount, unit = f"{int(amount) / 2**30:.1f}", "GiB"
+    return f"out of memory (asked for {amount} {unit})"
 
 
 def generate(case: Case, clock: StageClock) -> None:
@@ -315,7 +316,7 @@ class RecBoleSide(Side):
         """Yield what ``recbole.utils.case_study.full_sort_topk`` gives."""
         from recbole.utils.case_study import full_sort_topk
 
-        for some in users.long().split(_RECBOLE_USERS):
+        for some in torch.split(users.long(), _RECBOLE_USERS):
             scores, items = full_sort_topk(some.numpy(), self.net, self.test_data, k=self.case.k, device=CPU)
             yield (
                 self.dataset.id2token(self.dataset.uid_field, some.numpy()),
@@ -385,6 +386,9 @@ def train_epoch(trainer: Any, batches: Iterator[Any], steps: int) -> tuple[dict[
 
     Returns:
         Mean seconds a step by what they were spent on, and the mean number of targets a step.
+
+    Raises:
+        ValueError: there is no batch left.
     """
     seconds = {"forward": 0.0, "optimiser": 0.0}
     targets = []
@@ -413,6 +417,8 @@ def train_epoch(trainer: Any, batches: Iterator[Any], steps: int) -> tuple[dict[
     total = time.perf_counter() - began
     del trainer.optimizer.step
     n = len(targets)
+    if n == 0:
+        raise ValueError("the epoch has no batch left: the log is too short for this batch size")
     times = {"data": some.seconds, **seconds}
     times["backward"] = total - sum(times.values())
     return {name: value / n for name, value in times.items()}, sum(targets) / n
