@@ -84,6 +84,7 @@ class Stage:
         seconds: it took.
         peak_mib: peak of the process's resident memory in it.
         extra_mib: how much of that is beyond what was resident when it began.
+        kept_mib: how much more is resident after the stage than before.
         failure: why it did not end well; then the others say what was reached.
         details: further numbers.
     """
@@ -92,6 +93,7 @@ class Stage:
     seconds: float = math.nan
     peak_mib: float = math.nan
     extra_mib: float = math.nan
+    kept_mib: float = math.nan
     failure: str = ""
     details: dict[str, float] = field(default_factory=dict)
 
@@ -117,8 +119,15 @@ class StageClock:
         """End the stage."""
         seconds = time.perf_counter() - self._began
         signal.alarm(0)
+        memory = self._memory
         stage = Stage(
-            self._name, seconds, self._memory.peak_resident(), self._memory.peak(), failure, details or {}
+            self._name,
+            seconds,
+            memory.peak_resident(),
+            memory.peak(),
+            memory.held(),
+            failure,
+            details or {},
         )
         print(json.dumps(asdict(stage)), flush=True)
 

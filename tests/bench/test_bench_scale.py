@@ -109,12 +109,12 @@ def test_other_errors_are_not_taken_for_it() -> None:
 
 def test_sides_stand_side_by_side() -> None:
     outcomes = [
-        scale.Outcome(case("generate"), Stage("generate", 1.0, 2.0, 1.0)),
-        scale.Outcome(case("RecBole"), Stage("load", 10.0, 900.0, 600.0)),
-        scale.Outcome(case("RecBole"), Stage("train", 1.0, 900.0, 600.0, "out of memory")),
-        scale.Outcome(case("recbole_sce"), Stage("load", 0.5, 340.0, 40.0)),
-        scale.Outcome(case("recbole_sce"), Stage("train", 2.0, 340.0, 40.0)),
-        scale.Outcome(case("recbole_sce"), Stage("export", 2.0, 340.0, 0.0)),
+        scale.Outcome(case("generate"), Stage("generate", 1.0, 2.0, 1.0, 0.5)),
+        scale.Outcome(case("RecBole"), Stage("load", 10.0, 900.0, 600.0, 500.0)),
+        scale.Outcome(case("RecBole"), Stage("train", 1.0, 900.0, 600.0, 0.0, "out of memory")),
+        scale.Outcome(case("recbole_sce"), Stage("load", 0.5, 340.0, 40.0, 30.0)),
+        scale.Outcome(case("recbole_sce"), Stage("train", 2.0, 340.0, 40.0, 30.0)),
+        scale.Outcome(case("recbole_sce"), Stage("export", 2.0, 340.0, -0.4, 0.0)),
     ]
     assert scale.table(outcomes).splitlines()[2:] == [
         "| 2,000 | 300 | load | 10.00 s, 900 MiB (+600) | 0.50 s, 340 MiB (+40) | 20.0 | 15.0 |",
@@ -125,10 +125,11 @@ def test_sides_stand_side_by_side() -> None:
 
 def test_where_a_step_goes() -> None:
     parts = {"data": 0.5, "forward": 1.0, "backward": 2.0, "optimiser": 4.0}
-    step = Stage("2 more steps, sparse", 1, 1, 10.0, "", {**parts, "targets": 50, "dense_logits_mib": 1000})
+    details = {**parts, "targets": 50, "dense_logits_mib": 1000}
+    step = Stage("2 more steps, sparse", 1, 1, 14.0, 4.0, "", details)
     assert scale.step_table([scale.Outcome(case("recbole_sce"), step)]).splitlines()[2:] == [
-        "| 2,000 | 300 | recbole_sce, sparse | 50 | 0.5000 s | 1.0000 s | 2.0000 s | 4.0000 s | 10.0 "
-        "| 1,000 | 100.0 |"
+        "| 2,000 | 300 | recbole_sce, sparse | 50 | 0.5000 s | 1.0000 s | 2.0000 s | 4.0000 s | 10 "
+        "| 3,000 | 300.0 |"
     ]
 
 
