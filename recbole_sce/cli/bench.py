@@ -28,8 +28,14 @@ def loss(ctx: typer.Context) -> None:
 
 @bench.command(context_settings=_OWN_ARGUMENTS)
 def scale(ctx: typer.Context) -> None:
-    """Measure data, training and evaluation as the catalogue grows."""
+    """Measure each stage from a raw log to lists of recommendations, RecBole's way and ours."""
     _forward("scale", ctx.args)
+
+
+@bench.command(context_settings=_OWN_ARGUMENTS)
+def quality(ctx: typer.Context) -> None:
+    """Compare the quality of dense and of sparse updates of the item table."""
+    _forward("quality", ctx.args)
 
 
 def _forward(name: str, arguments: list[str]) -> None:

@@ -363,6 +363,14 @@ def test_training_batches_hold_each_row_once(train_positions):
     assert torch.equal(items.sort().values, train_data.dataset.inter_feat["item_id"].long().sort().values)
 
 
+def test_loaders_number_rows_in_a_range():
+    dataset = ours("last", **SMALL)
+    for loader in data_preparation(dataset.config, dataset):
+        assert vars(loader)["dataset"] == range(
+            len(loader.dataset)
+        )  # what torch samples from: not the latter
+
+
 def evaluation_batches(dataset):
     np.random.seed(0)  # noqa: NPY002  (RecBole's samplers draw from it)
     _, valid_data, test_data = data_preparation(dataset.config, dataset)
