@@ -44,9 +44,31 @@ def test_convert_bench_and_doctor_from_a_shell(shell: Call, tmp_path: Path) -> N
     assert "No such command 'los'" in outcome.err
 
 
+def modules_of(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], set[str]]:
+    """Run the console script; return how it ended, and what it imported."""
+    script = str(Path(sys.executable).with_name("recbole-sce"))
+    run = subprocess.run(
+        [sys.executable, "-X", "importtime", script, *arguments], cwd=folder, capture_output=True, text=True
+    )
+    imported = {line.rsplit("|", 1)[-1].strip() for line in run.stderr.splitlines()}
+    assert "recbole_sce.cli" in imported
+    return run, imported & {"torch", "recbole", "pandas"}
+
+
 @pytest.mark.slow
 def test_the_console_script(tmp_path: Path) -> None:
-    script = Path(sys.executable).with_name("recbole-sce")
-    run = subprocess.run([str(script), "models"], cwd=tmp_path, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
+    run, heavy = modules_of(tmp_path, "models")
+    assert run.returncode == 0, run.stderr[-2000:]
     assert "SASRecSCE" in run.stdout
+    assert heavy == {"torch", "recbole", "pandas"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["--help"], 0), *(([command, "--help"], 0) for command in COMMANDS), (["run", "--nproc", "0"], 2)],
+)
+def test_help_and_wrong_usage_wait_for_no_torch(arguments: list[str], code: int, tmp_path: Path) -> None:
+    run, heavy = modules_of(tmp_path, *arguments)
+    assert run.returncode == code, run.stderr[-2000:]
+    assert not heavy
