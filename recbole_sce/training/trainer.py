@@ -17,6 +17,7 @@ from recbole_sce.training.encoding import encode_rows, streams
 from recbole_sce.training.evaluation import Pairs, Ranking, join_rankings, rank_candidates, rank_catalogue
 from recbole_sce.training.row_adam import RowAdam
 from recbole_sce.training.sparse import use_sparse_item_gradients
+from recbole_sce.training.steps import COVERAGE, EpochSteps
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -35,7 +36,8 @@ class SCETrainer(Trainer):  # type: ignore[misc]
       has interacted with before.
     * With ``sparse_item_updates`` a step updates only the rows of the item table that it touched
       (:class:`recbole_sce.training.row_adam.RowAdam`).
-    * The share of states that fell into a bucket is logged with the training loss.
+    * The share of states that fell into a bucket is logged with the training loss; TensorBoard gets it too,
+      and the seconds and the peak memory of steps (:mod:`recbole_sce.training.steps`).
     """
 
     model: SCEMixin
@@ -46,7 +48,7 @@ class SCETrainer(Trainer):  # type: ignore[misc]
         if not streams(model):
             self._evaluate_densely()
         self.eval_collector = StreamingCollector(config)
-        self._coverage: Optional[float] = None
+        self._of_steps: dict[str, float] = {}
         self._eval_dataset: Any = None
         self._eval_rows: Iterator[list[int]] = iter(())
         self._item_table: Optional[Tensor] = None
@@ -84,32 +86,23 @@ class SCETrainer(Trainer):  # type: ignore[misc]
         loss_func: Optional[Callable[[Interaction], Any]] = None,
         show_progress: bool = False,
     ) -> Any:
-        """Train an epoch (RecBole: ``Trainer._train_epoch``); note the mean bucket coverage of its steps."""
-        calculate_loss = loss_func or self.model.calculate_loss
-        coverages: list[float] = []
-
-        def noting_coverage(interaction: Interaction) -> Any:
-            losses = calculate_loss(interaction)
-            stats = getattr(self.model.loss_fct, "last_stats", None)
-            if stats is not None:
-                # RecBole reads the loss right behind, and so waits for the device in any case.
-                coverages.append(stats["coverage"])
-            return losses
-
-        total_loss = super()._train_epoch(train_data, epoch_idx, noting_coverage, show_progress)
-        self._coverage = sum(coverages) / len(coverages) if coverages else None
+        """Train an epoch (RecBole: ``Trainer._train_epoch``); note what its steps cover and cost."""
+        steps = EpochSteps(self.model, self.device)
+        watched = steps.watched(loss_func or self.model.calculate_loss)
+        total_loss = super()._train_epoch(train_data, epoch_idx, watched, show_progress)
+        self._of_steps = steps.scalars()
         return total_loss
 
     def _generate_train_loss_output(self, epoch_idx: int, s_time: float, e_time: float, losses: Any) -> str:
         line: str = super()._generate_train_loss_output(epoch_idx, s_time, e_time, losses)
-        if self._coverage is None:
+        if COVERAGE not in self._of_steps:
             return line
-        return f"{line[:-1]}, {set_color('coverage', 'blue')}: {self._coverage:.4f}]"
+        return f"{line[:-1]}, {set_color('coverage', 'blue')}: {self._of_steps[COVERAGE]:.4f}]"
 
     def _add_train_loss_to_tensorboard(self, epoch_idx: int, losses: Any, tag: str = "Loss/Train") -> None:
         super()._add_train_loss_to_tensorboard(epoch_idx, losses, tag)
-        if self._coverage is not None:
-            self.tensorboard.add_scalar("Coverage/Train", self._coverage, epoch_idx)
+        for name, value in self._of_steps.items():
+            self.tensorboard.add_scalar(name, value, epoch_idx)
 
     # Evaluation
 
