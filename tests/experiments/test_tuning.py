@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import draw, needs_chromium
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("hyperopt") is None, reason="searching needs the extra recbole_sce[hyperopt]"
@@ -202,6 +204,19 @@ class TestFiles:
         assert "failed: broken | it" in text
         assert "plot-course" in text
         assert "plot-parameters" in text
+
+    @pytest.mark.slow
+    @needs_chromium
+    def test_a_browser_draws_the_page(self, written: dict[str, Path], tmp_path: Path) -> None:
+        drawn = draw(written["html"], tmp_path)
+        assert drawn.console == []
+        for name, points in (
+            ("course", 6),
+            ("parameters", 10),
+        ):  # five trials and a failed one; two parameters
+            plot = drawn.dom[drawn.dom.index(f'id="plot-{name}"') :]
+            plot = plot[: plot.index("</script>")]
+            assert len(re.findall(r'<path[^>]*class="point[" ]', plot)) == points, name
 
     def test_nothing_but_failures_can_be_written(self, tune: Tune, tmp_path: Path) -> None:
         tuning = tune(lambda n, s: "no", out=tmp_path / "failures")
