@@ -1,4 +1,4 @@
-# Everything a contributor needs: make demo | test | check | test-modern | clean.
+# Everything a contributor needs: make demo | test | check | test-modern | test-triton | clean.
 PYTHON ?= python3
 # An installed torch that satisfies pyproject.toml is kept; name another build here if wanted.
 TORCH ?= torch==2.13.0
@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODERN := .venv-modern
 
-.PHONY: demo test check test-modern clean
+.PHONY: demo test check test-modern test-triton clean
 
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -23,6 +23,10 @@ $(MODERN)/.installed: pyproject.toml requirements-modern.txt
 	$(MODERN)/bin/python -m pip install --quiet --no-deps "recbole==1.2.1" --editable .
 	touch $@
 
+$(VENV)/.installed-triton: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable ".[triton]"
+	touch $@
+
 demo: $(VENV)/.installed
 	$(BIN)/python examples/quickstart.py
 
@@ -36,6 +40,10 @@ check: $(VENV)/.installed
 
 test-modern: $(MODERN)/.installed
 	$(MODERN)/bin/python -m pytest -m "not slow"
+
+# The GPU kernels, in Triton's interpreter; with TRITON_INTERPRET=0 compiled, on a GPU. Triton takes 1 GB.
+test-triton: $(VENV)/.installed-triton
+	$(BIN)/python -m pytest tests/loss/test_triton.py
 
 clean:
 	rm -rf $(VENV) $(MODERN) build dist *.egg-info

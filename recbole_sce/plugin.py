@@ -12,7 +12,8 @@ Every hook, with the RecBole function that it serves:
                                             after sample.yaml (data set), the places of RecBole's own,
                                             and what RecBole reads for the base's exact name only is
                                             read for its twin too (after sequential.yaml)
-``Config.__init__``                         checks the settings of a plugin model before data is read
+``Config.__init__``                         checks the settings of a plugin model, and what it is to
+                                            resume from, before data is read
 ``utils.get_flops``                         copies the model: of a plugin model, all but its parameters
 ``case_study.full_sort_topk``,              score all items for all users at once: for plugin models,
 ``full_sort_scores``                        chunk by chunk (:mod:`recbole_sce.training.topk`)
@@ -194,6 +195,8 @@ def _check_settings_early() -> None:
     """Wrap ``Config.__init__``: impossible settings of a plugin model fail before data is read."""
     from recbole.config import Config
 
+    from recbole_sce.training import resume
+
     original = Config.__init__
 
     @functools.wraps(original)
@@ -202,6 +205,7 @@ def _check_settings_early() -> None:
         check = getattr(self.model_class, "check_config", None)
         if check is not None:
             self["train_positions"] = check(self).train_positions  # null is resolved for all who read it
+            resume.check(self)
 
     Config.__init__ = init
 

@@ -7,9 +7,10 @@ from typing import Any, Callable
 
 import torch
 
+from recbole_sce import processes
 from recbole_sce.training.memory import peak_device_mib, peak_resident_mib
 
-#: The share of states that fell into at least one bucket, on average over the steps.
+#: The share of states that fell into at least one bucket, on average over the steps (of all processes).
 COVERAGE = "Coverage/Train"
 #: Wall time of a step, with the making of its batch, on average over the steps.
 SECONDS = "Step/seconds"
@@ -51,7 +52,7 @@ class EpochSteps:
         if self._steps:
             found[SECONDS] = (time.perf_counter() - self._started) / self._steps
         if self._coverages:
-            found[COVERAGE] = sum(self._coverages) / len(self._coverages)
+            found[COVERAGE] = processes.mean(sum(self._coverages) / len(self._coverages))
         on_device = peak_device_mib(self._device)
         if on_device is not None:
             found[DEVICE] = on_device
