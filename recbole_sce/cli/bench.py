@@ -9,6 +9,7 @@ from importlib.util import find_spec
 import typer
 
 from recbole_sce.cli.errors import InputError
+from recbole_sce.cli.loading import load_plugin
 
 #: Everything after the benchmark's name, --help included, is the benchmark's own.
 _OWN_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -29,6 +30,7 @@ def loss(ctx: typer.Context) -> None:
 @bench.command(context_settings=_OWN_ARGUMENTS)
 def scale(ctx: typer.Context) -> None:
     """Measure each stage from a raw log to lists of recommendations, RecBole's way and ours."""
+    load_plugin()
     _forward("scale", ctx.args)
 
 

@@ -14,6 +14,7 @@ import typer
 
 from recbole_sce.cli.checks import check_device, check_folders
 from recbole_sce.cli.errors import InputError
+from recbole_sce.cli.loading import load_plugin
 from recbole_sce.cli.overrides import (
     check_keys,
     parse_overrides,
@@ -78,6 +79,7 @@ def run(
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise InputError(f"--json: the folder of {json_file} does not exist")
 
+    load_plugin()
     from recbole.config import Config
     from recbole.quick_start import run as run_recbole
 
