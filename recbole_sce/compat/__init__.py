@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from recbole_sce.compat import checkpoints, config, datasets, metrics, patching, stack, tuning
 from recbole_sce.compat.checkpoints import CheckpointError, allow_model_class, safe_load, save_checkpoint
-from recbole_sce.compat.patching import active, wrap_everywhere
+from recbole_sce.compat.patching import active, wrap, wrap_everywhere
 
 __all__ = [
     "CheckpointError",
@@ -18,6 +18,7 @@ __all__ = [
     "apply_before_recbole",
     "safe_load",
     "save_checkpoint",
+    "wrap",
     "wrap_everywhere",
 ]
 

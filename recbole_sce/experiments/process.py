@@ -111,6 +111,7 @@ def execute(
         "seconds": {
             "data": data_seconds,
             "training": recorder.training_seconds,
+            "training_cpu": recorder.training_cpu_seconds,
             "epoch": recorder.training_seconds / max(recorder.epochs, 1),
             "to_best": best["training_seconds"] if best else None,
             "validation": recorder.validation_seconds,
