@@ -106,6 +106,7 @@ def execute(
         "valid_metric_bigger": bool(config["valid_metric_bigger"]),
         "best_valid_score": best["score"] if best else None,
         "epochs": recorder.epochs,
+        "epochs_allowed": epochs,
         "best_epoch": best["epoch"] if best else None,
         "curve": recorder.curve,
         "seconds": {
