@@ -109,8 +109,11 @@ def command_of(dataset: str, record: Mapping[str, Any]) -> str:
     if settings.get("eval_args") == LEAVE_ONE_OUT:  # RecBole's way to evaluate sequential models
         del settings["eval_args"]
     words = ["recbole-sce", "run", "--model", record["model"], "--dataset", dataset, "--data_path=DATA_PATH"]
-    words += [f"--{key}={value}" for key, value in sorted(settings.items()) if key not in _NOT_IN_COMMAND]
-    return shlex.join(words)
+    for key, value in sorted(settings.items()):
+        if key not in _NOT_IN_COMMAND:
+            text = str(value)
+            words.append(f"--{key}={text}" if '"' in text else f"--{key}={text}".replace("'", '"'))
+    return shlex.join(words)  # which puts it into single quotes
 
 
 def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
