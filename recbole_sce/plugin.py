@@ -12,7 +12,8 @@ Every hook, with the RecBole function that it serves:
                                             after sample.yaml (data set), the places of RecBole's own,
                                             and what RecBole reads for the base's exact name only is
                                             read for its twin too (after sequential.yaml)
-``Config.__init__``                         checks the settings of a plugin model before data is read
+``Config.__init__``                         checks the settings of a plugin model, and what it is to
+                                            resume from, before data is read
 ``SequentialDataset._data_filtering``,      the split of ``temporal_holdout``, for RecBole's own sequential
 ``leave_one_out``                           models too (:mod:`recbole_sce.data.temporal`)
 ``utils.get_flops``                         copies the model: of a plugin model, all but its parameters
@@ -198,6 +199,7 @@ def _check_settings_early() -> None:
     from recbole.config import Config
 
     from recbole_sce.data.temporal import check_temporal_holdout
+    from recbole_sce.training import resume
 
     original = Config.__init__
 
@@ -208,6 +210,7 @@ def _check_settings_early() -> None:
         check = getattr(self.model_class, "check_config", None)
         if check is not None:
             self["train_positions"] = check(self).train_positions  # null is resolved for all who read it
+            resume.check(self)
 
     Config.__init__ = init
 

@@ -12,7 +12,7 @@ import warnings
 import typer
 
 from recbole_sce.cli import errors
-from recbole_sce.cli.overrides import PASS_THROUGH
+from recbole_sce.cli.overrides import PASS_THROUGH, spell_out_resume
 
 #: The commands, in the order in which the help lists them.
 COMMANDS = ("run", "tune", "compare", "recommend", "convert", "bench", "models", "doctor")
@@ -65,6 +65,6 @@ def main() -> None:
     # RecBole's use of pandas, which nobody who runs a command can change.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
     try:
-        app(args=arguments, prog_name="recbole-sce")
+        app(args=spell_out_resume(arguments), prog_name="recbole-sce")
     except Exception as error:
         sys.exit(errors.report(error, debug))

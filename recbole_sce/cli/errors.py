@@ -23,16 +23,18 @@ class InputError(Exception):
 def exit_code(error: BaseException) -> int:
     """Return the exit code of ``error``: :data:`WRONG_INPUT` if the user can mend it by asking otherwise."""
     from recbole_sce.compat import CheckpointError
+    from recbole_sce.compat.launch import RemoteTraceback, frames_of
+    from recbole_sce.processes import LayoutError
 
     if isinstance(error, MemoryError):
         return FAILED
-    if isinstance(error, (InputError, CheckpointError, FileNotFoundError, FileExistsError)):
+    if isinstance(error, (InputError, CheckpointError, LayoutError, FileNotFoundError, FileExistsError)):
         return WRONG_INPUT
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        module = str(frame.f_globals.get("__name__"))
+    remote = error.__cause__.frames if isinstance(error.__cause__, RemoteTraceback) else ()
+    for module, function in (*frames_of(error), *remote):
         if module in _SETTING_UP:
             return WRONG_INPUT
-        if frame.f_code.co_name == "__init__" and module.startswith(_MODELS):
+        if function == "__init__" and module.startswith(_MODELS):
             return WRONG_INPUT
     return FAILED
 

@@ -18,7 +18,7 @@ PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 _WITHOUT_DEFAULT = (
     *("selected_features", "pooling_mode", "numerical_features", "pre_model_path", "pretrain_epochs"),
     *("tail_ratio", "save_step", "dual_domain", "discretization", "encoding", "order_len"),
-    *("item_attribute", "train_stage", "ft_ratio", "mask_ratio", "valid_neg_sample_args"),
+    *("item_attribute", "train_stage", "ft_ratio", "mask_ratio", "valid_neg_sample_args", "process_timeout"),
 )
 #: How alike two keys are if one is taken for the other, misspelt (1: equal).
 _ALIKE = 0.8
@@ -52,6 +52,14 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, str]:
         if overrides.setdefault(key, value) != value:
             raise InputError(f"{key} is set twice: {overrides[key]} and {value}")
     return overrides
+
+
+def spell_out_resume(arguments: Sequence[str]) -> list[str]:
+    """Return ``arguments`` with ``--resume auto`` for a ``--resume`` that names nothing."""
+    spelt: list[str] = []
+    for argument, following in zip(arguments, [*arguments[1:], "-"]):
+        spelt += ["--resume", "auto"] if argument == "--resume" and following.startswith("-") else [argument]
+    return spelt
 
 
 def check_keys(overrides: Sequence[str], model: str, dataset: str, config_files: Sequence[str]) -> None:

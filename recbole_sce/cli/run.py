@@ -6,8 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -40,6 +39,14 @@ def run(
     config_files: Annotated[
         Optional[str], typer.Option("--config_files", help="YAML files of settings, separated by spaces.")
     ] = None,
+    resume: Annotated[
+        Optional[str],
+        typer.Option(
+            "--resume",
+            metavar="[auto|PATH]",
+            help="Go on with the run of checkpoint PATH, or with the newest of these settings, if any.",
+        ),
+    ] = None,
     json_file: Annotated[
         Optional[Path], typer.Option("--json", help="Write the result here, as JSON.", metavar="FILE")
     ] = None,
@@ -59,6 +66,8 @@ def run(
 
     - recbole-sce run -m GRU4RecSCE -d ml-1m --data_path=dataset --epochs=20 --bucket_size_y=512
 
+    - recbole-sce run -m SASRecSCE -d ml-1m --resume
+
     - recbole-sce run -m SASRec --train_neg_sample_args=None --json sasrec.json
     """
     overrides = parse_overrides(ctx.args)
@@ -71,9 +80,19 @@ def run(
     from recbole.config import Config
     from recbole.quick_start import run as run_recbole
 
+    from recbole_sce.compat.launch import last_checkpoint
+    from recbole_sce.plugin import registered_models
+
+    if resume is not None:
+        overrides["resume"] = resume
     check_keys(list(overrides), name, data, files)
+    if resume is not None and name not in registered_models():
+        raise InputError(
+            f"--resume: {name} is RecBole's own, whose checkpoints do not hold all that a run goes on from; "
+            "models of recbole_sce can be resumed (recbole-sce models lists them)"
+        )
     started = time.perf_counter()
-    with recbole_sees(overrides), _trainers() as trainers:
+    with recbole_sees(overrides):
         Config(name, data, config_file_list=files)  # impossible settings fail here, before any process starts
         result = run_recbole(
             name,
@@ -87,6 +106,7 @@ def run(
         )
     if result is None:  # of a machine that has no process of rank 0
         return
+    checkpoint = last_checkpoint()
     record = {
         "model": name,
         "dataset": data,
@@ -97,7 +117,7 @@ def run(
         "test_result": _plain(result["test_result"]),
         "seconds": round(time.perf_counter() - started, 3),
         "peak_memory_mib": peak_memory_mib(),
-        "checkpoint": str(Path(trainers[-1].saved_model_file).absolute()) if trainers else None,
+        "checkpoint": str(Path(checkpoint).absolute()) if checkpoint else None,
     }
     if json_file is not None:
         json_file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -125,28 +145,6 @@ def _print(record: Mapping[str, Any]) -> None:
     print(f"peak memory: {peak}")
     if record["checkpoint"]:
         print(f"checkpoint: {record['checkpoint']}")
-
-
-@contextmanager
-def _trainers() -> Iterator[list[Any]]:
-    """Collect the trainers that ``recbole.quick_start`` makes: only they know the checkpoint's name."""
-    from recbole.quick_start import quick_start
-
-    made: list[Any] = []
-    original = quick_start.get_trainer
-
-    def get_trainer(*args: Any) -> Any:
-        def make(*settings: Any) -> Any:
-            made.append(original(*args)(*settings))
-            return made[-1]
-
-        return make
-
-    quick_start.get_trainer = get_trainer
-    try:
-        yield made
-    finally:
-        quick_start.get_trainer = original
 
 
 def peak_memory_mib() -> dict[str, float]:

@@ -1,17 +1,33 @@
 """Repairs of RecBole 1.2.1 on current numpy, pandas, scipy, torch, setuptools, hyperopt and ray.
 
 One function a repair: its docstring says what is broken, where in RecBole, and when the repair applies.
-Multi-process training is not repaired here.
 """
 
 from __future__ import annotations
 
-from recbole_sce.compat import checkpoints, config, datasets, metrics, patching, stack, tuning
-from recbole_sce.compat.checkpoints import CheckpointError, allow_model_class, safe_load, save_checkpoint
+from recbole_sce.compat import (
+    checkpoints,
+    config,
+    datasets,
+    distributed,
+    launch,
+    metrics,
+    patching,
+    stack,
+    tuning,
+)
+from recbole_sce.compat.checkpoints import (
+    CheckpointError,
+    CheckpointWriteError,
+    allow_model_class,
+    safe_load,
+    save_checkpoint,
+)
 from recbole_sce.compat.patching import active, wrap, wrap_everywhere
 
 __all__ = [
     "CheckpointError",
+    "CheckpointWriteError",
     "active",
     "allow_model_class",
     "apply",
@@ -51,5 +67,12 @@ def apply() -> None:
             tuning.hyperopt_import,
             tuning.exhaustive_search,
             tuning.zero_score,
+            distributed.several_processes,
+            distributed.folders_at_once,
+            distributed.data_of_several_processes,
+            distributed.model_of_several_processes,
+            distributed.one_checkpoint,
+            distributed.exact_metrics,
+            launch.run_of_several_processes,
         ]
     )

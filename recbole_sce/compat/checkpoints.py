@@ -19,14 +19,16 @@ from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
-from typing import Any, Callable, Union
+from typing import Any, BinaryIO, Callable, Optional, Union
 
 import numpy as np
 import scipy.sparse
 import torch
 import yaml
 
+from recbole_sce import processes
 from recbole_sce.compat.patching import seen, wrap_everywhere
+from recbole_sce.files import whole_file
 
 _Path = Union[str, "os.PathLike[str]"]
 
@@ -39,7 +41,11 @@ _model_classes: dict[str, type] = {}
 
 
 class CheckpointError(pickle.UnpicklingError):
-    """A checkpoint that is not read, because it would run code or because it is damaged."""
+    """A checkpoint that is not read: it would run code, is damaged, or is not what was asked for."""
+
+
+class CheckpointWriteError(OSError):
+    """A checkpoint that could not be written; the message says where and why."""
 
 
 def allow_model_class(cls: type) -> None:
@@ -58,36 +64,51 @@ def save_checkpoint(state: dict[str, Any], path: _Path) -> None:
     Numbers of numpy become Python's and paths become strings. Sub-modules among ``other_parameter`` (the
     feature layers of SASRecF, DIN, ...) are left out: their weights are in ``state_dict``.
 
+    ``path`` holds either what it held before or all of the new (:func:`recbole_sce.files.whole_file`).
+
     Raises:
-        TypeError: ``state`` holds an object that could not be read back safely; nothing is left at ``path``.
+        TypeError: ``state`` holds an object that could not be read back safely.
+        CheckpointWriteError: the disk is full, the folder cannot be written, or the like.
     """
     model_class = getattr(state.get("config"), "model_class", None)
     if model_class is not None:
         allow_model_class(model_class)  # this process runs it already
-    state = {key: _portable(value) for key, value in state.items()}
+    state = {key: portable(value) for key, value in state.items()}
     if state.get("other_parameter"):
         state["other_parameter"] = {
             key: value
             for key, value in state["other_parameter"].items()
             if not isinstance(value, torch.nn.Module)
         }
-    torch.save(state, path)
-    foreign = _foreign(_names_in(path)[1])
-    if foreign:
-        os.remove(path)
-        raise TypeError(
-            f"the checkpoint {os.fspath(path)} was not written: it would hold {', '.join(foreign)}, which "
-            "cannot be read back safely. Settings and other_parameter may hold numbers, strings, lists, "
-            "dicts, tensors, numpy arrays and scipy matrices"
-        )
+    try:
+        with whole_file(path) as stream:
+            torch.save(state, stream)
+            stream.flush()
+            foreign = _foreign(_names_in(path, stream)[1])
+            if foreign:
+                raise TypeError(
+                    f"the checkpoint {os.fspath(path)} was not written: it would hold {', '.join(foreign)}, "
+                    "which cannot be read back safely. Settings and other_parameter may hold numbers, "
+                    "strings, lists, dicts, tensors, numpy arrays and scipy matrices"
+                )
+    except (OSError, RuntimeError) as error:
+        # torch answers the failure of a write with a RuntimeError about positions in the file.
+        reason = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(reason, OSError):
+            raise
+        raise CheckpointWriteError(
+            f"the checkpoint {os.fspath(path)} could not be written: {reason.strerror or reason}. Earlier "
+            "checkpoints are as they were"
+        ) from error
 
 
-def safe_load(path: _Path, map_location: Any = None) -> dict[str, Any]:
+def safe_load(path: _Path, map_location: Any = None, mmap: bool = False) -> dict[str, Any]:
     """Read a checkpoint that a RecBole trainer wrote; no code that the file names is run.
 
     Args:
         path: the file.
         map_location: as for ``torch.load``; the CPU if None and there is no CUDA device.
+        mmap: as for ``torch.load``: read tensors only as they are used.
 
     Raises:
         CheckpointError: the file names something that is not allowed, was written by RecBole alone, or is
@@ -107,7 +128,9 @@ def safe_load(path: _Path, map_location: Any = None) -> dict[str, Any]:
     stand_ins = [_stand_in(name) for name in sorted(names) if _real(name) is not None]
     try:
         with _only_allowed([*stand_ins, *_HARMLESS]):
-            checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+            checkpoint: dict[str, Any] = torch.load(
+                path, map_location=map_location, mmap=mmap, weights_only=True
+            )
     except pickle.UnpicklingError as error:
         foreign = _foreign(names)
         reason = f"it names {', '.join(foreign)}" if foreign else str(error).splitlines()[0]
@@ -157,29 +180,34 @@ def _enum_by_value(member: Enum) -> tuple[type, tuple[Any]]:
     return type(member), (member.value,)
 
 
-def _portable(value: Any) -> Any:
+def portable(value: Any) -> Any:
     """Return ``value`` with numpy's numbers and paths, at any depth, as plain Python values."""
     from recbole.config import Config
 
     if isinstance(value, Config):
         config = Config.__new__(Config)
-        config.__dict__.update(_portable(vars(value)))
+        config.__dict__.update(portable(vars(value)))
         return config
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if type(value) is dict:
-        return {_portable(key): _portable(item) for key, item in value.items()}
+        return {portable(key): portable(item) for key, item in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(_portable(item) for item in value)
+        return type(value)(portable(item) for item in value)
     return value
 
 
-def _names_in(path: _Path) -> tuple[int, set[str]]:
-    """Return the pickle protocol of a checkpoint and all that it names, as ``module.name``."""
+def _names_in(path: _Path, stream: Optional[BinaryIO] = None) -> tuple[int, set[str]]:
+    """Return the pickle protocol of a checkpoint and all that it names, as ``module.name``.
+
+    Args:
+        path: the file.
+        stream: where it is written at present, if not yet at ``path``.
+    """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(stream or path) as archive:
             member = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
             opcodes = list(pickletools.genops(archive.read(member)))
     except (zipfile.BadZipFile, StopIteration, ValueError):
@@ -256,7 +284,10 @@ def _real(full_name: str) -> Any:
 
 
 def _revived_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Replace the stand-ins by what they stand for; a CUDA configuration becomes the CPU's without CUDA."""
+    """Replace the stand-ins by what they stand for, and the places of a run by what there is here.
+
+    A configuration of CUDA becomes the CPU's without CUDA, one of several processes becomes one process's.
+    """
     stored = checkpoint.get("config")
     if not isinstance(stored, _StandIn) or type(stored).full_name != _CONFIG:
         return checkpoint
@@ -265,6 +296,8 @@ def _revived_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
     device = config["device"]
     if isinstance(device, torch.device) and device.type == "cuda" and not torch.cuda.is_available():
         config["device"] = torch.device("cpu")
+    if not processes.together():
+        config["single_spec"], config["local_rank"] = True, 0  # RecBole's own keys, of several processes too
     return {**checkpoint, "config": config}
 
 

@@ -136,9 +136,8 @@ def first_download() -> bool:
     from recbole.data.dataset import dataset
     from recbole.data.dataset.dataset import Dataset
 
-    def barrier(*args: Any, **kwargs: Any) -> None:
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.barrier(*args, **kwargs)
+    def barrier() -> None:
+        """Wait for nobody: one process downloads, and compat.distributed lets others of it wait."""
 
     dataset.torch = seen(torch, distributed=seen(torch.distributed, barrier=barrier))
 
@@ -157,9 +156,6 @@ def first_download() -> bool:
 
     @wrap(Dataset, "_download")
     def download(original: Callable[..., Any], self: Any) -> None:
-        if self.config["local_rank"] != 0:
-            original(self)
-            return
         url = self._get_download_url("url")
         path = os.path.abspath(self.dataset_path)
         # The original works in self.dataset_path: a folder beside the real one, which it becomes at the end.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Optional
@@ -35,6 +36,7 @@ class SCESettings:
     exclude_seen: bool = False
     eval_memory_mb: Optional[int] = None
     sparse_item_updates: bool = False
+    resume: Optional[str] = None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], causal: bool) -> SCESettings:
@@ -98,9 +100,12 @@ def _conflicts_of_sparse_updates(config: Mapping[str, Any]) -> list[str]:
         "learner": (lambda value: str(value).lower() == "adam", "adam is"),
         "weight_decay": (lambda value: not value, "0 is: decay changes every row in each step"),
         "clip_grad_norm": (lambda value: not value, "null is: the norm is of dense gradients"),
-        "nproc": (lambda value: value in (None, 1), "1 is: processes exchange dense gradients"),
-        "world_size": (lambda value: value in (None, -1, 1), "one process is: they exchange dense gradients"),
     }
+    if "world_size" in config and config["world_size"] not in (None, -1, 1):
+        allowed["enable_scaler"] = (
+            lambda value: not value,
+            "in several processes False is: each would leave out steps of its own",
+        )
     return [
         f"{key}: {config[key]!r} is not allowed with sparse_item_updates: True; {reason}"
         for key, (accepts, reason) in allowed.items()
@@ -149,4 +154,8 @@ _RULES: dict[str, _Rule] = {
     "exclude_seen": _TRUE_OR_FALSE,
     "eval_memory_mb": _COUNT_OR_AUTO,
     "sparse_item_updates": _TRUE_OR_FALSE,
+    "resume": _Rule(
+        lambda value: value is None or (isinstance(value, (str, os.PathLike)) and os.fspath(value) != ""),
+        "auto, the path of a checkpoint, or null is",
+    ),
 }

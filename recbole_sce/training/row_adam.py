@@ -66,6 +66,15 @@ class RowAdam(torch.optim.Adam):
             self._step_rows(group, parameter, gradient.coalesce())
         return loss
 
+    def load_state_dict(self, state_dict: Any) -> None:
+        """Load the optimiser's state; torch makes floats of ``row_step``, which counts."""
+        super().load_state_dict(state_dict)
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        for index, saved in state_dict["state"].items():
+            if "row_step" in saved:
+                parameter = parameters[index]
+                self.state[parameter]["row_step"] = saved["row_step"].to(parameter.device, copy=True)
+
     @torch.no_grad()
     def _step_rows(self, group: dict[str, Any], parameter: Tensor, gradient: Tensor) -> None:
         state = self.state[parameter]

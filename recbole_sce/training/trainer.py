@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Optional
 
 import torch
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.interaction import Interaction
-from recbole.trainer import Trainer
 from recbole.utils import EvaluatorType, set_color
 from torch import Tensor
 
+from recbole_sce import processes
+from recbole_sce.training import distributed
 from recbole_sce.training.collector import StreamingCollector
 from recbole_sce.training.encoding import encode_rows, streams
 from recbole_sce.training.evaluation import Pairs, Ranking, join_rankings, rank_candidates, rank_catalogue
+from recbole_sce.training.resumable import ResumableTrainer
 from recbole_sce.training.row_adam import RowAdam
 from recbole_sce.training.sparse import use_sparse_item_gradients
 
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 _ROWS_AT_ONCE = 1024
 
 
-class SCETrainer(Trainer):  # type: ignore[misc]
+class SCETrainer(ResumableTrainer):
     """RecBole's trainer, for models whose catalogue is large.
 
     * Evaluation ranks chunk by chunk (:mod:`recbole_sce.training.evaluation`), with RecBole's results, in
@@ -36,12 +39,14 @@ class SCETrainer(Trainer):  # type: ignore[misc]
     * With ``sparse_item_updates`` a step updates only the rows of the item table that it touched
       (:class:`recbole_sce.training.row_adam.RowAdam`).
     * The share of states that fell into a bucket is logged with the training loss.
+    * A run that was cut off goes on where it was (:mod:`recbole_sce.training.resumable`).
     """
 
     model: SCEMixin
 
     def __init__(self, config: Config, model: SCEMixin) -> None:
         self.settings = model.settings
+        self._exchanged = distributed.keep_from_ddp(model) if model.settings.sparse_item_updates else None
         super().__init__(config, model)
         if not streams(model):
             self._evaluate_densely()
@@ -75,7 +80,16 @@ class SCETrainer(Trainer):  # type: ignore[misc]
             optimizer: torch.optim.Optimizer = super()._build_optimizer(**kwargs)
             return optimizer
         table = use_sparse_item_gradients(self.model)
-        return RowAdam(self.model.parameters(), [table], lr=self.learning_rate)
+        optimizer = RowAdam(self.model.parameters(), [table], lr=self.learning_rate)
+        if processes.together():
+            distributed.exchange_rows(table, optimizer)
+        return optimizer
+
+    def sync_grad_loss(self) -> Any:
+        """Give every parameter that DistributedDataParallel exchanges a gradient (RecBole's contract)."""
+        if self._exchanged is None:
+            return super().sync_grad_loss()
+        return sum(p.sum() * 0 for p in self.model.parameters() if p is not self._exchanged)
 
     def _train_epoch(
         self,
@@ -96,8 +110,12 @@ class SCETrainer(Trainer):  # type: ignore[misc]
                 coverages.append(stats["coverage"])
             return losses
 
-        total_loss = super()._train_epoch(train_data, epoch_idx, noting_coverage, show_progress)
+        with distributed.weighed_by_states(self.model) if processes.together() else nullcontext():
+            total_loss = super()._train_epoch(train_data, epoch_idx, noting_coverage, show_progress)
         self._coverage = sum(coverages) / len(coverages) if coverages else None
+        if processes.together():
+            total_loss = processes.mean(total_loss)
+            self._coverage = None if self._coverage is None else processes.mean(self._coverage)
         return total_loss
 
     def _generate_train_loss_output(self, epoch_idx: int, s_time: float, e_time: float, losses: Any) -> str:

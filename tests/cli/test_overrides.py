@@ -7,7 +7,14 @@ import sys
 import pytest
 
 from recbole_sce.cli.errors import InputError
-from recbole_sce.cli.overrides import check_keys, parse_overrides, recbole_sees, split_files, value_in_files
+from recbole_sce.cli.overrides import (
+    check_keys,
+    parse_overrides,
+    recbole_sees,
+    spell_out_resume,
+    split_files,
+    value_in_files,
+)
 
 
 def test_overrides_are_taken_as_they_are() -> None:
@@ -30,6 +37,14 @@ def test_overrides_are_taken_as_they_are() -> None:
 def test_what_recbole_would_drop_is_an_error(arguments: list[str], text: str) -> None:
     with pytest.raises(InputError, match=text):
         parse_overrides(arguments)
+
+
+def test_resume_alone_means_auto() -> None:
+    spelt = ["run", "--resume", "auto"]
+    assert spell_out_resume(["run", "--resume"]) == spelt
+    assert spell_out_resume(["run", "--resume", "--epochs=3"]) == [*spelt, "--epochs=3"]
+    for whole in (["run", "--resume", "x.pth"], ["run", "--resume=x.pth"], spelt, ["run"], []):
+        assert spell_out_resume(whole) == whole
 
 
 def test_misspelt_keys(capsys: pytest.CaptureFixture[str]) -> None:

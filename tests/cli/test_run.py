@@ -45,6 +45,31 @@ def test_train_and_test(shell: Call, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_resume(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_log(tmp_path / "data", "tiny")
+    columns = "--load_col={'inter':['user_id','item_id','timestamp']}"
+    arguments = ("run", "-d", "tiny", "--data_path=data", columns, "--learning_rate=0.01", *SMALL[1:])
+
+    def record(*more: str) -> dict[str, object]:
+        outcome = call(*arguments, "--json", "result.json", *more)
+        assert outcome.code == 0, outcome.err
+        found: dict[str, object] = json.loads((tmp_path / "result.json").read_text())
+        return found
+
+    whole = record("--epochs=3", "--checkpoint_dir=whole")
+    part = record("--epochs=1", "--resume")
+    resumed = record("--epochs=3", "--resume")  # as "--resume auto"
+    assert resumed["checkpoint"] == part["checkpoint"]
+    assert resumed["test_result"] == whole["test_result"] != part["test_result"]
+    again = record("--epochs=3", "--resume", str(part["checkpoint"]))
+    assert again["test_result"] == whole["test_result"]
+    refused = call(*arguments, "--epochs=3", "--resume", part["checkpoint"], "--hidden_size=8")
+    assert refused.code == 2
+    assert "hidden_size: 16 then, 8 now" in refused.err
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -70,6 +95,8 @@ def test_mistakes_from_a_shell(arguments: list[str], text: str, shell: Call) -> 
         (["--json", "no/such/folder/r.json"], "the folder of no/such/folder/r.json does not exist"),
         (["--nproc", "0"], "--nproc"),
         (["-m", "SASRec"], "train_neg_sample_args"),
+        (["--resume", "none.pth"], "none.pth does not exist"),
+        (["-m", "SASRec", "--resume"], "--resume: SASRec is RecBole's own"),
     ],
 )
 def test_mistakes_fail_before_data_is_read(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,11 +16,10 @@ import recbole_sce  # noqa: F401  (first: without ray, RecBole's quick start can
 
 @pytest.fixture
 def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, str], None]:
-    """Put back, for the rest of the test, what a repair has replaced."""
+    """Put back, for the rest of the test, what repairs have replaced."""
 
     def put_back(owner: Any, name: str) -> None:
-        replaced = getattr(owner, name)
-        monkeypatch.setattr(owner, name, getattr(replaced, "__wrapped__", replaced))
+        monkeypatch.setattr(owner, name, inspect.unwrap(getattr(owner, name)))
 
     return put_back
 

@@ -41,6 +41,7 @@ def test_values_are_read_by_their_configuration_keys() -> None:
         ("catalog_chunk", 0, "whole number of at least 1"),
         ("n_negatives", 0, "whole number of at least 1"),
         ("gbce_t", 1.5, "from 0 to 1"),
+        ("resume", True, "auto, the path of a checkpoint, or null"),
     ],
 )
 def test_an_impossible_value_is_named_with_its_key_and_what_is_allowed(

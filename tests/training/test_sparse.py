@@ -92,8 +92,6 @@ def test_a_checkpoint_goes_on_where_it_was(tiny_dataset: dict[str, Any], sparse:
         ("learner", "sgd"),
         ("weight_decay", 0.1),
         ("clip_grad_norm", {"max_norm": 1.0}),
-        ("nproc", 2),
-        ("world_size", 2),
     ],
 )
 def test_settings_that_touch_every_row_are_refused(
@@ -101,6 +99,13 @@ def test_settings_that_touch_every_row_are_refused(
 ) -> None:
     with pytest.raises(SettingsError, match=f"{key}: .* is not allowed with sparse_item_updates: True"):
         Config("SASRecSCE", "tiny", config_dict={**tiny_dataset, "sparse_item_updates": True, key: value})
+
+
+def test_scaled_gradients_of_several_processes_are_refused(tiny_dataset: dict[str, Any]) -> None:
+    settings = {**tiny_dataset, "sparse_item_updates": True, "enable_scaler": True}
+    Config("SASRecSCE", "tiny", config_dict=settings)
+    with pytest.raises(SettingsError, match="enable_scaler: True is not allowed with sparse_item_updates"):
+        Config("SASRecSCE", "tiny", config_dict={**settings, "world_size": 2})
 
 
 def test_a_table_that_is_computed_is_refused(tiny_dataset: dict[str, Any]) -> None:

@@ -1,0 +1,63 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Union
+
+_Path = Union[str, "os.PathLike[str]"]
+
+
+@contextmanager
+def whole_file(path: _Path) -> Iterator[BinaryIO]:
+    """Give a stream whose content is at ``path`` once the block has ended, whatever happens meanwhile.
+
+    It is written beside ``path``, flushed to the disk and renamed. If the block, or the disk, fails, ``path``
+    is what it was before, and nothing is left beside it. A process that is killed may leave one of
+    :func:`unfinished`.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path = Path(path)
+    unfinished_path = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    descriptor = os.open(unfinished_path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        with os.fdopen(descriptor, "w+b") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(unfinished_path, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(unfinished_path)
+        raise
+    _flush_folder(path.parent)
+
+
+def unfinished(path: _Path) -> list[Path]:
+    """Return what processes that were killed while they wrote ``path`` have left beside it."""
+    path = Path(path)
+    start, end = f".{path.name}.", ".tmp"
+    return [
+        found
+        for found in path.parent.iterdir()
+        if found.name.startswith(start)
+        and found.name.endswith(end)
+        and found.name[len(start) : -len(end)].isdigit()
+    ]
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` last; where folders cannot be opened (Windows) the system sees to it."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

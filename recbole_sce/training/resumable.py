@@ -1,0 +1,159 @@
+"""A trainer whose run can be cut off at any moment, and goes on as if it had not been."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Optional
+
+from recbole.trainer import Trainer
+from recbole.utils import set_color
+
+from recbole_sce.compat import save_checkpoint
+from recbole_sce.training import checkpoints, resume
+
+
+class ResumableTrainer(Trainer):  # type: ignore[misc]
+    """RecBole's trainer, with a last state after each epoch beside the best model, and the key ``resume``.
+
+    What the two files hold is said in :mod:`recbole_sce.training.checkpoints`; which runs may go on in
+    :mod:`recbole_sce.training.resume`.
+    """
+
+    #: A learning-rate scheduler of a derived class; its state is kept and restored.
+    scheduler: Any = None
+    #: The epoch that was trained last, from 0 on; -1 before the first.
+    epoch: int = -1
+
+    def __init__(self, config: Any, model: Any) -> None:
+        super().__init__(config, model)
+        self.saved_model_file = self._new_best_path()
+        self._continuation: Optional[resume.Continuation] = None
+        self._last: Optional[checkpoints.LastState] = None  # of a fit that goes on and writes
+        self._saved_epoch = -1
+        self._loaders: list[Any] = []
+        self._data = ""
+        self._valid_result: Any = None
+
+    def _new_best_path(self) -> str:
+        """Return where this run keeps its best model, and beside it its last state."""
+        return checkpoints.new_best_path(self.checkpoint_dir, self.config["model"])
+
+    @property
+    def _writes(self) -> bool:
+        """Whether this process is the one that writes checkpoints."""
+        return bool(self.config["single_spec"]) or self.config["local_rank"] == 0
+
+    def fit(
+        self,
+        train_data: Any,
+        valid_data: Any = None,
+        verbose: bool = True,
+        saved: bool = True,
+        show_progress: bool = False,
+        callback_fn: Optional[Callable[[int, float], Any]] = None,
+    ) -> tuple[Any, Any]:
+        """Train the model (RecBole: ``Trainer.fit``), from where ``resume`` or ``resume_checkpoint`` says.
+
+        A run that had ended returns its result and is not trained on.
+
+        Raises:
+            CheckpointError: what is to be resumed cannot be.
+            CheckpointWriteError: a checkpoint cannot be written.
+        """
+        self._loaders = [train_data, valid_data] if valid_data else [train_data]
+        self._data = resume.data_digest(train_data)
+        try:
+            self._begin(saved)
+            self._saved_epoch = self.epoch
+            if self._continuation is not None:
+                self._continuation.enter(self._loaders, self._data)
+                self._continuation = None
+                if self.start_epoch >= self.epochs or self.cur_step > self.stopping_step:
+                    self.logger.info("The run had ended: its result is returned, nothing is trained")
+                    self.eval_collector.data_collect(train_data)
+                    return self.best_valid_score, self.best_valid_result
+
+            def after_validation(epoch: int, score: float) -> None:
+                if callback_fn:
+                    callback_fn(epoch, score)
+                self._save_last()
+
+            result: tuple[Any, Any] = super().fit(
+                train_data, valid_data, verbose, saved, show_progress, after_validation
+            )
+            self._save_last()
+            return result
+        finally:
+            if self._last is not None:
+                self._last.release()
+                self._last = None
+
+    def _begin(self, saved: bool) -> None:
+        """Find out whether this is a new run, and make sure that its checkpoints can be written."""
+        resumed = None if self._continuation is None else self._continuation.path
+        if resumed is None and self.config["resume"] is not None:
+            found = resume.find(self.config)
+            resumed = found.path
+            for note in found.notes:
+                self.logger.warning(f"resume: {note}")
+            if resumed is None:
+                self.logger.info("resume: training begins anew")
+        if saved:
+            self._last = checkpoints.LastState(resumed or checkpoints.last_path(self.saved_model_file))
+            if self._writes:
+                checkpoints.check_writable(self._last.path.parent)
+                if resumed is not None:
+                    self._last.hold()
+        if resumed is not None and self._continuation is None:
+            self.resume_checkpoint(resumed)
+
+    def resume_checkpoint(self, resume_file: Any) -> None:
+        """Go on with the run of ``resume_file``, its best model or its last state, when ``fit`` is called.
+
+        RecBole: ``Trainer.resume_checkpoint``; here the random states, and all else that has a part in the
+        result, come back too.
+
+        Raises:
+            FileNotFoundError: it, or the other file of the run, does not exist.
+            CheckpointError: it is damaged, or does not fit the model.
+        """
+        self._continuation = resume.load(self, resume_file)
+        self.logger.info(
+            f"Resuming from {self._continuation.path}: {self.start_epoch} of {self.epochs} epochs are done"
+        )
+
+    def _train_epoch(
+        self,
+        train_data: Any,
+        epoch_idx: int,
+        loss_func: Optional[Callable[..., Any]] = None,
+        show_progress: bool = False,
+    ) -> Any:
+        """Train an epoch (RecBole: ``Trainer._train_epoch``)."""
+        self._save_last()  # of an epoch before that had no validation: fit calls nothing else behind it
+        total_loss = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
+        self.epoch = epoch_idx
+        return total_loss
+
+    def _save_last(self) -> None:
+        """Write the state after an epoch, once: all processes take part in it, one writes."""
+        if self._last is None or self.epoch == self._saved_epoch:
+            return
+        self._saved_epoch = self.epoch
+        state = resume.last_state(self, self._loaders, self._data)
+        if self._writes:
+            self._last.write(state)
+
+    def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> tuple[float, Any]:
+        score, self._valid_result = super()._valid_epoch(valid_data, show_progress)
+        return score, self._valid_result
+
+    def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
+        """Write the model as the best so far (RecBole: ``Trainer._save_checkpoint``), optimiser aside."""
+        if not self._writes:
+            return
+        file = kwargs.pop("saved_model_file", self.saved_model_file)
+        result = resume.plain_result(self._valid_result)
+        save_checkpoint({**checkpoints.model_state(self, epoch), "best_valid_result": result}, file)
+        if verbose:
+            self.logger.info(set_color("Saving current", "blue") + f": {file}")

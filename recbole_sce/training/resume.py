@@ -1,0 +1,300 @@
+"""Going on with a run that was cut off: which one, whether it may, and what is put back."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import torch
+from recbole.data.interaction import Interaction
+
+from recbole_sce.compat import CheckpointError, safe_load
+from recbole_sce.compat.checkpoints import portable
+from recbole_sce.training import checkpoints, random_states
+
+_Path = Union[str, "os.PathLike[str]"]
+
+#: Settings that may change between a run and its continuation: they have no part in the result, or, those of
+#: the machine, none but other rounding and other random numbers, which is said.
+FREE_KEYS = frozenset(
+    (
+        *("resume", "checkpoint_dir", "data_path", "pre_model_path", "show_progress", "state", "verbose"),
+        *("log_wandb", "wandb_project", "save_dataset", "dataset_save_path", "save_dataloaders"),
+        *("dataloaders_save_path", "loss_decimal_place", "eval_memory_mb", "eval_batch_size"),
+        *("gpu_id", "use_gpu", "device", "worker", "nproc", "ip", "port", "offset", "local_rank"),
+    )
+)
+
+#: Where a last state keeps what RecBole's checkpoints do not hold.
+_KEY = "training"
+
+
+@dataclass(frozen=True)
+class Found:
+    """The last state to go on from, if there is one, and what is to be said of the others."""
+
+    path: Optional[Path]
+    notes: list[str] = field(default_factory=list)
+
+
+def find(config: Any) -> Found:
+    """Return what the key ``resume`` of ``config`` means.
+
+    ``auto`` is the newest last state in ``checkpoint_dir`` of the same model, data set and settings; a path
+    is that of a run's last state, or of its best model beside it.
+
+    Raises:
+        FileNotFoundError: the path does not exist.
+        CheckpointError: the path is of no such file, or of a run with other settings.
+    """
+    wanted = config["resume"]
+    if wanted is None:
+        return Found(None)
+    if wanted != "auto":
+        path = _last_state_of(wanted)
+        stored = _read_settings(path)
+        different = differences(stored, config)
+        if different:
+            raise CheckpointError(
+                f"resume: {path} is of a run with other settings: {'; '.join(different)}. Set them as they "
+                "were, or resume: null to begin anew"
+            )
+        return Found(path, _other_machine(stored, config))
+    notes: list[str] = []
+    others: list[tuple[Path, list[str]]] = []
+    for path in checkpoints.last_states(config["checkpoint_dir"], config["model"]):
+        try:
+            stored = _read_settings(path)
+        except (CheckpointError, OSError) as error:
+            notes.append(f"passed over: {error}")
+            continue
+        different = differences(stored, config)
+        if not different:
+            return Found(path, [*notes, *_other_machine(stored, config)])
+        others.append((path, different))
+    notes.append(f"auto: {config['checkpoint_dir']} has no run of this model, data set and settings")
+    if others:
+        path, different = min(others, key=lambda other: len(other[1]))
+        notes[-1] += f"; the nearest, {path}, differs in {'; '.join(different)}"
+    return Found(None, notes)
+
+
+def check(config: Any) -> None:
+    """Check, before any data is read, that what ``resume`` names can be resumed under ``config``.
+
+    Raises:
+        FileNotFoundError, CheckpointError: as :func:`find`.
+    """
+    if config["resume"] != "auto":
+        find(config)
+
+
+def differences(stored: Mapping[str, Any], config: Any) -> list[str]:
+    """Return the settings that keep a run from going on as it would have, as ``key: stored, now value``.
+
+    Args:
+        stored: the last state (its ``config`` and ``epoch`` are read).
+        config: RecBole's ``Config`` of now.
+    """
+    before, now = (_comparable(each) for each in (stored["config"], config))
+    different = [
+        f"{key}: {before.get(key)!r} then, {now.get(key)!r} now"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
+    done = stored["epoch"] + 1
+    if config["epochs"] < done:
+        different.append(f"epochs: {done} are done, {config['epochs']} is less")
+    return different
+
+
+def _comparable(config: Any) -> dict[str, Any]:
+    settings: dict[str, Any] = portable(config.final_config_dict)
+    compared = {key: value for key, value in settings.items() if key not in FREE_KEYS and key != "epochs"}
+    compared["eval_step"] = min(settings["eval_step"], settings["epochs"])  # as the trainer reads it
+    return compared
+
+
+def _other_machine(stored: dict[str, Any], config: Any) -> list[str]:
+    before = {"device": stored[_KEY]["device"], "worker": stored["config"]["worker"]}
+    return [
+        f"{key}: {value} then, {config[key]} now; the run goes on, but not to the last bit as it would have"
+        for key, value in before.items()
+        if str(config[key]) != str(value)
+    ]
+
+
+def _last_state_of(wanted: _Path) -> Path:
+    path = Path(wanted)
+    beside = path if checkpoints.is_last(path) else checkpoints.last_path(path)
+    if beside.is_file():
+        return beside
+    if path.is_file():
+        raise CheckpointError(
+            f"resume: {path} holds a model and not the state of its training, which would be in {beside}, "
+            "a file that does not exist"
+        )
+    raise FileNotFoundError(2, "No such file or directory", os.fspath(path))
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    """Return a last state, of which only the settings are sure to be read."""
+    return _checked(safe_load(path, "cpu", mmap=True), path)
+
+
+def _checked(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
+    if not isinstance(checkpoint, dict) or _KEY not in checkpoint:
+        raise CheckpointError(f"{path} is not the last state of a run of recbole_sce: it has no {_KEY!r}")
+    return checkpoint
+
+
+# What is kept
+
+
+def last_state(trainer: Any, loaders: Sequence[Any], data: str) -> dict[str, Any]:
+    """Return all that training goes on from after the epoch that ``trainer`` has just ended.
+
+    Beyond RecBole's own entries: the scheduler (``trainer.scheduler``), the best result, each epoch's loss,
+    the device, ``data`` (:func:`data_digest`), and the random states, of each process.
+    """
+    scheduler = trainer.scheduler
+    return {
+        **checkpoints.model_state(trainer, trainer.epoch),
+        "optimizer": trainer.optimizer.state_dict(),
+        _KEY: {
+            "best_valid_result": plain_result(trainer.best_valid_result),
+            "train_loss_dict": dict(trainer.train_loss_dict),
+            "scheduler": None if scheduler is None else scheduler.state_dict(),
+            "device": str(trainer.device),
+            "data": data,
+            "random": _of_all_processes(random_states.capture(loaders)),
+        },
+    }
+
+
+def data_digest(loader: Any) -> str:
+    """Return a digest of the interactions and features that ``loader`` trains on."""
+    digest = hashlib.blake2b(digest_size=16)
+    dataset = loader._dataset
+    for name in ("inter_feat", "log", "user_feat", "item_feat"):
+        table = getattr(dataset, name, None)
+        if isinstance(table, Interaction):
+            for column in sorted(table.columns):
+                values = table[column].cpu().contiguous().numpy()
+                digest.update(f"{name} {column} {values.dtype} {values.shape}".encode())
+                digest.update(values)
+    return digest.hexdigest()
+
+
+def plain_result(result: Optional[Mapping[str, Any]]) -> Optional[dict[str, Any]]:
+    """Return metrics by name as a checkpoint can hold them."""
+    return None if result is None else {name: portable(value) for name, value in result.items()}
+
+
+def _of_all_processes(states: dict[str, Any]) -> list[dict[str, Any]]:
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [states]
+    every: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(every, states)
+    return every
+
+
+def _rank() -> int:
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+# What is put back
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What :func:`load` leaves for the time that the data is there."""
+
+    path: Path
+    data: str
+    random: dict[str, Any]
+
+    def enter(self, loaders: Sequence[Any], data: str) -> None:
+        """Check that ``data`` (:func:`data_digest`) is that of the run, and restore all random states.
+
+        Raises:
+            CheckpointError: the data is another.
+        """
+        if data != self.data:
+            raise CheckpointError(
+                f"resume: {self.path} is of a run on other training data: the files of the data set have "
+                "changed since. Restore them, or set resume: null to begin anew"
+            )
+        random_states.restore(self.random, loaders)
+
+
+def load(trainer: Any, resume_file: _Path) -> Continuation:
+    """Put ``trainer`` where the run of ``resume_file`` was after its last epoch.
+
+    Raises:
+        FileNotFoundError: the file, or the run's best model beside it, does not exist.
+        CheckpointError: it is damaged, or of a model of other sizes.
+    """
+    path = _last_state_of(resume_file)
+    checkpoint = _checked(_read_all(path), path)
+    kept = checkpoint[_KEY]
+    if len(kept["random"]) <= _rank():
+        raise CheckpointError(
+            f"resume: {path} was written by {len(kept['random'])} processes, and here are more"
+        )
+    try:
+        trainer.model.load_state_dict(checkpoint["state_dict"])
+        trainer.model.load_other_parameter(checkpoint["other_parameter"])
+        trainer.optimizer.load_state_dict(checkpoint["optimizer"])
+        if kept["scheduler"] is not None:
+            trainer.scheduler.load_state_dict(kept["scheduler"])
+    except (RuntimeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"resume: {path} does not fit the model as it is now: {reason}") from error
+    trainer.epoch = checkpoint["epoch"]
+    trainer.start_epoch = checkpoint["epoch"] + 1
+    trainer.cur_step = checkpoint["cur_step"]
+    trainer.train_loss_dict = kept["train_loss_dict"]
+    best = kept["best_valid_result"]
+    _take_best(trainer, path, checkpoint["best_valid_score"], best)
+    return Continuation(path, kept["data"], kept["random"][_rank()])
+
+
+def _take_best(trainer: Any, path: Path, score: float, result: Optional[dict[str, Any]]) -> None:
+    """Set the best score so far and its result.
+
+    The best model may be one epoch ahead of the last state, if the process ended between the two writes. Its
+    score then counts: on a CPU the epoch is about to be repeated with the same one, and on a device whose
+    sums differ from time to time the score goes with the model that the file holds.
+    """
+    best_file = checkpoints.best_path(path)
+    trainer.saved_model_file = os.fspath(best_file)
+    if best_file.is_file():
+        best = safe_load(best_file, "cpu", mmap=True)
+        if best["epoch"] > trainer.epoch:
+            score, result = best["best_valid_score"], best.get("best_valid_result")
+        elif best["best_valid_score"] != score:
+            raise CheckpointError(
+                f"resume: {best_file} is not the best model of the run {path}: its validation score is "
+                f"{best['best_valid_score']}, and that of the run {score}"
+            )
+    elif result is not None:
+        raise FileNotFoundError(2, "No such file or directory", os.fspath(best_file))
+    trainer.best_valid_score = score
+    trainer.best_valid_result = None if result is None else OrderedDict(result)
+
+
+def _read_all(path: Path) -> dict[str, Any]:
+    """Read a checkpoint whose every byte is as it was written."""
+    checkpoint = safe_load(path, "cpu")
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise CheckpointError(f"{path} is damaged: the checksum of {damaged} is wrong")
+    return checkpoint
