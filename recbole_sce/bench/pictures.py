@@ -25,14 +25,12 @@ class Point(NamedTuple):
 
 
 def panels(points: Mapping[str, Sequence[Point]], x_heading: str, y_heading: str) -> str:
-    """Return an SVG with one panel a key, from top to bottom; one colour a label in all of them."""
+    """Return an SVG with one panel a key, from top to bottom; one look a label in all of them."""
     labels = list(dict.fromkeys(point.label for own in points.values() for point in own))
-    colours = {label: COLOURS[number % len(COLOURS)] for number, label in enumerate(labels)}
+    looks = {label: number for number, label in enumerate(labels)}
     drawn = [
         f'<g transform="translate(0 {number * _HEIGHT})">'
-        + _panel(
-            title, [p for p in own if p.x is not None and p.y is not None], colours, x_heading, y_heading
-        )
+        + _panel(title, [p for p in own if p.x is not None and p.y is not None], looks, x_heading, y_heading)
         + "</g>"
         for number, (title, own) in enumerate(points.items())
     ]
@@ -49,7 +47,7 @@ def panels(points: Mapping[str, Sequence[Point]], x_heading: str, y_heading: str
 
 
 def _panel(
-    title: str, points: Sequence[Point], colours: Mapping[str, str], x_heading: str, y_heading: str
+    title: str, points: Sequence[Point], looks: Mapping[str, int], x_heading: str, y_heading: str
 ) -> str:
     right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
     parts = [_say(_LEFT, _TOP - 14, title, 'font-weight="600" font-size="14"')]
@@ -74,12 +72,12 @@ def _panel(
             parts.append(_line(_LEFT, up(y), right, up(y), "#e8ecf0"))
             parts.append(_say(_LEFT - 6, up(y) + 4, f"{y:.3g}", 'text-anchor="end"'))
         for number, point in enumerate(points):
-            x, y, colour = across(float(point.x or 0)), float(point.y or 0), colours[point.label]
+            x, y, look = across(float(point.x or 0)), float(point.y or 0), looks[point.label]
             if point.deviation:
-                parts.append(_line(x, up(y - point.deviation), x, up(y + point.deviation), colour))
-            parts.append(f'<circle cx="{x:.1f}" cy="{up(y):.1f}" r="5" fill="{colour}"/>')
+                parts.append(_line(x, up(y - point.deviation), x, up(y + point.deviation), _colour(look)))
+            parts.append(_mark(x, up(y), look))
             where = _TOP + 8 + 17 * number
-            parts.append(f'<circle cx="{right + 18}" cy="{where - 4}" r="5" fill="{colour}"/>')
+            parts.append(_mark(right + 18, where - 4, look))
             parts.append(_say(right + 28, where, point.label))
     parts += [_line(_LEFT, bottom, right, bottom, _INK), _line(_LEFT, _TOP, _LEFT, bottom, _INK)]
     parts.append(_say((_LEFT + right) / 2, bottom + 36, x_heading, 'text-anchor="middle"'))
@@ -99,6 +97,18 @@ def _decades(low: float, high: float) -> list[float]:
     """Return 1, 2 and 5 times the powers of ten between two numbers."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     return [n * 10.0**power for power in powers for n in (1, 2, 5) if low <= n * 10.0**power <= high]
+
+
+def _colour(look: int) -> str:
+    return COLOURS[look % len(COLOURS)]
+
+
+def _mark(x: float, y: float, look: int) -> str:
+    """Return a disc, or where the colours have been used up a ring."""
+    fill = _colour(look) if look < len(COLOURS) else "#fff"
+    return (
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{fill}" stroke="{_colour(look)}" stroke-width="2"/>'
+    )
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:

@@ -169,6 +169,12 @@ class TestPictures:
         assert float(marks[0]["cy"]) > float(marks[1]["cy"])
         assert marks[0]["fill"] != marks[1]["fill"]
 
+    def test_the_whole_benchmark_can_be_told_apart(self) -> None:
+        points = [pictures.Point(model, 1.0 + n, 0.1, None) for n, model in enumerate(quality.MODELS)]
+        root = ElementTree.fromstring(pictures.panels({"tiny": points}, "cost", "quality"))
+        circles = [element.attrib for element in root.iter("{http://www.w3.org/2000/svg}circle")][::2]
+        assert len({(mark["fill"], mark["stroke"]) for mark in circles}) == len(quality.MODELS)
+
     def test_nothing_is_no_error(self) -> None:
         ElementTree.fromstring(pictures.panels({"tiny": []}, "cost", "quality"))
         ElementTree.fromstring(pictures.panels({}, "cost", "quality"))
