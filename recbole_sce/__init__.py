@@ -43,11 +43,12 @@ if not _is_the_command():
         from recbole_sce import plugin as _plugin
 
         _plugin.register()
+        from recbole_sce.data.properties import property_file
         from recbole_sce.model import *  # noqa: F403
         from recbole_sce.model import __all__ as _model_names
         from recbole_sce.plugin import register_model
 
-        __all__ += ["register_model", *_model_names]
+        __all__ += ["property_file", "register_model", *_model_names]
     else:
 
         def __getattr__(name: str) -> _Any:

@@ -35,8 +35,16 @@ def scale(ctx: typer.Context) -> None:
 
 
 @bench.command(context_settings=_OWN_ARGUMENTS)
-def quality(ctx: typer.Context) -> None:
+def updates(ctx: typer.Context) -> None:
     """Compare the quality of dense and of sparse updates of the item table."""
+    load_plugin()
+    _forward("updates", ctx.args)
+
+
+@bench.command(context_settings=_OWN_ARGUMENTS)
+def quality(ctx: typer.Context) -> None:
+    """Compare models and losses on real data: quality beside time and memory, run by run."""
+    load_plugin()
     _forward("quality", ctx.args)
 
 

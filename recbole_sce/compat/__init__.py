@@ -26,7 +26,7 @@ from recbole_sce.compat.checkpoints import (
     safe_load,
     save_checkpoint,
 )
-from recbole_sce.compat.patching import active, wrap_everywhere
+from recbole_sce.compat.patching import active, wrap, wrap_everywhere
 from recbole_sce.compat.saved_data import SavedDataError
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "apply_before_recbole",
     "safe_load",
     "save_checkpoint",
+    "wrap",
     "wrap_everywhere",
 ]
 

@@ -15,6 +15,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 from torch import Tensor
 
+from recbole_sce.data import temporal
 from recbole_sce.data.atomic import read_columns, read_header
 from recbole_sce.data.fields import target_list_field
 from recbole_sce.data.filtering import CountRule, filter_by_counts
@@ -375,7 +376,12 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
         self.windows[N_TARGETS] = torch.from_numpy(n_targets)
 
     def leave_one_out(self, group_by: str, leave_one_mode: str) -> list[IndexedSequenceDataset]:
-        """Split by leaving the last rows of each group out (RecBole: ``Dataset.leave_one_out``)."""
+        """Split by leaving the last rows of each group out (RecBole: ``Dataset.leave_one_out``).
+
+        With ``temporal_holdout`` of the test users' rows alone (:mod:`recbole_sce.data.temporal`).
+        """
+        if self.config[temporal.KEY] is not None:
+            return self._parts(temporal.holdout_parts(self))
         modes = {"valid_and_test": (0, 1, 2), "valid_only": (0, 1, None), "test_only": (0, None, 1)}
         if leave_one_mode not in modes:
             raise ValueError(f"eval_args: split LS: {leave_one_mode!r} is not one of {', '.join(modes)}")

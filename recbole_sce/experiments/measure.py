@@ -58,20 +58,23 @@ class EpochRecorder:
     """
 
     def __init__(self, trainer: Any, on_epoch: Callable[[dict[str, Any]], None] = lambda entry: None) -> None:
-        #: One entry a validation: epochs, seconds of training and of validation so far, loss, score, metrics.
+        #: One entry a validation: epochs, seconds of training (by the clock, and of processor time of all
+        #: threads) and of validation so far, loss, bucket coverage, score, metrics.
         self.curve: list[dict[str, Any]] = []
         self.epochs = 0
         self.training_seconds = 0.0
+        self.training_cpu_seconds = 0.0
         self.validation_seconds = 0.0
         self._loss: Optional[float] = None
-        self._on_epoch = on_epoch
+        self._trainer, self._on_epoch = trainer, on_epoch
         self._train_epoch, self._valid_epoch = trainer._train_epoch, trainer._valid_epoch
         trainer._train_epoch, trainer._valid_epoch = self._timed_train_epoch, self._timed_valid_epoch
 
     def _timed_train_epoch(self, *args: Any, **kwargs: Any) -> Any:
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         loss = self._train_epoch(*args, **kwargs)
         self.training_seconds += time.perf_counter() - started
+        self.training_cpu_seconds += time.process_time() - cpu_started
         self.epochs += 1
         self._loss = float(sum(loss) if isinstance(loss, tuple) else loss)
         return loss
@@ -84,8 +87,10 @@ class EpochRecorder:
             {
                 "epoch": self.epochs,
                 "training_seconds": self.training_seconds,
+                "training_cpu_seconds": self.training_cpu_seconds,
                 "validation_seconds": self.validation_seconds,
                 "train_loss": self._loss,
+                "coverage": getattr(self._trainer, "_coverage", None),  # of SCETrainer
                 "score": float(score),
                 "valid": {name: float(value) for name, value in result.items()},
             }

@@ -107,11 +107,13 @@ def execute(
         "valid_metric_bigger": bool(config["valid_metric_bigger"]),
         "best_valid_score": best["score"] if best else None,
         "epochs": recorder.epochs,
+        "epochs_allowed": epochs,
         "best_epoch": best["epoch"] if best else None,
         "curve": recorder.curve,
         "seconds": {
             "data": data_seconds,
             "training": recorder.training_seconds,
+            "training_cpu": recorder.training_cpu_seconds,
             "epoch": recorder.training_seconds / max(recorder.epochs, 1),
             "to_best": best["training_seconds"] if best else None,
             "validation": recorder.validation_seconds,
