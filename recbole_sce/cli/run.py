@@ -83,7 +83,7 @@ def run(
     from recbole.config import Config
     from recbole.quick_start import run as run_recbole
 
-    from recbole_sce.compat.launch import last_checkpoint
+    from recbole_sce.compat.launch import last_checkpoint, layout_of
     from recbole_sce.plugin import registered_models
 
     if resume is not None:
@@ -96,9 +96,11 @@ def run(
         )
     started = time.perf_counter()
     with recbole_sees(overrides):
+        layout = layout_of(nproc, world_size, ip, port, group_offset)
+        place = {} if layout is None else {"nproc": layout.nproc, "world_size": layout.world_size}
         # Impossible settings fail here, before any process starts.
-        config = Config(name, data, config_file_list=files)
-        if nproc == 1:
+        config = Config(name, data, config_file_list=files, config_dict=place)
+        if layout is None:
             check_device(config, overrides)
         check_folders(config)
         result = run_recbole(
