@@ -14,9 +14,12 @@ Every hook, with the RecBole function that it serves:
                                             read for its twin too (after sequential.yaml)
 ``Config.__init__``                         checks the settings of a plugin model, and what it is to
                                             resume from, before data is read
+``SequentialDataset._data_filtering``,      the split of ``temporal_holdout``, for RecBole's own sequential
+``leave_one_out``                           models too (:mod:`recbole_sce.data.temporal`)
 ``utils.get_flops``                         copies the model: of a plugin model, all but its parameters
 ``case_study.full_sort_topk``,              score all items for all users at once: for plugin models,
 ``full_sort_scores``                        chunk by chunk (:mod:`recbole_sce.training.topk`)
+``abstract_dataloader.list``                a loader numbers its rows in a list, 40 bytes a row: in a range
 ``argument_list.dataset_arguments``         ``create_dataset`` and ``load_split_dataloaders`` reuse saved
                                             data only if these keys are unchanged
 ==========================================  ============================================================
@@ -61,9 +64,11 @@ def register() -> None:
     compat.apply()
     _read_property_files()
     _check_settings_early()
-    _compare_saved_data_by("train_positions")
+    _split_temporally()
+    _compare_saved_data_by("train_positions", "temporal_holdout")
     _count_operations_lightly()
     _stream_case_study()
+    _number_rows_in_a_range()
     from recbole_sce import model
 
     for cls in model.MODELS:
@@ -195,6 +200,7 @@ def _check_settings_early() -> None:
     """Wrap ``Config.__init__``: impossible settings of a plugin model fail before data is read."""
     from recbole.config import Config
 
+    from recbole_sce.data.temporal import check_temporal_holdout
     from recbole_sce.training import resume
 
     original = Config.__init__
@@ -202,6 +208,7 @@ def _check_settings_early() -> None:
     @functools.wraps(original)
     def init(self: Config, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
+        check_temporal_holdout(self)
         check = getattr(self.model_class, "check_config", None)
         if check is not None:
             self["train_positions"] = check(self).train_positions  # null is resolved for all who read it
@@ -210,12 +217,31 @@ def _check_settings_early() -> None:
     Config.__init__ = init
 
 
-def _compare_saved_data_by(key: str) -> None:
-    """Extend ``dataset_arguments``: data saved under another value of ``key`` is not reused."""
+def _compare_saved_data_by(*keys: str) -> None:
+    """Extend ``dataset_arguments``: data saved under another value of one of ``keys`` is not reused."""
     from recbole.utils.argument_list import dataset_arguments
 
-    if key not in dataset_arguments:
-        dataset_arguments.append(key)
+    dataset_arguments += [key for key in keys if key not in dataset_arguments]
+
+
+def _split_temporally() -> None:
+    """Let sequential data sets, RecBole's own too, hold out users by ``temporal_holdout``."""
+    from recbole.data.dataset import SequentialDataset
+
+    from recbole_sce.data import temporal
+
+    def filter_and_hold_out(self: Any) -> None:
+        super(SequentialDataset, self)._data_filtering()
+        temporal.hold_out(self)
+
+    @compat.wrap(SequentialDataset, "leave_one_out")
+    def leave_one_out(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.config[temporal.KEY] is None:
+            return original(self, *args, **kwargs)
+        self._drop_unused_col()
+        return [self.copy(self.inter_feat[rows.tolist()]) for rows in temporal.holdout_parts(self)]
+
+    SequentialDataset._data_filtering = filter_and_hold_out
 
 
 def _count_operations_lightly() -> None:
@@ -248,3 +274,13 @@ def _stream_case_study() -> None:
 
     for name in ("full_sort_topk", "full_sort_scores"):
         stream(name)
+
+
+def _number_rows_in_a_range() -> None:
+    """Let ``AbstractDataLoader.__init__`` give torch ``range(n)`` in place of ``list(range(n))``."""
+    from recbole.data.dataloader import abstract_dataloader
+
+    def list_of(values: Any) -> Any:
+        return values if isinstance(values, range) else list(values)
+
+    abstract_dataloader.list = list_of

@@ -14,8 +14,8 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils.argument_list import dataset_arguments
 
-import recbole_sce  # noqa: F401  (registers)
-from recbole_sce.data.properties import dataset_properties
+import recbole_sce
+from recbole_sce.data.properties import dataset_properties, property_file_names
 from recbole_sce.model import MODELS
 
 PROPERTIES = Path(str(files("recbole_sce.properties")))
@@ -148,3 +148,50 @@ class TestHyperFiles:
 
     def test_both_searches_are_there(self) -> None:
         assert {"sasrecsce", "sasrecsce_wide"} <= {path.stem for path in hyper_files()}
+
+
+class TestNamedFiles:
+    #: batch, buckets and states in each, items in each, mix: the table of the authors' best settings.
+    PAPER = {  # noqa: RUF012
+        "paper/amazon-beauty": ("amazon-beauty", 1024, 202, 256, False),
+        "paper/beeradvocate": ("beeradvocate", 512, 615, 256, True),
+        "paper/behance": ("behance", 256, 261, 64, True),
+        "paper/gowalla": ("gowalla-merged", 2048, 882, 256, False),
+        "paper/kindle-store": ("amazon-kindle-store", 2048, 658, 256, True),
+        "paper/yelp": ("yelp", 1024, 470, 1024, False),
+    }
+
+    def test_all_are_found(self) -> None:
+        assert property_file_names() == [*self.PAPER, "protocol/leave-one-out", "protocol/temporal"]
+        with pytest.raises(ValueError, match=r"'paper/behence' is no property file.*paper/behance"):
+            recbole_sce.property_file("paper/behence")
+
+    @pytest.mark.parametrize("name", property_file_names())
+    def test_every_key_is_known_and_no_value_is_refused(
+        self, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from recbole_sce.cli.overrides import check_keys
+
+        monkeypatch.setattr("sys.argv", ["pytest"])
+        path = recbole_sce.property_file(name)
+        settings = load(Path(path))
+        check_keys([key for key in settings if key not in ("model", "dataset")], "SASRecSCE", "behance", ())
+        model, dataset = settings.get("model", "SASRecSCE"), settings.get("dataset", "behance")
+        config = Config(model, dataset, config_file_list=[path])
+        assert all(config[key] == value for key, value in settings.items() if key != "eval_args")
+        assert config["eval_args"]["split"] == {"LS": "valid_and_test"}
+
+    @pytest.mark.parametrize("name", PAPER)
+    def test_the_papers_settings(self, name: str) -> None:
+        settings = load(Path(recbole_sce.property_file(name)))
+        temporal = name != "paper/amazon-beauty"
+        names = ("dataset", "train_batch_size", "n_buckets", "bucket_size_y", "mix_x")
+        assert tuple(settings[key] for key in names) == self.PAPER[name]
+        assert settings["bucket_size_x"] == settings["n_buckets"]
+        dropout, patience = (0.3, 10) if temporal else (0.6, 50)
+        assert settings["hidden_dropout_prob"] == settings["attn_dropout_prob"] == dropout
+        assert settings["stopping_step"] == patience
+        protocol = load(
+            Path(recbole_sce.property_file("protocol/temporal" if temporal else "protocol/leave-one-out"))
+        )
+        assert {key: settings[key] for key in protocol} == protocol

@@ -307,22 +307,22 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
             writer.writerow({**asdict(case), **(asdict(found) if found else {})})
 
 
-def machine(arguments: argparse.Namespace) -> str:
+def machine(device: str, threads: int) -> str:
     """Return the machine and the versions, in a line."""
     name = platform.processor() or platform.machine()
     cpu_info = Path("/proc/cpuinfo")
-    if arguments.device == "cpu" and cpu_info.exists():
+    if device == "cpu" and cpu_info.exists():
         for line in cpu_info.read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 name = line.split(":", 1)[1].strip()
                 break
-    if arguments.device.startswith("cuda"):
-        name = torch.cuda.get_device_name(arguments.device)
+    if device.startswith("cuda"):
+        name = torch.cuda.get_device_name(device)
         if find_spec("triton") is not None:
             name += f", triton {version('triton')}"
     capability = torch.backends.cpu.get_cpu_capability()
     return (
-        f"{name} ({capability}), {arguments.threads} threads, Python {platform.python_version()}, "
+        f"{name} ({capability}), {threads} threads, Python {platform.python_version()}, "
         f"torch {torch.__version__}, {platform.system()}"
     )
 
@@ -387,14 +387,13 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         parser.error(f"--losses: {sorted(unknown)} not allowed; {[one.name for one in CONTENDERS]} are")
     rows = run(arguments)
     result = table(rows)
-    print(f"{machine(arguments)}\n\n{result}")
+    where = machine(arguments.device, arguments.threads)
+    print(f"{where}\n\n{result}")
     if arguments.csv:
         write_csv(arguments.csv, rows)
     if arguments.markdown:
         command = " ".join(["python -m recbole_sce.bench.loss", *argv])
-        arguments.markdown.write_text(
-            f"{machine(arguments)}\n\n```\n{command}\n```\n\n{result}\n", encoding="utf-8"
-        )
+        arguments.markdown.write_text(f"{where}\n\n```\n{command}\n```\n\n{result}\n", encoding="utf-8")
     return 0
 
 

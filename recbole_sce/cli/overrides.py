@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -123,12 +124,20 @@ def recbole_sees(overrides: dict[str, str]) -> Iterator[None]:
 def split_files(config_files: Optional[str]) -> list[str]:
     """Return the files that RecBole's option ``--config_files`` names, separated by spaces.
 
+    A name of :func:`recbole_sce.data.properties.property_file_names` stands for that file, unless there is a
+    file of that name.
+
     Raises:
         InputError: one of them does not exist, or is not YAML of keys and values.
     """
     import yaml
 
-    files = (config_files or "").split()
+    from recbole_sce.data.properties import property_file, property_file_names
+
+    files = [
+        property_file(file) if file in property_file_names() and not os.path.exists(file) else file
+        for file in (config_files or "").split()
+    ]
     for file in files:
         try:
             with open(file, encoding="utf-8") as stream:

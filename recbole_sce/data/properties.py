@@ -1,4 +1,4 @@
-"""Which property file serves a data set that RecBole knows by name."""
+"""The property files of recbole_sce: which one serves a data set, and those that a user calls by name."""
 
 from __future__ import annotations
 
@@ -22,6 +22,32 @@ def dataset_properties(name: str) -> Optional[Traversable]:
     by_name = {file.name[: -len(".yaml")]: file for file in folder.iterdir() if file.name.endswith(".yaml")}
     del by_name["_aliases"]
     return by_name.get(name) or by_name.get(_shared_files().get(name, ""))
+
+
+def property_file(name: str) -> str:
+    """Return the path of an installed property file, for ``config_file_list``.
+
+    Args:
+        name: of :func:`property_file_names`, as in ``paper/behance`` and ``protocol/temporal``.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name not in property_file_names():
+        raise ValueError(
+            f"{name!r} is no property file of recbole_sce; {', '.join(property_file_names())} are"
+        )
+    return str(files("recbole_sce.properties") / f"{name}.yaml")
+
+
+def property_file_names() -> list[str]:
+    """Return the names of the files that are not read unless a user asks for them."""
+    return sorted(
+        f"{folder}/{file.name[: -len('.yaml')]}"
+        for folder in ("paper", "protocol")
+        for file in (files("recbole_sce.properties") / folder).iterdir()
+        if file.name.endswith(".yaml")
+    )
 
 
 @functools.lru_cache(maxsize=1)

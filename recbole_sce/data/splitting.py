@@ -44,6 +44,13 @@ def leave_one_out_rows(keys: npt.NDArray[Any], n_held_out: int) -> list[Rows]:
     return [groups.order[part == p] for p in range(n_held_out + 1)]
 
 
+def last_rows(keys: npt.NDArray[Any], n_parts: int) -> list[Rows]:
+    """Return the last row of each group as the last part, the one before it as the part before, and so on."""
+    groups = _Groups(keys)
+    from_end = groups.size - 1 - groups.place  # (n,)
+    return [groups.order[from_end == n_parts - 1 - part] for part in range(n_parts)]
+
+
 def ratio_rows(keys: npt.NDArray[Any], cuts_of: Callable[[int], Sequence[int]]) -> list[Rows]:
     """Cut each group at the places that ``cuts_of(its size)`` names (RecBole: ``split_by_ratio``)."""
     groups = _Groups(keys)

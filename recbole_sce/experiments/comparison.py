@@ -21,7 +21,7 @@ LEAVE_ONE_OUT = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full
 PROTOCOL = (
     *("eval_args", "metrics", "topk", "valid_metric", "metric_decimal_place"),
     *("MAX_ITEM_LIST_LENGTH", "user_inter_num_interval", "item_inter_num_interval", "val_interval"),
-    *("rm_dup_inter", "filter_inter_by_user_or_item", "data_path", "benchmark_filename"),
+    *("rm_dup_inter", "filter_inter_by_user_or_item", "data_path", "benchmark_filename", "temporal_holdout"),
 )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import psutil  # type: ignore[import-untyped]
 
-MIB = 2**20
+from recbole_sce.training.memory import MIB, peak_resident_mib
 
 
 class PeakMemory:
@@ -35,11 +34,7 @@ class PeakMemory:
 
     def recent(self) -> float:
         """Return the peak since :meth:`restart`."""
-        with suppress(OSError), open("/proc/self/status") as file:
-            for line in file:
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024 / MIB
-        return _lifetime_peak()
+        return peak_resident_mib()
 
     def whole(self) -> float:
         """Return the peak of the whole life."""
@@ -49,16 +44,6 @@ class PeakMemory:
 def resident() -> float:
     """Return the memory that this process holds now, in MiB."""
     return float(psutil.Process().memory_info().rss) / MIB
-
-
-def _lifetime_peak() -> float:
-    try:
-        import resource
-    except ImportError:  # Windows
-        return float(psutil.Process().memory_info().peak_wset) / MIB
-    # ru_maxrss counts KiB on Linux, bytes on macOS
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MIB
 
 
 class EpochRecorder:
@@ -73,20 +58,23 @@ class EpochRecorder:
     """
 
     def __init__(self, trainer: Any, on_epoch: Callable[[dict[str, Any]], None] = lambda entry: None) -> None:
-        #: One entry a validation: epochs, seconds of training and of validation so far, loss, score, metrics.
+        #: One entry a validation: epochs, seconds of training (by the clock, and of processor time of all
+        #: threads) and of validation so far, loss, bucket coverage, score, metrics.
         self.curve: list[dict[str, Any]] = []
         self.epochs = 0
         self.training_seconds = 0.0
+        self.training_cpu_seconds = 0.0
         self.validation_seconds = 0.0
         self._loss: Optional[float] = None
-        self._on_epoch = on_epoch
+        self._trainer, self._on_epoch = trainer, on_epoch
         self._train_epoch, self._valid_epoch = trainer._train_epoch, trainer._valid_epoch
         trainer._train_epoch, trainer._valid_epoch = self._timed_train_epoch, self._timed_valid_epoch
 
     def _timed_train_epoch(self, *args: Any, **kwargs: Any) -> Any:
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         loss = self._train_epoch(*args, **kwargs)
         self.training_seconds += time.perf_counter() - started
+        self.training_cpu_seconds += time.process_time() - cpu_started
         self.epochs += 1
         self._loss = float(sum(loss) if isinstance(loss, tuple) else loss)
         return loss
@@ -99,8 +87,10 @@ class EpochRecorder:
             {
                 "epoch": self.epochs,
                 "training_seconds": self.training_seconds,
+                "training_cpu_seconds": self.training_cpu_seconds,
                 "validation_seconds": self.validation_seconds,
                 "train_loss": self._loss,
+                "coverage": getattr(self._trainer, "_coverage", None),  # of SCETrainer
                 "score": float(score),
                 "valid": {name: float(value) for name, value in result.items()},
             }

@@ -59,7 +59,8 @@ class _BucketLoss(torch.autograd.Function):
         ctx.sparse_grad = sparse_grad
         ctx.kernels = kernels_for(hidden)
         with torch.autocast(hidden.device.type, enabled=False):
-            own = target_logits(hidden, item_embeddings, targets)[rows]  # (n_b, b_x)
+            own_of_all = target_logits(hidden, item_embeddings, targets)  # (N,)
+            own = own_of_all[rows]  # (n_b, b_x)
             if ctx.kernels is None:
                 own_inside = _contains(items, targets[rows])  # (n_b, b_x)
                 totals = _log_sum_exp(hidden, item_embeddings, rows, items)  # (n_b, b_x)
@@ -67,9 +68,13 @@ class _BucketLoss(torch.autograd.Function):
                 totals, own_inside = ctx.kernels.bucket_totals(hidden, item_embeddings, targets, rows, items)
             # A target that is among the bucket's items is in the sum already.
             totals = torch.where(own_inside, totals, torch.logaddexp(totals, own))
-            losses = (totals - own).view(-1)
+            # Never below zero, but own logits are sums in another order: where large, rounding shows.
+            losses = (totals - own).clamp_(min=0).view(-1)
             winners = _winning_pairs(losses, rows.view(-1), len(hidden))
             loss = losses[winners].sum() / max(len(winners), 1)
+            # Adds zero. A state that is no number falls into no bucket, but must not go unnoticed: times its
+            # gradient of zero, it is no number in the encoder's gradient.
+            loss = loss + own_of_all.mul(0).sum()
         # The derivative of a pair's loss by its own logit is exp(own - total) - 1; inside the bucket, the
         # first term comes with the bucket's items.
         own_slope = torch.expm1(own - totals).masked_fill(own_inside, -1.0)
@@ -168,7 +173,9 @@ def _add_gradients(
         weights = gather_rows(item_embeddings, tile.items, totals.dtype)  # (g, b_y, d)
         states = gather_rows(hidden, tile.states, totals.dtype)  # (g, w, d)
         shift = -tile.totals.unsqueeze(2)  # (g, w, 1)
-        slopes = torch.baddbmm(shift, states, weights.mT).exp_().mul_(scale)  # (g, w, b_y)
+        # Logarithms of probabilities, so at most 0, but for the rounding of large logits.
+        slopes = torch.baddbmm(shift, states, weights.mT).clamp_(max=0)  # (g, w, b_y)
+        slopes = slopes.exp_().mul_(scale)
         if grad_hidden is not None:
             grad_hidden.index_copy_(0, tile.owners.view(-1), (slopes @ weights).flatten(0, 1))
         if grad_items is not None:

@@ -114,3 +114,26 @@ def test_a_traceback_for_debug_anywhere(call: Call) -> None:
         outcome = call(*arguments)
         assert outcome.code == 2
         assert "Traceback" in outcome.err
+
+
+@pytest.mark.slow
+def test_files_of_recbole_sce_are_called_by_name(shell: Call, tmp_path: Path) -> None:
+    users = [(user, 1_600_000_000 + 300 * (user % 10)) for user in range(40)]  # a quarter is active late
+    lines = [f"u{user}\ti{(user + n) % 30}\t{start + n}" for user, start in users for n in range(20)]
+    log = tmp_path / "data" / "behance" / "behance.inter"
+    log.parent.mkdir(parents=True)
+    log.write_text("\n".join(["user_id:token\titem_id:token\ttimestamp:float", *lines]) + "\n")
+    outcome = shell(
+        *("run", "--config_files", "paper/behance", "--data_path=data", "--json", "result.json"),
+        *("--temporal_holdout=0.9", *SMALL),
+    )
+    assert outcome.code == 0, outcome.err
+    record = json.loads((tmp_path / "result.json").read_text())
+    assert (record["model"], record["dataset"]) == ("SASRecSCE", "behance")
+    assert {"ndcg@10", "itemcoverage@10"} <= set(record["test_result"])
+
+
+def test_a_name_that_nobody_brings_is_a_missing_file(call: Call) -> None:
+    outcome = call("run", "--config_files", "paper/behence")
+    assert outcome.code == 2
+    assert "--config_files: paper/behence cannot be read" in outcome.err

@@ -27,6 +27,8 @@ class FakeTrainer:
         self.scores = iter(scores)
 
     def _train_epoch(self, train_data: Any, epoch: int, show_progress: bool = False) -> Any:
+        self._coverage = 0.5 + epoch / 10  # as SCETrainer notes it
+        sum(number for number in range(20_000))
         return (1.0, 2.0) if epoch else 4.0
 
     def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> Any:
@@ -50,6 +52,9 @@ class TestEpochRecorder:
         assert told == recorder.curve
         seconds = [entry["training_seconds"] for entry in recorder.curve]
         assert 0 < seconds[0] < seconds[1] < seconds[2] == recorder.training_seconds
+        cpu = [entry["training_cpu_seconds"] for entry in recorder.curve]
+        assert 0 < cpu[0] <= cpu[1] <= cpu[2] == recorder.training_cpu_seconds
+        assert [entry["coverage"] for entry in recorder.curve] == [0.5, 0.6, 0.7]
 
     @pytest.mark.parametrize(
         ("scores", "bigger", "best"), [([1, 3, 3, 2], True, 3), ([2, 1, 3], False, 2), ([0.0, -1.0], True, 1)]

@@ -1,0 +1,8 @@
+"""Quality beside time and memory of models and losses on real data: run | collect | render."""
+
+import sys
+
+from recbole_sce.bench.quality import main
+
+if __name__ == "__main__":
+    sys.exit(main())

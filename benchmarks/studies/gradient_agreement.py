@@ -1,0 +1,84 @@
+"""How well losses agree with exact cross-entropy at a trained model: their value and their gradients.
+
+    python benchmarks/studies/gradient_agreement.py saved/SASRecSCE-....pth --batches 4 --draws 10
+
+For hidden states and item table: the cosine between a loss's gradient and the exact one, of a single draw of
+buckets or negatives (noise and bias) and of the mean over draws (bias).
+"""
+
+import argparse
+import math
+
+import torch
+from completed_softmax import completed_loss
+from recbole.quick_start import load_data_and_model
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from recbole_sce import ScalableCrossEntropyLoss
+from recbole_sce.loss.sampled import SampledCrossEntropyLoss
+
+LOSSES = {
+    "SCE b_y=64": ScalableCrossEntropyLoss(bucket_size_y=64),
+    "SCE (default: b_y=256, alpha=2)": ScalableCrossEntropyLoss(),
+    "SCE b_y=256, no mix": ScalableCrossEntropyLoss(mix_x=False),
+    "SCE b_y=256, alpha=4": ScalableCrossEntropyLoss(alpha=4.0),
+    "SCE b_y=1024": ScalableCrossEntropyLoss(bucket_size_y=1024),
+    "SCE b_y=4096": ScalableCrossEntropyLoss(bucket_size_y=4096),
+    "CE-, 256 uniform": SampledCrossEntropyLoss(n_negatives=256),
+    "SCE b_y=256, completed by 256": lambda h, w, y: completed_loss(h, w, y, 256, 256, 2.0),
+}
+
+
+def cosine(a: Tensor, b: Tensor) -> float:
+    return float((a * b).sum() / (a.norm() * b.norm()))
+
+
+def agreement(model: torch.nn.Module, batch: object, draws: int) -> tuple[float, dict[str, list[float]]]:
+    """Return the exact loss, and of each loss: value, then single and mean cosine of states, of items."""
+    with torch.no_grad():
+        states, targets = model.training_states(batch)
+        items = model.item_table().detach()
+    hidden, table = states.clone().requires_grad_(), items.clone().requires_grad_()
+    logits = hidden @ table.T
+    exact = cross_entropy(logits[:, 1:], targets - 1)  # row 0 is padding
+    exact_gradients = torch.autograd.grad(exact, (hidden, table))
+    found = {}
+    for name, loss_fn in LOSSES.items():
+        values, gradients = [], []
+        for _ in range(draws):
+            loss = loss_fn(hidden, table, targets)
+            values.append(float(loss))
+            gradients.append(torch.autograd.grad(loss, (hidden, table)))
+        row = [sum(values) / draws]
+        for own, reference in zip(zip(*gradients), exact_gradients):
+            row.append(sum(cosine(one, reference) for one in own) / draws)
+            row.append(cosine(sum(own), reference))
+        found[name] = row
+    return float(exact), found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint")
+    parser.add_argument("--batches", type=int, default=4)
+    parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    _, model, _, train_data, _, _ = load_data_and_model(arguments.checkpoint)
+    torch.manual_seed(arguments.seed)
+    model.train()
+    found = [
+        agreement(model, batch, arguments.draws) for batch, _ in zip(train_data, range(arguments.batches))
+    ]
+    exact = sum(value for value, _ in found) / len(found)
+    print(f"exact cross-entropy {exact:.3f}, of ln(items) = {math.log(len(model.item_table()) - 1):.3f}\n")
+    print("| loss | value | states, one draw | states, mean | items, one draw | items, mean |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for name in LOSSES:
+        figures = [sum(column) / len(found) for column in zip(*(rows[name] for _, rows in found))]
+        print(f"| {name} | " + " | ".join(f"{figure:.3f}" for figure in figures) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,399 @@
+"""Quality beside time and memory on real data: seeded runs, resumable, kept as a CSV, rendered into a page.
+
+``run`` trains the models of the benchmark one after the other; ``collect`` takes what ``recbole-sce compare``
+has run, a study of settings for instance; both write one row a run, with the command that repeats it.
+``render`` makes tables and pictures of the rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shlex
+import statistics
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Optional
+
+from recbole_sce.bench.pictures import Point, panels
+from recbole_sce.experiments.comparison import LEAVE_ONE_OUT, Event, compare
+from recbole_sce.experiments.spec import ExperimentError
+
+DATASETS = ("ml-100k", "ml-1m", "amazon-beauty", "ciao")
+LOSSES = ("SCE", "CE", "CE-", "gBCE", "BCE")
+MODELS = (
+    *(f"{model}:{loss}" for model in ("SASRecSCE", "GRU4RecSCE") for loss in LOSSES),
+    *("SASRec", "GRU4Rec", "BERT4Rec"),
+)
+#: What is computed of every run; the rest is as the models and data sets come.
+SETTINGS = {
+    "metrics": ["NDCG", "Recall", "MRR", "ItemCoverage"],
+    "topk": [10],
+    "valid_metric": "NDCG@10",
+}
+#: Of data sets for which neither RecBole nor recbole_sce has a property file.
+SETTINGS_OF = {
+    "ciao": {
+        "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+        "user_inter_num_interval": "[5,inf)",  # items stay, however rare: it is here for its catalogue
+    }
+}
+#: The share of its own best validation score at which a run counts as nearly there.
+NEARLY = 0.95
+#: What decides about no figure, or is said elsewhere in a command.
+_NOT_IN_COMMAND = ("data_path", "show_progress", "state", "checkpoint_dir", "repeatable")
+_CSV = Path("benchmarks/results/quality.csv")
+_PAGE = Path("docs/quality.md")
+_BEGIN, _END = "<!-- figures: begin -->", "<!-- figures: end -->"
+
+Row = dict[str, str]
+
+
+class QualityError(ValueError):
+    """Rows that cannot stand in one table, or a page that has no place for them; the message says why."""
+
+
+def row_of(dataset: str, record: Mapping[str, Any]) -> Row:
+    """Return the row of a finished run.
+
+    Args:
+        dataset: the data set's name.
+        record: what :func:`recbole_sce.experiments.compare` keeps of a run.
+    """
+    curve, machine, memory = record["curve"], record["machine"], record["memory_mib"]
+    test, valid = record["metrics"]["test"], record["metrics"]["valid"]
+    nearly = nearly_there(curve, record["valid_metric_bigger"]) or {}
+    found = {
+        "dataset": dataset,
+        "label": record["label"],
+        "model": record["model"],
+        "loss": record["loss_type"],
+        "seed": record["seed"],
+        **{name: test.get(name) for name in ("ndcg@10", "recall@10", "mrr@10", "itemcoverage@10")},
+        "valid_ndcg@10": valid.get("ndcg@10"),
+        "epochs": record["epochs"],
+        "best_epoch": record["best_epoch"],
+        "epochs_allowed": record["epochs_allowed"],
+        "training_seconds": record["seconds"]["training"],
+        "training_cpu_seconds": record["seconds"].get("training_cpu"),
+        "seconds_to_95": nearly.get("training_seconds"),
+        "cpu_seconds_to_95": nearly.get("training_cpu_seconds"),
+        "resident_mib": memory["resident"],
+        "resident_before_training_mib": memory["resident_before_training"],
+        "device_mib": memory["device"],
+        "bucket_coverage": curve[-1].get("coverage") if curve else None,
+        "parameters": record["parameters"],
+        **{name: record["data"][name] for name in ("users", "items", "test_users")},
+        **{name: machine[name] for name in ("processor", "gpu", "cores", "threads", "python", "torch")},
+        **{name: machine[name] for name in ("recbole", "recbole_sce")},
+        "command": command_of(dataset, record),
+    }
+    return {key: _text(value) for key, value in found.items()}
+
+
+def nearly_there(curve: Sequence[Mapping[str, Any]], bigger: bool) -> Optional[Mapping[str, Any]]:
+    """Return the first entry of a learning curve with 95 % of its best score; None if there is none."""
+    if not curve or not bigger:
+        return None
+    best = max(entry["score"] for entry in curve)
+    return next(entry for entry in curve if entry["score"] >= NEARLY * best)
+
+
+def command_of(dataset: str, record: Mapping[str, Any]) -> str:
+    """Return the command that repeats a run."""
+    settings = _settings(record["spec"])
+    if settings.get("eval_args") == LEAVE_ONE_OUT:  # RecBole's way to evaluate sequential models
+        del settings["eval_args"]
+    words = ["recbole-sce", "run", "--model", record["model"], "--dataset", dataset, "--data_path=DATA_PATH"]
+    for key, value in sorted(settings.items()):
+        if key not in _NOT_IN_COMMAND:
+            text = str(value)
+            words.append(f"--{key}={text}" if '"' in text else f"--{key}={text}".replace("'", '"'))
+    return shlex.join(words)  # which puts it into single quotes
+
+
+def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all settings of a run, as numbers where they were given as text."""
+    given = {**spec["config_files"], **spec["settings"]}
+    return {key: _number(value) if isinstance(value, str) else value for key, value in given.items()}
+
+
+def _number(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+# The file
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Return the rows of a CSV; none if it is not there yet."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def merged(rows: Iterable[Row], new: Iterable[Row]) -> list[Row]:
+    """Return ``rows`` with ``new`` ones in the place of those of the same data set, label and seed.
+
+    Raises:
+        QualityError: rows of one label on one data set have other settings than the seed.
+    """
+    by_run = {(row["dataset"], row["label"], int(row["seed"])): row for row in (*rows, *new)}
+    commands: dict[tuple[str, str], str] = {}
+    for (dataset, label, seed), row in by_run.items():
+        words = shlex.split(row["command"])
+        words.remove(f"--seed={seed}")
+        command = shlex.join(words)
+        if commands.setdefault((dataset, label), command) != command:
+            raise QualityError(
+                f"{label} on {dataset} would stand for two settings; give one of them another label:\n"
+                f"  {commands[dataset, label]}\n  {command}"
+            )
+    return [by_run[key] for key in sorted(by_run, key=lambda key: (_place(key[0]), key))]
+
+
+def _place(dataset: str) -> int:
+    return DATASETS.index(dataset) if dataset in DATASETS else len(DATASETS)
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Write a CSV so that ``path`` holds either what it held before or all rows."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n", restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(temporary, path)
+
+
+def collect(folders: Iterable[Path]) -> list[Row]:
+    """Return the rows of all finished runs in folders of ``recbole-sce compare``.
+
+    Raises:
+        QualityError: a folder has no ``runs``.
+    """
+    rows = []
+    for folder in folders:
+        if not (folder / "runs").is_dir():
+            raise QualityError(f"{folder} is no folder of recbole-sce compare: it has no runs")
+        for path in sorted((folder / "runs").glob("*.json")):
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if record["status"] == "done":
+                rows.append(row_of(record["spec"]["dataset"], record))
+    return rows
+
+
+# The page
+
+
+def render(rows: Sequence[Row], page: Path) -> list[Path]:
+    """Put tables and pictures of the rows into a page, between its two marks; return what was written.
+
+    Raises:
+        QualityError: the page has no such marks.
+    """
+    text = page.read_text(encoding="utf-8") if page.exists() else f"# Quality\n\n{_BEGIN}\n{_END}\n"
+    before, begin, rest = text.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not begin or not end:
+        raise QualityError(f"{page} has no lines {_BEGIN} and {_END}, between which figures would go")
+    groups = _groups(rows)
+    pictures = {
+        "memory": ("resident_mib", "peak resident memory [MiB]"),
+        "time": ("training_cpu_seconds", "processor time of training [s]"),
+    }
+    written = [page]
+    for name, (column, heading) in pictures.items():
+        path = page.with_name(f"{page.stem}-{name}.svg")
+        points = {
+            dataset: [
+                Point(label, _mean(own, column)[0], *_mean(own, "ndcg@10")) for label, own in labels.items()
+            ]
+            for dataset, labels in groups.items()
+        }
+        path.write_text(panels(points, heading, "test NDCG@10"), encoding="utf-8", newline="\n")
+        written.append(path)
+    parts = [_dataset_part(dataset, labels) for dataset, labels in groups.items()]
+    images = [f"![Quality against {name}]({page.stem}-{name}.svg)" for name in pictures]
+    block = "\n\n".join([begin, *images, *parts, end])
+    page.write_text(before + block + after, encoding="utf-8", newline="\n")
+    return written
+
+
+def _groups(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
+    """Return the rows by data set and label."""
+    groups: dict[str, dict[str, list[Row]]] = {}
+    for row in rows:
+        groups.setdefault(row["dataset"], {}).setdefault(row["label"], []).append(row)
+    return groups
+
+
+_HEADINGS = {
+    "ndcg@10": ("NDCG@10", 4),
+    "recall@10": ("Recall@10", 4),
+    "itemcoverage@10": ("coverage@10", 3),
+    "epochs": ("epochs", 0),
+    "training_seconds": ("training [s]", 0),
+    "training_cpu_seconds": ("processor [s]", 0),
+    "cpu_seconds_to_95": ("to 95 % [processor s]", 0),
+    "resident_mib": ("peak [MiB]", 0),
+    "resident_before_training_mib": ("before training [MiB]", 0),
+    "bucket_coverage": ("states in buckets", 3),
+}
+
+
+def _dataset_part(dataset: str, labels: Mapping[str, Sequence[Row]]) -> str:
+    first = next(iter(labels.values()))[0]
+    means = {label: _mean(own, "ndcg@10")[0] for label, own in labels.items()}
+    best = max((mean for mean in means.values() if mean is not None), default=None)
+    lines = [
+        f"### {dataset}",
+        "",
+        f"{int(first['users']):,} users, {int(first['items']):,} items, {int(first['test_users']):,} tested.",
+        "",
+        "| | seeds | " + " | ".join(heading for heading, _ in _HEADINGS.values()) + " |",
+        "|---|---|" + "---:|" * len(_HEADINGS),
+    ]
+    for label, own in labels.items():
+        cells = [_spread(_mean(own, column), decimals) for column, (_, decimals) in _HEADINGS.items()]
+        if means[label] == best:
+            cells[0] = f"**{cells[0]}**"
+        if any(row["epochs"] == row["epochs_allowed"] for row in own):
+            cells[3] += " (all)"
+        seeds = ", ".join(row["seed"] for row in own)
+        lines.append(f"| {label} | {seeds} | " + " | ".join(cells) + " |")
+    lines += ["", "Repeated by (other seeds: `--seed`):", "", "```"]
+    lines += [own[0]["command"] for own in labels.values()]
+    lines += ["```", "", *_machines(row for own in labels.values() for row in own)]
+    return "\n".join(lines)
+
+
+def _machines(rows: Iterable[Row]) -> list[str]:
+    told = dict.fromkeys(
+        f"{row['gpu'] or row['processor']}, {row['threads']} of {row['cores']} cores; "
+        f"Python {row['python']}, torch {row['torch']}, recbole {row['recbole']}, "
+        f"recbole_sce {row['recbole_sce']}."
+        for row in rows
+    )
+    return list(told)
+
+
+def _mean(rows: Sequence[Row], column: str) -> tuple[Optional[float], Optional[float]]:
+    """Return mean (None of nothing) and sample standard deviation (None of less than two) over rows."""
+    values = [float(row[column]) for row in rows if row.get(column)]
+    mean = statistics.fmean(values) if values else None
+    return mean, statistics.stdev(values) if len(values) > 1 else None
+
+
+def _spread(pair: tuple[Optional[float], Optional[float]], decimals: int) -> str:
+    mean, deviation = pair
+    if mean is None:
+        return "-"
+    text = f"{mean:,.{decimals}f}"
+    return text if deviation is None else f"{text} ± {deviation:,.{decimals}f}"
+
+
+# The command
+
+
+def _run(arguments: argparse.Namespace, overrides: Mapping[str, str]) -> int:
+    failed = 0
+
+    def listen(dataset: str, event: Event) -> None:
+        nonlocal failed
+        name = f"[{event.number}/{event.of}] {dataset}, {event.label}, seed {event.seed}"
+        if event.kind in ("done", "skipped"):
+            rows = merged(read_rows(arguments.csv), [row_of(dataset, event.detail)])
+            write_rows(arguments.csv, rows)
+            print(f"{name}: {event.kind}, ndcg@10 {event.detail['metrics']['test']['ndcg@10']:.4f}")
+        elif event.kind == "failed":
+            failed += 1
+            print(f"{name}: failed: {event.detail['error']}", file=sys.stderr)
+
+    for dataset in arguments.datasets:
+        settings: dict[str, Any] = {**SETTINGS, **SETTINGS_OF.get(dataset, {}), **overrides}
+        if arguments.data_path is not None:
+            settings["data_path"] = str(arguments.data_path)
+        compare(
+            arguments.models,
+            dataset,
+            seeds=arguments.seeds,
+            settings=settings,
+            out=arguments.out / dataset,
+            listener=partial(listen, dataset),
+        )
+    return 1 if failed else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="quality.py",
+        description="Quality, time and memory of models and losses on real data: one row of a CSV a run.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser(
+        "run",
+        help="train and test; the same command goes on where it was interrupted",
+        description="Train and test every model on every data set with every seed. --key=value is a setting "
+        "for all of them, as in recbole-sce run.",
+    )
+    run.add_argument("--data-path", type=Path, help="folder of the data sets (default: RecBole's)")
+    run.add_argument("--datasets", nargs="+", default=list(DATASETS), help="default: %(default)s")
+    run.add_argument(
+        "--models", nargs="+", default=list(MODELS), metavar="[LABEL=]MODEL[:LOSS]", help="default: all"
+    )
+    run.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="default: %(default)s")
+    run.add_argument("--out", type=Path, default=Path("quality-runs"), help="default: %(default)s")
+    of_compare = commands.add_parser("collect", help="take the finished runs of recbole-sce compare")
+    of_compare.add_argument("folders", nargs="+", type=Path)
+    page = commands.add_parser("render", help="put tables and pictures into the page")
+    page.add_argument("--page", type=Path, default=_PAGE, help="default: %(default)s")
+    for command in (run, of_compare, page):
+        command.add_argument("--csv", type=Path, default=_CSV, help="default: %(default)s")
+    return parser
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the benchmark with command-line arguments; return the exit status."""
+    parser = _parser()
+    arguments, further = parser.parse_known_args(argv)
+    overrides = {}
+    for text in further:
+        key, equals, value = text[2:].partition("=")
+        if arguments.command != "run" or not text.startswith("--") or not equals:
+            parser.error(f"{text!r} is neither an option nor a setting of the form --key=value")
+        overrides[key] = value
+    try:
+        if arguments.command == "run":
+            return _run(arguments, overrides)
+        rows = read_rows(arguments.csv)
+        if arguments.command == "collect":
+            rows = merged(rows, collect(arguments.folders))
+            write_rows(arguments.csv, rows)
+            print(f"{arguments.csv}: {len(rows)} rows")
+        else:
+            print(*render(rows, arguments.page), sep="\n")
+    except (QualityError, ExperimentError) as error:
+        parser.error(str(error))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,238 @@
+"""The benchmark of quality: rows, their commands, the file, the page; and a tiny run from end to end."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from recbole.config import Config
+
+import recbole_sce
+from recbole_sce.bench import pictures, quality
+from recbole_sce.experiments import Event, comparison
+from tests.experiments.conftest import make_record
+
+MACHINE = {
+    **{"processor": "a processor", "gpu": None, "cores": 2, "threads": 1, "python": "3", "torch": "2"},
+    **{"recbole": "1.2.1", "recbole_sce": "0"},
+}
+
+
+def record_of(label: str, seed: int, ndcg: float, settings: dict[str, Any] | None = None) -> dict[str, Any]:
+    record = make_record(label, seed, ndcg, machine=MACHINE)
+    record["metrics"]["test"] |= {"recall@10": 2 * ndcg, "itemcoverage@10": 0.5}
+    record["seconds"]["training_cpu"] = 8.0
+    record["epochs_allowed"] = (settings or {}).get("epochs", 3)
+    record["spec"] |= {"dataset": "tiny", "settings": {"epochs": 3, "seed": seed, **(settings or {})}}
+    return record
+
+
+def rows_of(*records: dict[str, Any]) -> list[quality.Row]:
+    return [quality.row_of("tiny", record) for record in records]
+
+
+class TestRow:
+    def test_seconds_until_nearly_there(self) -> None:
+        curve = [{"score": score, "training_seconds": n} for n, score in enumerate((0.5, 0.94, 0.95, 1.0))]
+        found = quality.nearly_there(curve, bigger=True)
+        assert found is not None
+        assert found["training_seconds"] == 2
+        assert quality.nearly_there([], bigger=True) is None
+
+    def test_its_figures_are_the_records(self) -> None:
+        (row,) = rows_of(record_of("SASRecSCE:SCE", 5, 0.0625))
+        assert (row["ndcg@10"], row["recall@10"], row["seed"]) == ("0.0625", "0.125", "5")
+        assert (row["training_seconds"], row["seconds_to_95"]) == ("10", "10")
+        assert row["training_cpu_seconds"] == "8"
+        assert (row["epochs"], row["epochs_allowed"]) == ("3", "3")
+        assert row["device_mib"] == row["gpu"] == ""
+
+    def test_its_command_has_all_that_decides(
+        self, tiny_dataset: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The settings of a run that compare would make come back from the command."""
+        kept = []
+
+        def run(spec: Any, folder: Path, progress: Any) -> dict[str, Any]:
+            kept.append(spec)
+            return {"status": "failed", "error": "not trained here"}
+
+        monkeypatch.setattr(comparison, "run_in_process", run)
+        settings = {**tiny_dataset, **quality.SETTINGS, "learning_rate": "0.002"}
+        recbole_sce.experiments.compare(["SASRecSCE:CE-"], "tiny", settings=settings, out="out")
+        record = record_of("SASRecSCE:CE-", 2020, 0.1)
+        record |= {"model": "SASRecSCE", "spec": kept[0].identity()}
+        words = shlex.split(quality.command_of("tiny", record))
+        assert words[:6] == ["recbole-sce", "run", "--model", "SASRecSCE", "--dataset", "tiny"]
+        monkeypatch.setattr("sys.argv", ["x", *words[6:]])
+        said = Config("SASRecSCE", "tiny")
+        monkeypatch.setattr("sys.argv", ["x"])
+        meant = Config("SASRecSCE", "tiny", config_dict=dict(kept[0].settings))
+        keys = set(meant.final_config_dict) - {"data_path", "show_progress"}
+        assert {key: said[key] for key in keys} == {key: meant[key] for key in keys}
+        assert said["learning_rate"] == 0.002
+
+
+class TestFile:
+    def test_a_run_takes_the_place_of_its_older_self(self, tmp_path: Path) -> None:
+        path = tmp_path / "new" / "quality.csv"
+        assert quality.read_rows(path) == []
+        old = rows_of(record_of("b", 1, 0.1), record_of("a", 10, 0.2), record_of("a", 9, 0.3))
+        quality.write_rows(path, quality.merged([], old))
+        quality.write_rows(path, quality.merged(quality.read_rows(path), rows_of(record_of("b", 1, 0.4))))
+        found = [(row["label"], row["seed"], row["ndcg@10"]) for row in quality.read_rows(path)]
+        assert found == [("a", "9", "0.3"), ("a", "10", "0.2"), ("b", "1", "0.4")]
+        assert list(path.parent.iterdir()) == [path]
+
+    def test_a_label_stands_for_one_setting(self) -> None:
+        rows = rows_of(record_of("a", 1, 0.1), record_of("a", 2, 0.1, {"bucket_size_y": 64}))
+        with pytest.raises(quality.QualityError, match=r"(?s)a on tiny .* another label.*bucket_size_y=64"):
+            quality.merged([], rows)
+
+    def test_collects_what_compare_has_finished(self, tmp_path: Path) -> None:
+        runs = tmp_path / "study" / "runs"
+        runs.mkdir(parents=True)
+        (runs / "a-seed1.json").write_text(json.dumps(record_of("a", 1, 0.25)))
+        (runs / "a-seed2.json").write_text(json.dumps({"status": "failed"}))
+        target = tmp_path / "q.csv"
+        assert quality.main(["collect", str(tmp_path / "study"), "--csv", str(target)]) == 0
+        assert [(row["dataset"], row["ndcg@10"]) for row in quality.read_rows(target)] == [("tiny", "0.25")]
+
+    def test_a_folder_without_runs_is_refused(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit):
+            quality.main(["collect", str(tmp_path), "--csv", str(tmp_path / "q.csv")])
+        assert "it has no runs" in capsys.readouterr().err
+
+
+class TestPage:
+    @pytest.fixture
+    def page(self, tmp_path: Path) -> str:
+        rows = rows_of(
+            *(record_of("SCE", 1, 0.1), record_of("SCE", 2, 0.2)),
+            record_of("CE & more", 1, 0.14, {"epochs": 300}),
+        )
+        quality.write_rows(tmp_path / "q.csv", rows)
+        path = tmp_path / "quality.md"
+        path.write_text("# By hand\n<!-- figures: begin -->old<!-- figures: end -->\nVerdict\n")
+        for _ in range(2):
+            assert quality.main(["render", "--csv", str(tmp_path / "q.csv"), "--page", str(path)]) == 0
+        return path.read_text()
+
+    def test_means_deviations_and_seeds(self, page: str) -> None:
+        assert "| SCE | 1, 2 | **0.1500 ± 0.0707** | 0.3000 ± 0.1414 |" in page
+        assert "| CE & more | 1 | 0.1400 | 0.2800 |" in page
+
+    def test_a_run_that_did_not_end_by_itself_is_marked(self, page: str) -> None:
+        marked = {line.split(" | ")[0]: "(all)" in line for line in page.splitlines() if " | " in line}
+        assert marked["| SCE"]
+        assert not marked["| CE & more"]
+
+    def test_what_was_written_by_hand_stays(self, page: str) -> None:
+        assert page.startswith("# By hand\n")
+        assert page.endswith("<!-- figures: end -->\nVerdict\n")
+        assert "old" not in page
+
+    def test_commands_and_machine_are_told(self, page: str) -> None:
+        assert page.count("recbole-sce run --model") == 2
+        assert "a processor, 1 of 2 cores; Python 3, torch 2, recbole 1.2.1" in page
+
+    @pytest.mark.parametrize("name", ["memory", "time"])
+    def test_pictures_have_a_mark_a_label(self, page: str, tmp_path: Path, name: str) -> None:
+        assert f"](quality-{name}.svg)" in page
+        root = ElementTree.parse(tmp_path / f"quality-{name}.svg").getroot()
+        texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+        assert {"tiny", "SCE", "CE & more", "test NDCG@10"} <= set(texts)
+
+    def test_a_page_without_its_marks_is_refused(self, tmp_path: Path) -> None:
+        path = tmp_path / "quality.md"
+        path.write_text("# By hand\n")
+        with pytest.raises(quality.QualityError, match="figures: begin"):
+            quality.render([], path)
+
+
+class TestPictures:
+    def test_marks_stand_where_their_figures_are(self) -> None:
+        points = [pictures.Point("a", 10, 0.1, None), pictures.Point("b", 1000, 0.2, 0.05)]
+        points.append(pictures.Point("unknown", None, 0.3, None))
+        root = ElementTree.fromstring(pictures.panels({"tiny": points}, "cost", "quality"))
+        circles = [element.attrib for element in root.iter("{http://www.w3.org/2000/svg}circle")]
+        marks = circles[::2]  # each is followed by its twin in the legend
+        assert len(marks) == 2
+        assert float(marks[0]["cx"]) < float(marks[1]["cx"])
+        assert float(marks[0]["cy"]) > float(marks[1]["cy"])
+        assert marks[0]["fill"] != marks[1]["fill"]
+
+    def test_the_whole_benchmark_can_be_told_apart(self) -> None:
+        points = [pictures.Point(model, 1.0 + n, 0.1, None) for n, model in enumerate(quality.MODELS)]
+        root = ElementTree.fromstring(pictures.panels({"tiny": points}, "cost", "quality"))
+        circles = [element.attrib for element in root.iter("{http://www.w3.org/2000/svg}circle")][::2]
+        assert len({(mark["fill"], mark["stroke"]) for mark in circles}) == len(quality.MODELS)
+
+    def test_nothing_is_no_error(self) -> None:
+        ElementTree.fromstring(pictures.panels({"tiny": []}, "cost", "quality"))
+        ElementTree.fromstring(pictures.panels({}, "cost", "quality"))
+
+
+class TestRun:
+    def test_the_whole_matrix_is_planned(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_dataset: dict[str, Any]
+    ) -> None:
+        asked = []
+
+        def compare(models: Any, dataset: str, *, settings: Any, listener: Any, **given: Any) -> None:
+            asked.append((dataset, list(models), given["seeds"], settings["epochs"]))
+            assert ("load_col" in settings) == (dataset == "ciao")  # the others have property files
+            listener(Event("done", 1, 1, "SASRec", 1, record_of("SASRec", 1, 0.1)))
+
+        monkeypatch.setattr(quality, "compare", compare)
+        assert quality.main(["run", "--seeds", "1", "2", "--epochs=7", "--csv", "q.csv"]) == 0
+        assert [dataset for dataset, *_ in asked] == ["ml-100k", "ml-1m", "amazon-beauty", "ciao"]
+        assert asked[0][1:] == (list(quality.MODELS), [1, 2], "7")
+        assert len(quality.MODELS) == 2 * 5 + 3
+        assert {row["dataset"] for row in quality.read_rows(Path("q.csv"))} == set(quality.DATASETS)
+
+    @pytest.mark.parametrize("arguments", [["run", "epochs=3"], ["render", "--epochs=3"]])
+    def test_what_is_no_setting_is_refused(
+        self, arguments: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit):
+            quality.main(arguments)
+        assert "is neither an option nor a setting" in capsys.readouterr().err
+
+    def test_a_model_nobody_knows_is_named(
+        self, tiny_dataset: dict[str, Any], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit):
+            quality.main(["run", "--models", "SASRecSEC", "--datasets", "tiny", "--data-path", "data"])
+        assert "SASRecSCE" in capsys.readouterr().err
+
+    @pytest.mark.slow
+    def test_from_a_run_to_the_page(
+        self,
+        tiny_dataset: dict[str, Any],
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        arguments = ["run", "--models", "SASRecSCE:SCE", "--datasets", "tiny", "--data-path", "data"]
+        arguments += ["--seeds", "1", "--epochs=2", "--MAX_ITEM_LIST_LENGTH=10", "--csv", "q.csv"]
+        arguments += [f"--load_col={tiny_dataset['load_col']}"]
+        assert quality.main(arguments) == 0, capsys.readouterr().err
+        (row,) = quality.read_rows(Path("q.csv"))
+        for column in ("ndcg@10", "recall@10", "itemcoverage@10", "bucket_coverage"):
+            assert 0 <= float(row[column]) <= 1
+        for column in ("training_seconds", "training_cpu_seconds", "seconds_to_95", "resident_mib"):
+            assert float(row[column]) > 0
+        assert (row["epochs"], row["epochs_allowed"], row["loss"]) == ("2", "2", "SCE")
+        assert (row["torch"], row["python"]) == (sys.modules["torch"].__version__, sys.version.split()[0])
+        monkeypatch.setattr(comparison, "run_in_process", None)  # nothing is run again
+        assert quality.main(arguments) == 0
+        assert "skipped" in capsys.readouterr().out
+        assert quality.main(["render", "--csv", "q.csv", "--page", "quality.md"]) == 0
+        assert "### tiny" in Path("quality.md").read_text()
