@@ -153,6 +153,7 @@ def _one_run(
     share = _EPOCHS_TO_LIVE / config["epochs"]
     seen: dict[Path, int] = {}
     faults: list[str] = []
+    unfinished: set[Path] = set()
     while True:
         last_words: Optional[int] = None
         alive_for = float(_PATIENCE)
@@ -167,7 +168,7 @@ def _one_run(
         if process.exitcode is None:
             process.kill()
             process.join()
-        writing = bool(list((folder / "saved").glob(".*.tmp"))) if (folder / "saved").is_dir() else False
+        unfinished, before = set((folder / "saved").glob(".*.tmp")), unfinished
         report = replace(report, resumed=report.resumed + ("Resuming from" in _output(folder)))
         faults += _lost(folder, seen)
         if process.exitcode == 0:
@@ -178,7 +179,7 @@ def _one_run(
         report = replace(
             report,
             kills=report.kills + 1,
-            kills_in_write=report.kills_in_write + (writing or last_words is not None),
+            kills_in_write=report.kills_in_write + bool(last_words is not None or unfinished - before),
         )
     if not faults:
         faults += differences(reference.folder, folder)
