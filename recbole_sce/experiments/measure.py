@@ -90,7 +90,7 @@ class EpochRecorder:
                 "training_cpu_seconds": self.training_cpu_seconds,
                 "validation_seconds": self.validation_seconds,
                 "train_loss": self._loss,
-                "coverage": getattr(self._trainer, "_coverage", None),  # of SCETrainer
+                "coverage": getattr(self._trainer, "coverage", None),  # of SCETrainer
                 "score": float(score),
                 "valid": {name: float(value) for name, value in result.items()},
             }
