@@ -1,4 +1,5 @@
-# Everything a contributor needs: make demo | test | check | test-modern | clean.
+# Everything a contributor needs:
+# make demo | test | check | test-modern | test-triton | soak | recbole-suite | clean.
 PYTHON ?= python3
 # An installed torch that satisfies pyproject.toml is kept; name another build here if wanted.
 TORCH ?= torch==2.13.0
@@ -6,7 +7,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODERN := .venv-modern
 
-.PHONY: demo test check test-modern clean
+# How long make soak trains, in minutes.
+MINUTES ?= 10
+
+.PHONY: demo test check test-modern test-triton soak recbole-suite clean
 
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -23,6 +27,10 @@ $(MODERN)/.installed: pyproject.toml requirements-modern.txt
 	$(MODERN)/bin/python -m pip install --quiet --no-deps "recbole==1.2.1" --editable .
 	touch $@
 
+$(VENV)/.installed-triton: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable ".[triton]"
+	touch $@
+
 demo: $(VENV)/.installed
 	$(BIN)/python examples/quickstart.py
 
@@ -36,6 +44,19 @@ check: $(VENV)/.installed
 
 test-modern: $(MODERN)/.installed
 	$(MODERN)/bin/python -m pytest -m "not slow"
+
+# The GPU kernels, in Triton's interpreter; with TRITON_INTERPRET=0 compiled, on a GPU. Triton takes 1 GB.
+test-triton: $(VENV)/.installed-triton
+	$(BIN)/python -m pytest tests/loss/test_triton.py
+
+# RecBole's own tests with and without the plugin: make recbole-suite RECBOLE=path/to/a/checkout
+recbole-suite: $(VENV)/.installed
+	$(BIN)/python benchmarks/recbole_suite.py --checkout "$(RECBOLE)"
+
+soak: $(VENV)/.installed
+	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/loss/test_loss_fuzz.py tests/data/test_dataset_fuzz.py \
+		tests/model/test_settings_fuzz.py
+	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES)
 
 clean:
 	rm -rf $(VENV) $(MODERN) build dist *.egg-info

@@ -52,12 +52,10 @@ def unfinished(path: _Path) -> list[Path]:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` last; where folders cannot be opened (Windows) the system sees to it."""
-    try:
+    """Make a rename in ``folder`` last; where a folder cannot be flushed (Windows), the system sees to it."""
+    with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

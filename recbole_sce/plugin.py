@@ -19,6 +19,7 @@ Every hook, with the RecBole function that it serves:
 ``utils.get_flops``                         copies the model: of a plugin model, all but its parameters
 ``case_study.full_sort_topk``,              score all items for all users at once: for plugin models,
 ``full_sort_scores``                        chunk by chunk (:mod:`recbole_sce.training.topk`)
+``abstract_dataloader.list``                a loader numbers its rows in a list, 40 bytes a row: in a range
 ``argument_list.dataset_arguments``         ``create_dataset`` and ``load_split_dataloaders`` reuse saved
                                             data only if these keys are unchanged
 ==========================================  ============================================================
@@ -67,6 +68,7 @@ def register() -> None:
     _compare_saved_data_by("train_positions", "temporal_holdout")
     _count_operations_lightly()
     _stream_case_study()
+    _number_rows_in_a_range()
     from recbole_sce import model
 
     for cls in model.MODELS:
@@ -272,3 +274,13 @@ def _stream_case_study() -> None:
 
     for name in ("full_sort_topk", "full_sort_scores"):
         stream(name)
+
+
+def _number_rows_in_a_range() -> None:
+    """Let ``AbstractDataLoader.__init__`` give torch ``range(n)`` in place of ``list(range(n))``."""
+    from recbole.data.dataloader import abstract_dataloader
+
+    def list_of(values: Any) -> Any:
+        return values if isinstance(values, range) else list(values)
+
+    abstract_dataloader.list = list_of

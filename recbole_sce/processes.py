@@ -114,27 +114,38 @@ def world_size() -> int:
 
 def wait() -> None:
     """Return when all processes have come here."""
-    dist.barrier(group=_patient)
+    if together():
+        dist.barrier(group=_patient)
 
 
 def by_first(action: Callable[[], object]) -> None:
     """Let the first process do ``action``, and return when it is done; what it returns is dropped."""
     if rank() == 0:
         action()
-    if together():
-        wait()
+    wait()
 
 
 def from_first(value: _T) -> _T:
     """Return the value that the first process gives; it must be picklable."""
+    if not together():
+        return value
     box: list[Any] = [value]
     dist.broadcast_object_list(box, src=0, group=_patient)
     received: _T = box[0]
     return received
 
 
+def made_by_first(make: Callable[[], _T]) -> _T:
+    """Return what ``make`` gives in the first process, the only one that calls it; it must be picklable."""
+    made: Any = make() if rank() == 0 else None
+    received: _T = from_first(made)
+    return received
+
+
 def gather_on_first(value: _T) -> Optional[list[_T]]:
     """Return to the first process what each gives, by rank, and None to the others."""
+    if not together():
+        return [value]
     gathered: Optional[list[Any]] = [None] * world_size() if rank() == 0 else None
     dist.gather_object(value, gathered, dst=0, group=_patient)
     return gathered
@@ -142,6 +153,8 @@ def gather_on_first(value: _T) -> Optional[list[_T]]:
 
 def mean(value: float) -> float:
     """Return the mean of what the processes give."""
+    if not together():
+        return value
     total = torch.tensor(value, dtype=torch.float64)
     dist.all_reduce(total, group=_patient)
     return float(total) / world_size()

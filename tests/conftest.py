@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+# Where triton is installed its kernels are tested in its interpreter, which has to be chosen before anything
+# imports triton. On a machine with a GPU, TRITON_INTERPRET=0 tests the compiled kernels there.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
+import hypothesis
 import pytest
 from logs import write_log
 
 import recbole_sce  # noqa: F401  (before any module of RecBole: without ray it is what makes them importable)
+
+# The same examples in each run of the suite; many new ones where they are asked for (make soak).
+hypothesis.settings.register_profile("suite", derandomize=True, deadline=None, max_examples=40)
+hypothesis.settings.register_profile("soak", deadline=None, max_examples=3000, print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 
 @pytest.fixture

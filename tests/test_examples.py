@@ -37,6 +37,21 @@ def test_tune(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_search(tmp_path: Path) -> None:
+    pytest.importorskip("hyperopt", reason="tuning needs the extra recbole_sce[hyperopt]")
+    small = ("--epochs=1", "--MAX_ITEM_LIST_LENGTH=5", "--hidden_size=16", "--n_layers=1")
+    few = "--user_inter_num_interval=[200,inf)"
+    out = run_example("search.py", tmp_path, *small, few)
+    assert [line for line in out.splitlines() if line.startswith("done")] == ["done 0", "done 1"]
+    again = run_example("search.py", tmp_path, *small, few)
+    assert "resumed 2" in again
+    assert "done" not in again
+    assert again.splitlines()[-2:] == out.splitlines()[-2:]
+    assert "'learning_rate': 0." in out.splitlines()[-2]
+    assert (tmp_path / "search" / "trials.html").is_file()
+
+
+@pytest.mark.slow
 def test_compare(tmp_path: Path) -> None:
     # few and short rows: what is tested is the comparison, not the models
     out = run_example(

@@ -65,11 +65,11 @@ class KillReport:
 
 @dataclass(frozen=True)
 class _Reference:
-    """A run left in peace: where it is, what it took."""
+    """A run left in peace: where it is, at which second training began and all ended, what it wrote."""
 
     folder: Path
-    seconds: float
     start: float
+    end: float
     disk_events: int
 
 
@@ -133,14 +133,12 @@ def _campaign(
 
 
 def _undisturbed(folder: Path, config: Mapping[str, Any]) -> _Reference:
-    started = time.monotonic()
     ended = _start(folder, config)
     ended.join(_PATIENCE)
-    seconds = time.monotonic() - started
     if ended.exitcode != 0:
         raise RuntimeError(f"the run that is to be compared with failed: {_last_line(folder)}")
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    return _Reference(folder, seconds, result["start"], result["disk_events"])
+    return _Reference(folder, result["start"], result["end"], result["disk_events"])
 
 
 def _one_run(
@@ -155,6 +153,7 @@ def _one_run(
     share = _EPOCHS_TO_LIVE / config["epochs"]
     seen: dict[Path, int] = {}
     faults: list[str] = []
+    unfinished: set[Path] = set()
     while True:
         last_words: Optional[int] = None
         alive_for = float(_PATIENCE)
@@ -162,14 +161,14 @@ def _one_run(
             if rng.random() < 0.5:
                 last_words = int(rng.integers(1, max(2, int(share * reference.disk_events))))
             else:
-                training = reference.seconds - reference.start
+                training = reference.end - reference.start
                 alive_for = float(rng.uniform(0, reference.start + share * training))
         process = _start(folder, config, last_words)
         process.join(alive_for)
         if process.exitcode is None:
             process.kill()
             process.join()
-        writing = bool(list((folder / "saved").glob(".*.tmp"))) if (folder / "saved").is_dir() else False
+        unfinished, before = set((folder / "saved").glob(".*.tmp")), unfinished
         report = replace(report, resumed=report.resumed + ("Resuming from" in _output(folder)))
         faults += _lost(folder, seen)
         if process.exitcode == 0:
@@ -180,7 +179,7 @@ def _one_run(
         report = replace(
             report,
             kills=report.kills + 1,
-            kills_in_write=report.kills_in_write + (writing or last_words is not None),
+            kills_in_write=report.kills_in_write + bool(last_words is not None or unfinished - before),
         )
     if not faults:
         faults += differences(reference.folder, folder)
@@ -233,6 +232,7 @@ def _train(folder: str, config: dict[str, Any], die_at: Optional[int]) -> None:
             Path("result.json"),
             {
                 "start": start[0],
+                "end": time.monotonic() - started,
                 "disk_events": events[0],
                 "best_valid_score": float(result["best_valid_score"]),
                 "best_valid_result": {k: float(v) for k, v in result["best_valid_result"].items()},

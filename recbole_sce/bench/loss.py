@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Optional
@@ -31,6 +32,7 @@ from torch.nn import functional
 
 from recbole_sce.bench.memory import PeakMemory, can_measure
 from recbole_sce.loss import CrossEntropyLoss, SampledCrossEntropyLoss, ScalableCrossEntropyLoss
+from recbole_sce.loss.kernels import SWITCH
 
 #: (N, C) of the default table: the catalogue grows at a fixed batch, the batch at a fixed catalogue.
 DEFAULT_CASES = ("2048x1e4", "2048x1e5", "2048x1e6", "2048x1e7", "12800x1e5", "51200x1e5")
@@ -101,10 +103,17 @@ class Contender:
     dense: bool = False  # whether its work is N x C
     holds_logits: bool = False  # whether it holds (N, C) numbers, several times
     available: Callable[[torch.device], bool] = lambda device: True
+    kernels: bool = False  # whether the Triton kernels are switched on in its process
 
 
 CONTENDERS = (
     Contender("SCE, recbole_sce", lambda b_y: ScalableCrossEntropyLoss(bucket_size_y=b_y)),
+    Contender(
+        "SCE, recbole_sce with Triton kernels",
+        lambda b_y: ScalableCrossEntropyLoss(bucket_size_y=b_y),
+        available=lambda device: device.type == "cuda" and find_spec("triton") is not None,
+        kernels=True,
+    ),
     Contender("SCE, formula with autograd", lambda b_y: lambda h, w, y: sce_with_autograd(h, w, y, b_y)),
     Contender("CE-, recbole_sce", lambda b_y: SampledCrossEntropyLoss(n_negatives=b_y)),
     Contender("CE, recbole_sce", lambda b_y: CrossEntropyLoss(), dense=True),
@@ -207,8 +216,12 @@ def measure(case: Case) -> Measurement:
 def measure_apart(case: Case, timeout: float) -> Optional[Measurement]:
     """Measure one loss in a fresh process; None where it failed or took too long, which is said."""
     command = [sys.executable, "-m", "recbole_sce.bench.loss", "--measure", json.dumps(asdict(case))]
+    kernels = any(one.kernels for one in CONTENDERS if one.name == case.loss)
+    environment = {**os.environ, SWITCH: str(int(kernels))}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=True)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout, check=True, env=environment
+        )
     except subprocess.TimeoutExpired:
         print(f"  {case.loss}: not finished after {timeout:g} s", file=sys.stderr)
         return None
@@ -294,20 +307,22 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
             writer.writerow({**asdict(case), **(asdict(found) if found else {})})
 
 
-def machine(arguments: argparse.Namespace) -> str:
+def machine(device: str, threads: int) -> str:
     """Return the machine and the versions, in a line."""
     name = platform.processor() or platform.machine()
     cpu_info = Path("/proc/cpuinfo")
-    if arguments.device == "cpu" and cpu_info.exists():
+    if device == "cpu" and cpu_info.exists():
         for line in cpu_info.read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 name = line.split(":", 1)[1].strip()
                 break
-    if arguments.device.startswith("cuda"):
-        name = torch.cuda.get_device_name(arguments.device)
+    if device.startswith("cuda"):
+        name = torch.cuda.get_device_name(device)
+        if find_spec("triton") is not None:
+            name += f", triton {version('triton')}"
     capability = torch.backends.cpu.get_cpu_capability()
     return (
-        f"{name} ({capability}), {arguments.threads} threads, Python {platform.python_version()}, "
+        f"{name} ({capability}), {threads} threads, Python {platform.python_version()}, "
         f"torch {torch.__version__}, {platform.system()}"
     )
 
@@ -372,14 +387,13 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         parser.error(f"--losses: {sorted(unknown)} not allowed; {[one.name for one in CONTENDERS]} are")
     rows = run(arguments)
     result = table(rows)
-    print(f"{machine(arguments)}\n\n{result}")
+    where = machine(arguments.device, arguments.threads)
+    print(f"{where}\n\n{result}")
     if arguments.csv:
         write_csv(arguments.csv, rows)
     if arguments.markdown:
         command = " ".join(["python -m recbole_sce.bench.loss", *argv])
-        arguments.markdown.write_text(
-            f"{machine(arguments)}\n\n```\n{command}\n```\n\n{result}\n", encoding="utf-8"
-        )
+        arguments.markdown.write_text(f"{where}\n\n```\n{command}\n```\n\n{result}\n", encoding="utf-8")
     return 0
 
 

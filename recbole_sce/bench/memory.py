@@ -45,6 +45,10 @@ class PeakMemory:
             return torch.cuda.max_memory_allocated(self._device) / _MIB - self._before
         return _status("VmHWM") - self._before
 
+    def peak_resident(self) -> float:
+        """Return the peak since the start with all that was there before."""
+        return self.peak() + self._before
+
     def held(self) -> float:
         """Return what is held now."""
         self._settle()

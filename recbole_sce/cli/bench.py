@@ -9,6 +9,7 @@ from importlib.util import find_spec
 import typer
 
 from recbole_sce.cli.errors import InputError
+from recbole_sce.cli.loading import load_plugin
 
 #: Everything after the benchmark's name, --help included, is the benchmark's own.
 _OWN_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -28,8 +29,23 @@ def loss(ctx: typer.Context) -> None:
 
 @bench.command(context_settings=_OWN_ARGUMENTS)
 def scale(ctx: typer.Context) -> None:
-    """Measure data, training and evaluation as the catalogue grows."""
+    """Measure each stage from a raw log to lists of recommendations, RecBole's way and ours."""
+    load_plugin()
     _forward("scale", ctx.args)
+
+
+@bench.command(context_settings=_OWN_ARGUMENTS)
+def updates(ctx: typer.Context) -> None:
+    """Compare the quality of dense and of sparse updates of the item table."""
+    load_plugin()
+    _forward("updates", ctx.args)
+
+
+@bench.command(context_settings=_OWN_ARGUMENTS)
+def quality(ctx: typer.Context) -> None:
+    """Compare models and losses on real data: quality beside time and memory, run by run."""
+    load_plugin()
+    _forward("quality", ctx.args)
 
 
 def _forward(name: str, arguments: list[str]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from recbole_sce.cli.errors import FAILED, InputError
+from recbole_sce.cli.loading import load_plugin
 from recbole_sce.cli.overrides import check_keys, parse_overrides, split_files
 from recbole_sce.cli.progress import Progress
 
@@ -66,13 +67,14 @@ def compare(
 
     - recbole-sce compare -m SASRecSCE,wide=SASRecSCE --wide.hidden_size=256
     """
+    files, overrides = split_files(config_files), parse_overrides(ctx.args)
+    load_plugin()
     from recbole_sce.experiments import Candidate, ExperimentError, write_report
     from recbole_sce.experiments import compare as run_comparison
 
-    files = split_files(config_files)
     try:
         candidates = [Candidate.parse(text) for text in _listed(models)]
-        candidates, common = _with_overrides(candidates, parse_overrides(ctx.args), dataset, files)
+        candidates, common = _with_overrides(candidates, overrides, dataset, files)
         folder = out or Path(f"comparison-{dataset}")
         with _Listener() as listener:
             comparison = run_comparison(

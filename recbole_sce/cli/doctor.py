@@ -11,6 +11,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from recbole_sce.cli.loading import load_plugin
+
 #: The release of RecBole that the plugin is made for.
 RECBOLE = "1.2.1"
 _PACKAGES = ("recbole_sce", "recbole", "torch", "numpy", "pandas", "scipy")
@@ -81,6 +83,7 @@ def _devices() -> None:
 
 
 def _repairs() -> None:
+    load_plugin()
     from recbole_sce import compat
 
     active = compat.active()

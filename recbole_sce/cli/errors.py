@@ -12,8 +12,8 @@ WRONG_INPUT = 2
 
 #: An exception that passes through these modules comes of settings or data, not of training.
 _SETTING_UP = ("recbole.config.configurator", "recbole.data.utils", "recbole_sce.model.settings")
-#: The same, for the constructors of models: they check the sizes that they are given.
-_MODELS = ("recbole.model.", "recbole_sce.model.")
+#: The same, for the constructors of models and trainers: they check the sizes that they are given.
+_CONSTRUCTORS = ("recbole.model.", "recbole_sce.model.", "recbole_sce.training.")
 
 
 class InputError(Exception):
@@ -22,31 +22,33 @@ class InputError(Exception):
 
 def exit_code(error: BaseException) -> int:
     """Return the exit code of ``error``: :data:`WRONG_INPUT` if the user can mend it by asking otherwise."""
-    from recbole_sce.compat import CheckpointError
+    from recbole_sce.compat import CheckpointError, SavedDataError
     from recbole_sce.compat.launch import RemoteTraceback, frames_of
     from recbole_sce.processes import LayoutError
 
     if isinstance(error, MemoryError):
         return FAILED
-    if isinstance(error, (InputError, CheckpointError, LayoutError, FileNotFoundError, FileExistsError)):
+    wrong = (InputError, CheckpointError, SavedDataError, LayoutError, FileNotFoundError, FileExistsError)
+    if isinstance(error, wrong):
         return WRONG_INPUT
     remote = error.__cause__.frames if isinstance(error.__cause__, RemoteTraceback) else ()
     for module, function in (*frames_of(error), *remote):
         if module in _SETTING_UP:
             return WRONG_INPUT
-        if function == "__init__" and module.startswith(_MODELS):
+        if function == "__init__" and module.startswith(_CONSTRUCTORS):
             return WRONG_INPUT
     return FAILED
 
 
 def message(error: BaseException) -> str:
     """Return ``error`` as one paragraph."""
-    from recbole_sce.compat import CheckpointError
+    from recbole_sce.compat import CheckpointError, SavedDataError
 
     if isinstance(error, FileNotFoundError) and error.filename is not None:
         return f"{error.filename} does not exist"
     text = " ".join(str(error).split())
-    if not text or not isinstance(error, (InputError, CheckpointError, ValueError, OSError, ImportError)):
+    plain = (InputError, CheckpointError, SavedDataError, ValueError, OSError, ImportError)
+    if not text or not isinstance(error, plain):
         text = f"{type(error).__name__}: {text}"
     return text
 

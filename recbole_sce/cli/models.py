@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 
+from recbole_sce.cli.loading import load_plugin
+
 
 def models() -> None:
     """List the models of recbole_sce, and RecBole's own.
@@ -14,7 +16,8 @@ def models() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from recbole_sce import NOT_SERVED
+    load_plugin()
+    from recbole_sce.model import NOT_SERVED
     from recbole_sce.plugin import base_of, registered_models
 
     plugin = registered_models()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from recbole_sce.cli.errors import InputError, warn
+from recbole_sce.cli.loading import load_plugin
 
 if TYPE_CHECKING:
     from recbole_sce.recommend import Recommender, Skipped, TopItems
@@ -84,6 +85,7 @@ def recommend(
     """
     _check_usage(user, users, histories, history)
 
+    load_plugin()
     from recbole_sce.cli.lists import RecommendationWriter, read_histories, read_users
     from recbole_sce.recommend import RecommendationError, Recommender, Skipped
 

@@ -12,7 +12,9 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from recbole_sce.cli.checks import check_device, check_folders
 from recbole_sce.cli.errors import InputError
+from recbole_sce.cli.loading import load_plugin
 from recbole_sce.cli.overrides import (
     check_keys,
     parse_overrides,
@@ -77,10 +79,11 @@ def run(
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise InputError(f"--json: the folder of {json_file} does not exist")
 
+    load_plugin()
     from recbole.config import Config
     from recbole.quick_start import run as run_recbole
 
-    from recbole_sce.compat.launch import last_checkpoint
+    from recbole_sce.compat.launch import last_checkpoint, layout_of
     from recbole_sce.plugin import registered_models
 
     if resume is not None:
@@ -93,7 +96,13 @@ def run(
         )
     started = time.perf_counter()
     with recbole_sees(overrides):
-        Config(name, data, config_file_list=files)  # impossible settings fail here, before any process starts
+        layout = layout_of(nproc, world_size, ip, port, group_offset)
+        place = {} if layout is None else {"nproc": layout.nproc, "world_size": layout.world_size}
+        # Impossible settings fail here, before any process starts.
+        config = Config(name, data, config_file_list=files, config_dict=place)
+        if layout is None:
+            check_device(config, overrides)
+        check_folders(config)
         result = run_recbole(
             name,
             data,
@@ -111,7 +120,8 @@ def run(
         "model": name,
         "dataset": data,
         "overrides": overrides,
-        "best_valid_score": float(result["best_valid_score"]),
+        # RecBole's is infinite where nothing was validated, which JSON cannot say.
+        "best_valid_score": float(result["best_valid_score"]) if result["best_valid_result"] else None,
         "valid_score_bigger": bool(result["valid_score_bigger"]),
         "best_valid_result": _plain(result["best_valid_result"]),
         "test_result": _plain(result["test_result"]),
@@ -124,8 +134,8 @@ def run(
     _print(record)
 
 
-def _plain(metrics: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in metrics.items()}
+def _plain(metrics: Optional[Mapping[str, Any]]) -> dict[str, float]:
+    return {name: float(value) for name, value in (metrics or {}).items()}  # None: nothing to evaluate on
 
 
 def _print(record: Mapping[str, Any]) -> None:

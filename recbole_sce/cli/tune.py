@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from recbole_sce.cli.errors import FAILED, InputError
+from recbole_sce.cli.loading import load_plugin
 from recbole_sce.cli.overrides import check_keys, parse_overrides, split_files, value_in_files
 from recbole_sce.cli.progress import Progress
 
@@ -82,15 +83,17 @@ def tune(
 
     - recbole-sce tune --tool Ray --algo random --max_evals 8 --cpus 4
     """
-    from recbole_sce.experiments import ExperimentError, write_trials
-    from recbole_sce.experiments import tune as search
-
     overrides, settings_files = parse_overrides(ctx.args), split_files(config_files)
     name = model or value_in_files("model", settings_files) or DEFAULT_MODEL
     data = dataset or value_in_files("dataset", settings_files) or DEFAULT_DATASET
     for option, file in (("--output_file", output_file), ("--display_file", display_file)):
         if file is not None and not file.absolute().parent.is_dir():
             raise InputError(f"{option}: the folder of {file} does not exist")
+
+    load_plugin()
+    from recbole_sce.experiments import ExperimentError, write_trials
+    from recbole_sce.experiments import tune as search
+
     check_keys(list(overrides), name, data, settings_files)
     try:
         with as_file(_space(name, params_file)) as space, _Listener() as listener:

@@ -1,6 +1,7 @@
 """Repairs of RecBole 1.2.1 on current numpy, pandas, scipy, torch, setuptools, hyperopt and ray.
 
 One function a repair: its docstring says what is broken, where in RecBole, and when the repair applies.
+What RecBole evaluates or unpickles is read as data (SECURITY.md).
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from recbole_sce.compat import (
     config,
     datasets,
     distributed,
+    evaluation,
     launch,
     metrics,
     patching,
+    saved_data,
     stack,
     tuning,
 )
@@ -24,10 +27,12 @@ from recbole_sce.compat.checkpoints import (
     save_checkpoint,
 )
 from recbole_sce.compat.patching import active, wrap, wrap_everywhere
+from recbole_sce.compat.saved_data import SavedDataError
 
 __all__ = [
     "CheckpointError",
     "CheckpointWriteError",
+    "SavedDataError",
     "active",
     "allow_model_class",
     "apply",
@@ -57,6 +62,10 @@ def apply() -> None:
             config.use_gpu_false,
             config.unknown_model,
             config.own_log_file,
+            evaluation.settings_are_data,
+            evaluation.yaml_is_data,
+            evaluation.search_spaces_are_data,
+            evaluation.named_files_are_data,
             datasets.missing_values,
             datasets.lengths_of_sequences,
             datasets.exact_time_order,
@@ -64,6 +73,7 @@ def apply() -> None:
             metrics.metrics_on_counts,
             metrics.plain_results,
             checkpoints.safe_checkpoints,
+            saved_data.safe_saved_data,
             tuning.hyperopt_import,
             tuning.exhaustive_search,
             tuning.zero_score,

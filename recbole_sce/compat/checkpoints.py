@@ -114,6 +114,10 @@ def safe_load(path: _Path, map_location: Any = None, mmap: bool = False) -> dict
         CheckpointError: the file names something that is not allowed, was written by RecBole alone, or is
             damaged. The message says which, and what to do.
     """
+    with open(path, "rb") as file:
+        is_zip = file.read(4) == b"PK\x03\x04"
+    if not is_zip:  # torch would read it in an older format, whatever archive is appended to it
+        raise _incomplete(path)
     protocol, names = _names_in(path)
     if protocol > 2:
         raise CheckpointError(
@@ -211,10 +215,7 @@ def _names_in(path: _Path, stream: Optional[BinaryIO] = None) -> tuple[int, set[
             member = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
             opcodes = list(pickletools.genops(archive.read(member)))
     except (zipfile.BadZipFile, StopIteration, ValueError):
-        raise CheckpointError(
-            f"{os.fspath(path)} is no complete checkpoint: its writing was interrupted, or something other "
-            "than torch.save wrote it"
-        ) from None
+        raise _incomplete(path) from None
     protocol = 0
     names: set[str] = set()
     argument: Any
@@ -226,6 +227,13 @@ def _names_in(path: _Path, stream: Optional[BinaryIO] = None) -> tuple[int, set[
             module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
             names.add(f"{module}.{name}")
     return protocol, names
+
+
+def _incomplete(path: _Path) -> CheckpointError:
+    return CheckpointError(
+        f"{os.fspath(path)} is no complete checkpoint: its writing was interrupted, or something other than "
+        "torch.save wrote it"
+    )
 
 
 def _foreign(names: set[str]) -> list[str]:

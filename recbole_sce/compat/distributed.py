@@ -149,8 +149,7 @@ def model_of_several_processes() -> bool:
 
     @wrap(AbstractTrainer, "__init__")
     def init(original: Callable[..., Any], self: Any, config: Any, model: Any) -> None:
-        if processes.together():
-            processes.wait()
+        processes.wait()
         if config["single_spec"] or config["device"].type == "cuda":
             original(self, config, model)
             return
@@ -173,8 +172,7 @@ def one_checkpoint() -> bool:
     @wrap(trainer.Trainer, "__init__")
     def init(original: Callable[..., Any], self: Any, config: Any, model: Any) -> None:
         original(self, config, model)
-        if processes.together():
-            self.saved_model_file = processes.from_first(self.saved_model_file)
+        self.saved_model_file = processes.from_first(self.saved_model_file)
 
     for owner, name in (
         (trainer.Trainer, "_save_checkpoint"),

@@ -16,7 +16,7 @@ from multiprocessing import get_context
 from typing import Any, Callable, NamedTuple, Optional
 
 from recbole_sce.compat.patching import wrap_everywhere
-from recbole_sce.processes import Layout
+from recbole_sce.processes import Layout, LayoutError
 
 #: What torch says in a process that has lost another one, or has waited for it in vain.
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting")
@@ -143,42 +143,48 @@ def run_of_several_processes() -> bool:
         group_offset: int = 0,
     ) -> Any:
         asked = _Run(model, dataset, config_file_list, config_dict, saved)
-        if _under_torchrun():
-            if nproc != 1 or world_size > 0:
-                raise ValueError(
-                    f"nproc: {nproc!r}, world_size: {world_size!r} are not allowed under torchrun, which has "
-                    "started the processes already; leave them out"
-                )
-            layout, local_rank = _torchruns_layout()
-            with _noting_checkpoint():
-                result = asked.here(layout, local_rank)
-            return result if local_rank == 0 else None
-        if nproc == 1 and world_size <= 0:
+        layout = layout_of(nproc, world_size, ip, port, group_offset)
+        if layout is None:
             with _noting_checkpoint():
                 return original(model, dataset, config_file_list, config_dict, saved)
-        layout = Layout(nproc, nproc if world_size == -1 else world_size, group_offset, ip, str(port))
-        return _launch(asked, layout)
+        if not _under_torchrun():
+            return _launch(asked, layout)
+        local_rank = int(os.environ["LOCAL_RANK"])
+        with _noting_checkpoint():
+            result = asked.here(layout, local_rank)
+        return result if local_rank == 0 else None
 
     return True
+
+
+def layout_of(nproc: int, world_size: int, ip: str, port: Any, group_offset: int) -> Optional[Layout]:
+    """Return which processes ``run`` trains in if it gets these arguments; None if in this one alone.
+
+    Raises:
+        LayoutError: they cannot be.
+    """
+    if not _under_torchrun():
+        if nproc == 1 and world_size <= 0:
+            return None
+        return Layout(nproc, nproc if world_size == -1 else world_size, group_offset, ip, str(port))
+    if nproc != 1 or world_size > 0:
+        raise LayoutError(
+            f"nproc: {nproc!r}, world_size: {world_size!r} are not allowed under torchrun, which has "
+            "started the processes already; leave them out"
+        )
+    return Layout(
+        nproc=int(os.environ["LOCAL_WORLD_SIZE"]),
+        world_size=int(os.environ["WORLD_SIZE"]),
+        group_offset=int(os.environ["RANK"]) - int(os.environ["LOCAL_RANK"]),
+        ip=os.environ["MASTER_ADDR"],
+        port=os.environ["MASTER_PORT"],
+    )
 
 
 def _under_torchrun() -> bool:
     import torch.distributed
 
     return torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()
-
-
-def _torchruns_layout() -> tuple[Layout, int]:
-    """Return what torchrun tells its processes by their environment, and this one's local rank."""
-    local_rank = int(os.environ["LOCAL_RANK"])
-    layout = Layout(
-        nproc=int(os.environ["LOCAL_WORLD_SIZE"]),
-        world_size=int(os.environ["WORLD_SIZE"]),
-        group_offset=int(os.environ["RANK"]) - local_rank,
-        ip=os.environ["MASTER_ADDR"],
-        port=os.environ["MASTER_PORT"],
-    )
-    return layout, local_rank
 
 
 def _launch(asked: _Run, layout: Layout) -> Any:

@@ -13,16 +13,26 @@ from recbole.utils import FeatureType
 
 #: Rows parsed at a time: the parser's own tables stay at a few hundred megabytes whatever the file's size.
 CHUNK_ROWS = 1_000_000
+#: What some editors put before the first line; pandas leaves it out, too.
+_BYTE_ORDER_MARK = "\ufeff"
 
 
 def read_header(path: str, separator: str, encoding: Optional[str]) -> dict[str, FeatureType]:
     """Return the columns that the first line of an atomic file names, with their types.
 
     Raises:
-        ValueError: the line is not a list of ``name:type``; the message names file and column.
+        ValueError: the line is not a list of ``name:type``, or not in ``encoding``; the message names file
+            and column.
     """
-    with open(path, encoding=encoding) as file:
-        head = file.readline().rstrip("\n")
+    try:
+        with open(path, encoding=encoding) as file:
+            head = file.readline().rstrip("\n").lstrip(_BYTE_ORDER_MARK)
+    except LookupError:
+        raise ValueError(
+            f"encoding: {encoding!r} is not allowed; a name that Python knows, such as utf-8 or latin-1, is"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise _wrong_encoding(path, encoding, error) from None
     columns: dict[str, FeatureType] = {}
     for column in head.split(separator):
         name, _, kind = column.partition(":")
@@ -51,7 +61,7 @@ def read_columns(
         In the order of the file: tokens as categories, floats as float64; missing values as missing.
 
     Raises:
-        ValueError: the file cannot be parsed; the message names it.
+        ValueError: the file cannot be parsed, or not as ``encoding`` says; the message names it.
     """
     names = {f"{name}:{kind.value}": name for name, kind in columns.items()}
     dtypes = {
@@ -66,6 +76,7 @@ def read_columns(
                 path,
                 sep=separator,
                 usecols=list(names),
+                index_col=False,  # a tab at the end of lines must not make the first column an index
                 dtype=dtypes,
                 encoding=encoding,
                 engine="c",
@@ -80,14 +91,49 @@ def read_columns(
                         parts[name].append(_Part(codes.astype(np.int32), np.asarray(tokens, dtype=object)))
                     else:
                         parts[name].append(_Part(chunk[header].to_numpy()))
+    except UnicodeDecodeError as error:
+        raise _wrong_encoding(path, encoding, error) from None
     except ValueError as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+        numbers = ", ".join(name for name, kind in columns.items() if kind is FeatureType.FLOAT)
+        raise ValueError(
+            f"{path} cannot be read: {error} (columns of numbers, type float: {numbers or 'none'})"
+        ) from error
+    for name, kind in columns.items():
+        if kind is FeatureType.TOKEN:
+            _check_tokens(path, name, parts[name])
     table: dict[str, Any] = {}
     for name, kind in columns.items():
         pieces = parts.pop(name)
         table[name] = _joined_tokens(pieces) if kind is FeatureType.TOKEN else _joined(pieces)
     frame: pd.DataFrame = pd.DataFrame(table, copy=False)
     return frame
+
+
+def _wrong_encoding(path: str, encoding: Optional[str], error: UnicodeDecodeError) -> ValueError:
+    """Return an error that names the first line that cannot be decoded."""
+    name = encoding or error.encoding
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode(error.encoding)
+            except UnicodeDecodeError as here:
+                byte = line[here.start]
+                return ValueError(
+                    f"{path} is not {name}: line {number} has the byte 0x{byte:02x} ({here.reason}). Save it "
+                    f"as {name}, or set encoding to what it is in, such as latin-1"
+                )
+    return ValueError(f"{path} is not {name}: {error}")
+
+
+def _check_tokens(path: str, name: str, parts: list[_Part]) -> None:
+    for part in parts:
+        for token in part.tokens:
+            if "\n" in token:
+                raise ValueError(
+                    f"{path}: column {name!r} has a value of more than one line, {token[:60]!r}: a quotation "
+                    'mark (") at the beginning of a value holds to the next one. Remove quotation marks, or '
+                    "double them and put the value into a pair"
+                )
 
 
 class _Part(NamedTuple):

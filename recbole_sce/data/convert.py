@@ -156,6 +156,8 @@ def convert(
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise ConversionError(f"{key}: {value!r} is not allowed; a whole number from 0 on is")
 
+    if not Path(source).exists():
+        raise ConversionError(f"{source}: no such file")
     # Beside the target's folder, which appears with the file alone: RecBole downloads what has no folder.
     Path(out).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=f".{name}-") as folder:

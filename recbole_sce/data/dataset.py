@@ -74,7 +74,7 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
         """Load the interactions and check that what a sequential model needs is there.
 
         Raises:
-            ValueError: a needed column, or every interaction, is missing.
+            ValueError: a needed column, a time, or every interaction, is missing.
         """
         super()._load_inter_feat(token, dataset_path)
         needed = {"USER_ID_FIELD": self.uid_field, "ITEM_ID_FIELD": self.iid_field}
@@ -90,14 +90,28 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
             if field is None:
                 raise ValueError(f"{key} is not set; it must name a column of {where}")
             if self.inter_feat is None or field not in self.inter_feat:
+                loaded = ", ".join(() if self.inter_feat is None else self.inter_feat) or "nothing"
                 raise ValueError(
                     f"{where}: column {field!r} ({key}) is not loaded; the file must have it, and "
-                    f"load_col: {{inter: [...]}} must name it (load_col is {self.config['load_col']})"
+                    f"load_col: {{inter: [...]}} must name it (load_col is {self.config['load_col']}; loaded "
+                    f"of the file: {loaded})"
                 )
         if self.benchmark_filename_list is None and self.field2type[self.time_field] is not FeatureType.FLOAT:
             raise ValueError(f"{where}: column {self.time_field!r} (TIME_FIELD) must be of type float")
         if len(self.inter_feat) == 0:
             raise ValueError(f"{where}: no interaction, only the line of column names")
+        if self.benchmark_filename_list is None:
+            self._check_times(where)
+
+    def _check_times(self, where: str) -> None:
+        """Refuse what RecBole would take for the mean of all times, and so put into a wrong order."""
+        bad = np.flatnonzero(~np.isfinite(self.inter_feat[self.time_field].to_numpy()))
+        if len(bad):
+            raise ValueError(
+                f"{where}: {len(bad)} of {len(self.inter_feat)} interactions have no finite "
+                f"{self.time_field!r} (TIME_FIELD), the first in line {bad[0] + 2}. Histories are in its "
+                "order, so each must have one: complete or remove these lines"
+            )
 
     @property
     def _item_list_field(self) -> str:
@@ -331,9 +345,16 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
         """Split into training, validation and test data; windows are cut of the training data alone.
 
         Raises:
-            ValueError: ``eval_args`` asks for an order other than by time.
+            ValueError: ``eval_args`` asks for an order other than by time, or for a part that is empty.
         """
         datasets: list[IndexedSequenceDataset] = super().build()
+        for part, dataset in zip(_parts_asked_for(self.config), datasets):
+            if part and len(dataset.inter_feat) == 0:
+                raise ValueError(
+                    f"{self.dataset_name}: no interaction is left for {part} by eval_args: split: "
+                    f"{self.config['eval_args']['split']}, since only {len(self.inter_feat)} follow another "
+                    "one of their user. Take longer histories, or a split without this part"
+                )
         if self.train_positions == "all":
             datasets[0]._cut_windows()
         return datasets
@@ -528,6 +549,16 @@ def _train_positions(config: Config) -> str:
             "the history but not its targets; 'last' is"
         )
     return str(value)
+
+
+def _parts_asked_for(config: Config) -> list[str]:
+    """Return the names of the parts that ``eval_args`` asks for, in RecBole's order; '' for the others."""
+    parts = ["training", "validation", "test"]
+    left_out = {"valid_only": "test", "test_only": "validation"}
+    how = next(iter((config["eval_args"]["split"] or {}).values()), None)
+    if isinstance(how, str):
+        return ["" if part == left_out.get(how) else part for part in parts]
+    return [part if ratio else "" for part, ratio in zip(parts, how or ())]
 
 
 def _select(interaction: Interaction, index: Index) -> Interaction:

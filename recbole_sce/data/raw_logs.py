@@ -9,6 +9,7 @@ import csv
 import gzip
 import lzma
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -133,7 +134,7 @@ def read_batches(path: Path, layout: Layout, invalid: InvalidRows) -> Iterator[p
                 return
         separator = layout.separator or _separator_by_suffix(path, suffixes)
         yield from _text_batches(path, replace(layout, separator=separator), invalid)
-    except (pa.ArrowInvalid, EOFError, OSError, lzma.LZMAError, zipfile.BadZipFile) as error:
+    except (pa.ArrowInvalid, EOFError, OSError, lzma.LZMAError, zlib.error, zipfile.BadZipFile) as error:
         if isinstance(error, FileNotFoundError):
             raise ConversionError(f"{path}: no such file") from error
         raise ConversionError(f"{path} cannot be read: {error}") from error

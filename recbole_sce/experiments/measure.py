@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import psutil  # type: ignore[import-untyped]
 
-MIB = 2**20
+from recbole_sce.training.memory import MIB, peak_resident_mib
 
 
 class PeakMemory:
@@ -35,11 +34,7 @@ class PeakMemory:
 
     def recent(self) -> float:
         """Return the peak since :meth:`restart`."""
-        with suppress(OSError), open("/proc/self/status") as file:
-            for line in file:
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024 / MIB
-        return _lifetime_peak()
+        return peak_resident_mib()
 
     def whole(self) -> float:
         """Return the peak of the whole life."""
@@ -49,16 +44,6 @@ class PeakMemory:
 def resident() -> float:
     """Return the memory that this process holds now, in MiB."""
     return float(psutil.Process().memory_info().rss) / MIB
-
-
-def _lifetime_peak() -> float:
-    try:
-        import resource
-    except ImportError:  # Windows
-        return float(psutil.Process().memory_info().peak_wset) / MIB
-    # ru_maxrss counts KiB on Linux, bytes on macOS
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MIB
 
 
 class EpochRecorder:

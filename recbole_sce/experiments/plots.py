@@ -10,6 +10,8 @@ from typing import Any
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333", "#8C564B")
 SHAPES = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "star", "hexagon")
 
+#: What a page may load: what is in it. The browser refuses all else, so that a page asks no network.
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 _BUTTONS = [["toImage", "zoom2d", "pan2d", "resetScale2d"]]
 _FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 _STYLE = """
@@ -40,6 +42,7 @@ def page(title: str, parts: Sequence[str]) -> str:
     return "\n".join(
         [
             '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{html.escape(title)}</title><style>{_STYLE}</style>",
             f"<script>{get_plotlyjs()}</script></head><body>",
@@ -94,7 +97,7 @@ def layout(x: str, y: str, height: int) -> dict[str, Any]:
         "font": {"family": _FONT, "size": 13, "color": "#1c2733"},
         "xaxis": {**axis(), "title": {"text": x}},
         "yaxis": {**axis(), "title": {"text": y}},
-        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": -0.2, "yanchor": "top"},
+        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": -0.24, "yanchor": "top"},
         "hoverlabel": {"bgcolor": "#fff"},
     }
 

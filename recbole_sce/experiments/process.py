@@ -51,6 +51,7 @@ def execute(
     from recbole.utils import get_model, get_trainer, init_logger, init_seed
 
     from recbole_sce.experiments import measure
+    from recbole_sce.training.memory import peak_device_mib
 
     started = time.perf_counter()
     with no_arguments():
@@ -123,7 +124,7 @@ def execute(
             "resident": memory.whole(),
             "resident_before_training": resident_before,
             "resident_training": resident_training,
-            "device": torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None,
+            "device": peak_device_mib(device),
         },
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "loss_type": _loss_type(config),

@@ -46,7 +46,7 @@ class Search:
             if "at least one of" not in str(error):  # what HyperTuning says of an empty space
                 raise ExperimentError(f"{params_file}: {error}") from error
             self._space = {}
-        except (NameError, SyntaxError, TypeError) as error:
+        except TypeError as error:  # a choice of no list
             raise ExperimentError(f"{params_file}: a value cannot be read ({error})") from error
         if not self._space:
             raise ExperimentError(f"{params_file} names no parameter: lines of 'name type values' do")

@@ -15,6 +15,8 @@ from recbole_sce.experiments.tuning import Tuning
 
 #: Plots of single parameters beside each other.
 _COLUMNS = 3
+#: From this ratio of largest to smallest on, an axis of a parameter is logarithmic.
+_WIDE = 20
 #: Up to so many trials each has a tick of its own.
 _EACH_TICK = 24
 
@@ -156,7 +158,9 @@ def _by_parameter(tuning: Tuning) -> Any:
         where = {"row": position // _COLUMNS + 1, "col": position % _COLUMNS + 1}
         values = [trial["params"][name] for trial in done]
         numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
-        few = len(set(map(_text, values))) <= 6
+        # a few values that come again are choices; others have their place on a scale
+        few = len(set(map(_text, values))) <= min(6, len(values) - 1)
+        wide = numbers and not few and bool(values) and max(values) > _WIDE * min(values) > 0
         figure.add_scatter(
             x=[_text(value) for value in values] if few or not numbers else values,
             y=[trial["score"] for trial in done],
@@ -166,7 +170,12 @@ def _by_parameter(tuning: Tuning) -> Any:
             hovertemplate="%{y:.4f}<br>%{text}<extra></extra>",
             **where,
         )
-        figure.update_xaxes(**axis(), title={"text": name}, **where)
+        figure.update_xaxes(
+            **axis(),
+            type="log" if wide else None,
+            title={"text": f"{name} [logarithmic]" if wide else name},
+            **where,
+        )
         if few or not numbers:
             order = sorted(
                 set(map(_text, values)), key=lambda text: (_as_number(text) is None, _as_number(text), text)
@@ -226,11 +235,13 @@ def _lines(trial: Mapping[str, Any]) -> str:
 
 
 def _figure_text(value: Any) -> str:
-    if isinstance(value, float):
-        return (
-            "" if pd.isna(value) else f"{value:.0f}" if value.is_integer() and value > 1 else f"{value:.4f}"
-        )
-    return "" if value is None else str(value)
+    if value is None or (isinstance(value, float) and pd.isna(value)):
+        return ""
+    if not isinstance(value, float):
+        return str(value)
+    if value > 1 and value.is_integer():
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.4f}"  # seconds, and scores
 
 
 def _as_number(text: str) -> Optional[float]:

@@ -7,10 +7,14 @@ from typing import NamedTuple, Optional
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from recbole_sce.loss.inputs import check_count, excluded_rows
 from recbole_sce.loss.logits import compute_dtype
 from recbole_sce.loss.search import top_rows
+
+#: Of a centre in float16: short, so that its scores with long rows stay in range.
+_FLOAT16_LENGTH = 1 / 16
 
 
 class Buckets(NamedTuple):
@@ -40,9 +44,25 @@ def bucket_centers(
         generator: source of randomness, on the device of ``hidden``; None is torch's global one.
 
     Returns:
-        The centres, (n_b, d), in the dtype and on the device of ``hidden``.
+        The centres, (n_b, d), in the dtype of ``hidden`` (of mixtures, under autocast: in its dtype) and on
+        its device. Those in float16 have one length.
     """
     check_count("n_buckets", n_buckets)
+    device = hidden.device.type
+    dtype = hidden.dtype
+    if mix_x and torch.is_autocast_enabled(device) and dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(device)
+    # Sums over N states soon leave the range of float16. Which scores of a centre are the largest does not
+    # depend on its length, so that it may have one that keeps scores in range as well.
+    narrow = dtype == torch.float16
+    with torch.autocast(device, enabled=False):
+        centers = _draw(hidden.float() if narrow else hidden, n_buckets, mix_x, generator)
+    if narrow:
+        centers = functional.normalize(centers, dim=1).mul_(_FLOAT16_LENGTH)
+    return centers.to(dtype)
+
+
+def _draw(hidden: Tensor, n_buckets: int, mix_x: bool, generator: Optional[torch.Generator]) -> Tensor:
     basis = hidden
     if mix_x and hidden.device.type == "cpu" and hidden.size(1) < min(n_buckets, len(hidden)):
         # Gaussian mixtures of the rows of X and of the rows of R, X = QR, have the same distribution: their

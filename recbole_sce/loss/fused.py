@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from recbole_sce.loss.buckets import Buckets
+from recbole_sce.loss.kernels import kernels_for
 from recbole_sce.loss.logits import compute_dtype, gather_rows, row_slices, target_logits
 from recbole_sce.loss.memory import RowGradient, workspace_bytes
 
@@ -56,15 +57,24 @@ class _BucketLoss(torch.autograd.Function):
         sparse_grad: bool,
     ) -> tuple[Tensor, Tensor]:
         ctx.sparse_grad = sparse_grad
+        ctx.kernels = kernels_for(hidden)
         with torch.autocast(hidden.device.type, enabled=False):
-            own = target_logits(hidden, item_embeddings, targets)[rows]  # (n_b, b_x)
-            own_inside = _contains(items, targets[rows])  # (n_b, b_x)
-            totals = _log_sum_exp(hidden, item_embeddings, rows, items)  # (n_b, b_x)
+            own_of_all = target_logits(hidden, item_embeddings, targets)  # (N,)
+            own = own_of_all[rows]  # (n_b, b_x)
+            if ctx.kernels is None:
+                own_inside = _contains(items, targets[rows])  # (n_b, b_x)
+                totals = _log_sum_exp(hidden, item_embeddings, rows, items)  # (n_b, b_x)
+            else:
+                totals, own_inside = ctx.kernels.bucket_totals(hidden, item_embeddings, targets, rows, items)
             # A target that is among the bucket's items is in the sum already.
             totals = torch.where(own_inside, totals, torch.logaddexp(totals, own))
-            losses = (totals - own).view(-1)
+            # Never below zero, but own logits are sums in another order: where large, rounding shows.
+            losses = (totals - own).clamp_(min=0).view(-1)
             winners = _winning_pairs(losses, rows.view(-1), len(hidden))
             loss = losses[winners].sum() / max(len(winners), 1)
+            # Adds zero. A state that is no number falls into no bucket, but must not go unnoticed: times its
+            # gradient of zero, it is no number in the encoder's gradient.
+            loss = loss + own_of_all.mul(0).sum()
         # The derivative of a pair's loss by its own logit is exp(own - total) - 1; inside the bucket, the
         # first term comes with the bucket's items.
         own_slope = torch.expm1(own - totals).masked_fill(own_inside, -1.0)
@@ -98,15 +108,20 @@ class _BucketLoss(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             grad_items = RowGradient(item_embeddings, dtype, items, targets, sparse=ctx.sparse_grad)
         with torch.autocast(hidden.device.type, enabled=False):
-            for tile in _tiles(winners, totals, rows, items, hidden):
-                weights = gather_rows(item_embeddings, tile.items, dtype)  # (g, b_y, d)
-                states = gather_rows(hidden, tile.states, dtype)  # (g, w, d)
-                shift = -tile.totals.unsqueeze(2)  # (g, w, 1)
-                slopes = torch.baddbmm(shift, states, weights.mT).exp_().mul_(scale)  # (g, w, b_y)
-                if ctx.needs_input_grad[0]:
-                    grad_hidden.index_copy_(0, tile.owners.view(-1), (slopes @ weights).flatten(0, 1))
-                if grad_items is not None:
-                    grad_items.add(tile.items, slopes.mT @ states)
+            # The kernels sum in an order that varies, so they stand back where that is not wanted.
+            kernels = None if torch.are_deterministic_algorithms_enabled() else ctx.kernels
+            add_gradients = _add_gradients if kernels is None else kernels.add_gradients
+            add_gradients(
+                hidden,
+                item_embeddings,
+                rows,
+                items,
+                winners,
+                totals,
+                scale,
+                grad_hidden if ctx.needs_input_grad[0] else None,
+                grad_items,
+            )
             covered = rows.view(-1)[winners]
             for part in row_slices(len(covered), 3 * hidden.size(1), hidden):
                 state, slope = covered[part], (own_slope[part] * scale).unsqueeze(1)
@@ -128,6 +143,43 @@ class _BucketLoss(torch.autograd.Function):
 
 # What it computes depends on the data (which pairs win), so torch.compile calls it as it is.
 _apply = torch.compiler.disable(_BucketLoss.apply)  # type: ignore[no-untyped-call]
+
+
+def _add_gradients(
+    hidden: Tensor,
+    item_embeddings: Tensor,
+    rows: Tensor,
+    items: Tensor,
+    winners: Tensor,
+    totals: Tensor,
+    scale: Tensor,
+    grad_hidden: Optional[Tensor],
+    grad_items: Optional[RowGradient],
+) -> None:
+    """Add to the gradients what the buckets' items contribute to the losses of the winning pairs.
+
+    Args:
+        hidden: (N, d).
+        item_embeddings: (C, d).
+        rows: (n_b, b_x) int64.
+        items: (n_b, b_y) int64.
+        winners: (W,) int64, ascending, the winning pairs; no state twice.
+        totals: (W,), the log-sum-exp of these.
+        scale: scalar, what the gradients are multiplied with.
+        grad_hidden: (N + 1, d), zeros, in the dtype of ``totals``; the last row takes what padding writes.
+        grad_items: the gradient of the items. One that is None is not computed.
+    """
+    for tile in _tiles(winners, totals, rows, items, hidden):
+        weights = gather_rows(item_embeddings, tile.items, totals.dtype)  # (g, b_y, d)
+        states = gather_rows(hidden, tile.states, totals.dtype)  # (g, w, d)
+        shift = -tile.totals.unsqueeze(2)  # (g, w, 1)
+        # Logarithms of probabilities, so at most 0, but for the rounding of large logits.
+        slopes = torch.baddbmm(shift, states, weights.mT).clamp_(max=0)  # (g, w, b_y)
+        slopes = slopes.exp_().mul_(scale)
+        if grad_hidden is not None:
+            grad_hidden.index_copy_(0, tile.owners.view(-1), (slopes @ weights).flatten(0, 1))
+        if grad_items is not None:
+            grad_items.add(tile.items, slopes.mT @ states)
 
 
 def _contains(items: Tensor, wanted: Tensor) -> Tensor:

@@ -59,27 +59,30 @@ class RowGradient:
         if sparse or table.dtype != dtype:
             self._ids = torch.unique(torch.cat([rows.reshape(-1) for rows in touched]))
             n_rows = len(self._ids)
-        self._sums = lazy_zeros((n_rows, table.size(1)), dtype, table.device)
+        #: (R, d) in ``dtype``, the sums so far; :meth:`slots` says which row is whose.
+        self.sums = lazy_zeros((n_rows, table.size(1)), dtype, table.device)
+
+    def slots(self, rows: Tensor) -> Tensor:
+        """Return, for int64 ``rows`` of any shape, where ``sums`` has them; in the same shape."""
+        return rows if self._ids is None else torch.searchsorted(self._ids, rows)
 
     def add(self, rows: Tensor, values: Tensor) -> None:
         """Add ``values`` (*rows.shape, d) to the rows that int64 ``rows`` names; a row may occur often."""
-        rows = rows.reshape(-1)
-        if self._ids is not None:
-            rows = torch.searchsorted(self._ids, rows)
-        self._sums.index_add_(0, rows, values.reshape(len(rows), values.size(-1)))
+        slots = self.slots(rows.reshape(-1))
+        self.sums.index_add_(0, slots, values.reshape(len(slots), values.size(-1)))
 
     def result(self) -> Tensor:
         """Return the gradient, (C, d) in the table's dtype; a coalesced COO tensor if it is to be sparse."""
         if self._ids is None:
-            return self._sums
+            return self.sums
         table = self._table
         if self._sparse:
             return torch.sparse_coo_tensor(
                 self._ids.unsqueeze(0),
-                self._sums.to(table.dtype),
+                self.sums.to(table.dtype),
                 table.shape,
                 is_coalesced=True,
                 check_invariants=False,
             )
         gradient = lazy_zeros(table.shape, table.dtype, table.device)
-        return gradient.index_copy_(0, self._ids, self._sums.to(table.dtype))
+        return gradient.index_copy_(0, self._ids, self.sums.to(table.dtype))

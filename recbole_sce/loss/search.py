@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Optional
 import torch
 from torch import Tensor
 
+from recbole_sce.loss.kernels import kernels_for
 from recbole_sce.loss.logits import gather_rows, row_slices
 from recbole_sce.loss.memory import workspace_bytes
 
@@ -51,6 +52,10 @@ def top_rows(
     if k <= 0 or len(queries) == 0:
         return torch.empty(len(queries), max(k, 0), dtype=torch.int64, device=queries.device)
     with torch.autocast(queries.device.type, enabled=False):
+        kernels = kernels_for(queries)
+        if kernels is not None:
+            found: Tensor = kernels.top_rows(queries, table, k, excluded, chunk)
+            return found
         if queries.device.type != "cpu":
             return _merge_chunks(queries, table, k, excluded, chunk)
         if queries.dtype != torch.float64:

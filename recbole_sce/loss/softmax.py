@@ -78,7 +78,8 @@ class _CrossEntropy(torch.autograd.Function):
         with torch.autocast(hidden.device.type, enabled=False):
             own = target_logits(hidden, item_embeddings, targets).unsqueeze(1)  # (N, 1)
             # Finite from the start, since a tile may hold excluded items only.
-            peaks, sums = own.clone(), torch.zeros_like(own)
+            peaks = torch.full_like(own, torch.finfo(own.dtype).min)
+            sums = torch.zeros_like(own)
             for chunk in _item_chunks(hidden, item_embeddings, excluded):
                 for rows, logits in chunk.tiles:
                     # A running log-sum-exp: the sum so far shrinks when a larger logit turns up.
@@ -86,10 +87,11 @@ class _CrossEntropy(torch.autograd.Function):
                     sums[rows].mul_((peaks[rows] - peak).exp_())
                     sums[rows].add_(logits.sub_(peak).exp_().sum(1, keepdim=True))
                     peaks[rows] = peak
-            totals = sums.log_().add_(peaks)  # (N, 1)
-            loss = (totals - own).sum() / max(len(hidden), 1)
+            # Never below zero, but own logits are sums in another order: where large, rounding shows.
+            losses = sums.log().add_(peaks - own).clamp_(min=0)
+            loss = losses.sum() / max(len(hidden), 1)
         ctx.excluded = excluded
-        ctx.save_for_backward(hidden, item_embeddings, targets, totals)
+        ctx.save_for_backward(hidden, item_embeddings, targets, peaks, sums)
         return loss
 
     @staticmethod
@@ -99,10 +101,11 @@ class _CrossEntropy(torch.autograd.Function):
                 "CrossEntropyLoss can be differentiated once only: its gradient has no graph of its own, so "
                 "create_graph=True and gradients of gradients are not possible"
             )
-        hidden, item_embeddings, targets, totals = ctx.saved_tensors
-        scale = grad.to(totals.dtype) / max(len(hidden), 1)
-        scaled = (hidden.to(totals.dtype) * scale).T.contiguous()  # (d, N)
-        grad_hidden = torch.zeros_like(hidden, dtype=totals.dtype)
+        hidden, item_embeddings, targets, peaks, sums = ctx.saved_tensors
+        # Peak and sum apart: as one number, a large peak would round the logarithm of the sum away.
+        scale = grad.to(sums.dtype) / max(len(hidden), 1) / sums  # (N, 1)
+        scaled = (hidden.to(sums.dtype) * scale).T.contiguous()  # (d, N)
+        grad_hidden = torch.zeros_like(hidden, dtype=sums.dtype)
         grad_items = None
         if ctx.needs_input_grad[1]:
             grad_items = lazy_zeros(item_embeddings.shape, item_embeddings.dtype, item_embeddings.device)
@@ -111,10 +114,11 @@ class _CrossEntropy(torch.autograd.Function):
                 # Transposed: with the logits on the right, the product is a third faster on the CPU.
                 grad_weights = scaled.new_zeros(scaled.size(0), len(chunk.weights))  # (d, c)
                 for rows, logits in chunk.tiles:
-                    slopes = logits.sub_(totals[rows]).exp_()  # (n, c): probabilities, less 1 at the target
+                    # (n, c): probabilities, less 1 at the target; all times the sum
+                    slopes = logits.sub_(peaks[rows]).exp_()
                     column = targets[rows] - chunk.start
                     own = ((column >= 0) & (column < slopes.size(1))).nonzero().squeeze(1)
-                    slopes[own, column[own]] -= 1.0
+                    slopes[own, column[own]] -= sums[rows][own, 0]
                     if ctx.needs_input_grad[0]:
                         grad_hidden[rows].addmm_(slopes, chunk.weights)
                     if grad_items is not None:

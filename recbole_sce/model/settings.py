@@ -59,6 +59,12 @@ class SCESettings:
             for rule in [_RULES[key]]
             if not rule.accepts(value)
         ]
+        problems += [
+            f"{key}: {config[key]!r} is not allowed; {rule.allowed}"
+            for key, rule in _RECBOLES_RULES.items()
+            if key in config and not rule.accepts(config[key])
+        ]
+        problems += _unknown_valid_metric(config)
         if not problems and not causal and given["train_positions"] == "all":
             problems.append(
                 "train_positions: 'all' is not allowed; this model looks at later items, so it can only be "
@@ -66,7 +72,8 @@ class SCESettings:
             )
         # RecBole's Config has no get().
         negatives = config["train_neg_sample_args"] if "train_neg_sample_args" in config else None  # noqa: SIM401
-        if negatives and negatives.get("distribution", "none") not in ("none", "None", None):
+        kind = negatives.get("distribution") if isinstance(negatives, Mapping) else negatives
+        if kind not in ("none", "None", None):
             problems.append(
                 f"train_neg_sample_args: {negatives!r} is not allowed; it must be null, since this model "
                 "chooses its negatives inside the loss (loss_type, n_negatives)"
@@ -78,6 +85,19 @@ class SCESettings:
         if problems:
             raise SettingsError("; ".join(problems))
         return cls(**given)
+
+
+def _unknown_valid_metric(config: Mapping[str, Any]) -> list[str]:
+    if not all(key in config for key in ("valid_metric", "metrics", "topk")):
+        return []
+    metrics, topk = config["metrics"], config["topk"]
+    name, _, k = str(config["valid_metric"]).partition("@")
+    if name.lower() in [str(metric).lower() for metric in metrics] and (not k or k in map(str, topk)):
+        return []
+    return [
+        f"valid_metric: {config['valid_metric']!r} is not allowed; one of metrics ({', '.join(metrics)}), if "
+        f"it looks at the first of a ranking with @ and one of topk ({', '.join(map(str, topk))}), is"
+    ]
 
 
 def _conflicts_of_excluding(config: Mapping[str, Any]) -> list[str]:
@@ -128,6 +148,7 @@ def _is_number(value: Any) -> bool:
 
 
 _COUNT = _Rule(_is_count, "a whole number of at least 1 is")
+_WHOLE_NUMBER = _Rule(lambda value: value == 0 or _is_count(value), "a whole number of at least 0 is")
 _COUNT_OR_AUTO = _Rule(
     lambda value: value is None or _is_count(value), "a whole number of at least 1, or null for automatic, is"
 )
@@ -158,4 +179,13 @@ _RULES: dict[str, _Rule] = {
         lambda value: value is None or (isinstance(value, (str, os.PathLike)) and os.fspath(value) != ""),
         "auto, the path of a checkpoint, or null is",
     ),
+}
+#: Of keys that RecBole itself checks late, or in words that do not name them.
+_RECBOLES_RULES: dict[str, _Rule] = {
+    "train_batch_size": _COUNT,
+    "eval_batch_size": _COUNT,
+    "MAX_ITEM_LIST_LENGTH": _COUNT,
+    "epochs": _WHOLE_NUMBER,
+    "stopping_step": _WHOLE_NUMBER,
+    "learning_rate": _Rule(lambda value: _is_number(value) and value >= 0, "a number of at least 0 is"),
 }

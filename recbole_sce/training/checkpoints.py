@@ -115,18 +115,8 @@ class LastState:
             CheckpointWriteError: it cannot be opened for writing.
         """
         self.release()
-        try:
-            descriptor = os.open(self.path, os.O_RDWR)
-        except OSError as error:
-            raise CheckpointWriteError(f"{self.path} cannot be written: {error.strerror}") from error
-        # Whoever holds the file may replace it between our opening and locking it.
-        if not _lock(descriptor) or not os.path.samestat(os.fstat(descriptor), os.stat(self.path)):
-            os.close(descriptor)
-            raise CheckpointError(
-                f"{self.path} belongs to a run that another process is training at present: wait for its "
-                "end, or set resume: null to begin a run of its own"
-            )
-        self._descriptor = descriptor
+        if fcntl is not None:
+            self._descriptor = _locked(self.path)
         for path in (self.path, best_path(self.path)):
             for left in unfinished(path):
                 with suppress(OSError):
@@ -148,12 +138,22 @@ class LastState:
             self._descriptor = None
 
 
-def _lock(descriptor: int) -> bool:
-    """Lock the file; return False if another process has. Where nothing can be locked, that is all right."""
-    if fcntl is None:
-        return True
+def _locked(path: Path) -> int:
+    """Return a descriptor of the file whose lock this process has."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError as error:
+        raise CheckpointWriteError(f"{path} cannot be written: {error.strerror}") from error
+    held = False
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        return error.errno not in (errno.EACCES, errno.EAGAIN)
-    return True
+        held = error.errno in (errno.EACCES, errno.EAGAIN)  # else nothing can be locked there
+    # Whoever holds the file may replace it between our opening and locking it.
+    if held or not os.path.samestat(os.fstat(descriptor), os.stat(path)):
+        os.close(descriptor)
+        raise CheckpointError(
+            f"{path} belongs to a run that another process is training at present: wait for its end, or set "
+            "resume: null to begin a run of its own"
+        )
+    return descriptor

@@ -8,6 +8,7 @@ from typing import Any, Optional
 from recbole.trainer import Trainer
 from recbole.utils import set_color
 
+from recbole_sce import processes
 from recbole_sce.compat import save_checkpoint
 from recbole_sce.training import checkpoints, resume
 
@@ -26,22 +27,14 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
 
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)
-        self.saved_model_file = self._new_best_path()
+        best = checkpoints.new_best_path(self.checkpoint_dir, config["model"])
+        self.saved_model_file = processes.from_first(best)
         self._continuation: Optional[resume.Continuation] = None
         self._last: Optional[checkpoints.LastState] = None  # of a fit that goes on and writes
         self._saved_epoch = -1
         self._loaders: list[Any] = []
         self._data = ""
         self._valid_result: Any = None
-
-    def _new_best_path(self) -> str:
-        """Return where this run keeps its best model, and beside it its last state."""
-        return checkpoints.new_best_path(self.checkpoint_dir, self.config["model"])
-
-    @property
-    def _writes(self) -> bool:
-        """Whether this process is the one that writes checkpoints."""
-        return bool(self.config["single_spec"]) or self.config["local_rank"] == 0
 
     def fit(
         self,
@@ -92,7 +85,7 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         """Find out whether this is a new run, and make sure that its checkpoints can be written."""
         resumed = None if self._continuation is None else self._continuation.path
         if resumed is None and self.config["resume"] is not None:
-            found = resume.find(self.config)
+            found = resume.find_on_first(self.config)
             resumed = found.path
             for note in found.notes:
                 self.logger.warning(f"resume: {note}")
@@ -100,7 +93,7 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
                 self.logger.info("resume: training begins anew")
         if saved:
             self._last = checkpoints.LastState(resumed or checkpoints.last_path(self.saved_model_file))
-            if self._writes:
+            if processes.rank() == 0:
                 checkpoints.check_writable(self._last.path.parent)
                 if resumed is not None:
                     self._last.hold()
@@ -136,13 +129,13 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         return total_loss
 
     def _save_last(self) -> None:
-        """Write the state after an epoch, once: all processes take part in it, one writes."""
-        if self._last is None or self.epoch == self._saved_epoch:
+        """Write the state after an epoch, once: all processes take part in it, the first writes."""
+        last = self._last
+        if last is None or self.epoch == self._saved_epoch:
             return
         self._saved_epoch = self.epoch
         state = resume.last_state(self, self._loaders, self._data)
-        if self._writes:
-            self._last.write(state)
+        processes.by_first(lambda: last.write(state))
 
     def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> tuple[float, Any]:
         score, self._valid_result = super()._valid_epoch(valid_data, show_progress)
@@ -150,10 +143,9 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         """Write the model as the best so far (RecBole: ``Trainer._save_checkpoint``), optimiser aside."""
-        if not self._writes:
-            return
         file = kwargs.pop("saved_model_file", self.saved_model_file)
         result = resume.plain_result(self._valid_result)
-        save_checkpoint({**checkpoints.model_state(self, epoch), "best_valid_result": result}, file)
+        state = {**checkpoints.model_state(self, epoch), "best_valid_result": result}
+        processes.by_first(lambda: save_checkpoint(state, file))
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {file}")

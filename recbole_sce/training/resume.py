@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional, Union
 
-import torch
 from recbole.data.interaction import Interaction
 
+from recbole_sce import processes
 from recbole_sce.compat import CheckpointError, safe_load
 from recbole_sce.compat.checkpoints import portable
 from recbole_sce.training import checkpoints, random_states
@@ -27,7 +27,8 @@ FREE_KEYS = frozenset(
         *("resume", "checkpoint_dir", "data_path", "pre_model_path", "show_progress", "state", "verbose"),
         *("log_wandb", "wandb_project", "save_dataset", "dataset_save_path", "save_dataloaders"),
         *("dataloaders_save_path", "loss_decimal_place", "eval_memory_mb", "eval_batch_size"),
-        *("gpu_id", "use_gpu", "device", "worker", "nproc", "ip", "port", "offset", "local_rank"),
+        *("gpu_id", "use_gpu", "device", "worker"),
+        *("nproc", "ip", "port", "offset", "local_rank", "single_spec", "process_timeout"),
     )
 )
 
@@ -65,12 +66,14 @@ def find(config: Any) -> Found:
                 f"resume: {path} is of a run with other settings: {'; '.join(different)}. Set them as they "
                 "were, or resume: null to begin anew"
             )
+        _best(path, stored)
         return Found(path, _other_machine(stored, config))
     notes: list[str] = []
     others: list[tuple[Path, list[str]]] = []
     for path in checkpoints.last_states(config["checkpoint_dir"], config["model"]):
         try:
             stored = _read_settings(path)
+            _best(path, stored)
         except (CheckpointError, OSError) as error:
             notes.append(f"passed over: {error}")
             continue
@@ -85,13 +88,18 @@ def find(config: Any) -> Found:
     return Found(None, notes)
 
 
+def find_on_first(config: Any) -> Found:
+    """Return what the first process finds: the others need not see its folders."""
+    return processes.made_by_first(lambda: find(config))
+
+
 def check(config: Any) -> None:
     """Check, before any data is read, that what ``resume`` names can be resumed under ``config``.
 
     Raises:
         FileNotFoundError, CheckpointError: as :func:`find`.
     """
-    if config["resume"] != "auto":
+    if config["resume"] != "auto" and processes.rank() == 0:
         find(config)
 
 
@@ -117,6 +125,7 @@ def differences(stored: Mapping[str, Any], config: Any) -> list[str]:
 def _comparable(config: Any) -> dict[str, Any]:
     settings: dict[str, Any] = portable(config.final_config_dict)
     compared = {key: value for key, value in settings.items() if key not in FREE_KEYS and key != "epochs"}
+    compared["world_size"] = max(1, settings.get("world_size") or 1)
     compared["eval_step"] = min(settings["eval_step"], settings["epochs"])  # as the trainer reads it
     return compared
 
@@ -135,6 +144,10 @@ def _last_state_of(wanted: _Path) -> Path:
     beside = path if checkpoints.is_last(path) else checkpoints.last_path(path)
     if beside.is_file():
         return beside
+    if path.is_dir():
+        raise CheckpointError(
+            f"resume: {path} is a folder: name a checkpoint in it, or set it as checkpoint_dir, with auto"
+        )
     if path.is_file():
         raise CheckpointError(
             f"resume: {path} holds a model and not the state of its training, which would be in {beside}, "
@@ -173,7 +186,7 @@ def last_state(trainer: Any, loaders: Sequence[Any], data: str) -> dict[str, Any
             "scheduler": None if scheduler is None else scheduler.state_dict(),
             "device": str(trainer.device),
             "data": data,
-            "random": _of_all_processes(random_states.capture(loaders)),
+            "random": processes.gather_on_first(random_states.capture(loaders)),
         },
     }
 
@@ -195,18 +208,6 @@ def data_digest(loader: Any) -> str:
 def plain_result(result: Optional[Mapping[str, Any]]) -> Optional[dict[str, Any]]:
     """Return metrics by name as a checkpoint can hold them."""
     return None if result is None else {name: portable(value) for name, value in result.items()}
-
-
-def _of_all_processes(states: dict[str, Any]) -> list[dict[str, Any]]:
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return [states]
-    every: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(every, states)
-    return every
-
-
-def _rank() -> int:
-    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
 
 # What is put back
@@ -237,57 +238,75 @@ class Continuation:
 def load(trainer: Any, resume_file: _Path) -> Continuation:
     """Put ``trainer`` where the run of ``resume_file`` was after its last epoch.
 
+    Of several processes the first reads, and tells the others.
+
     Raises:
         FileNotFoundError: the file, or the run's best model beside it, does not exist.
         CheckpointError: it is damaged, or of a model of other sizes.
     """
-    path = _last_state_of(resume_file)
-    checkpoint = _checked(_read_all(path), path)
-    kept = checkpoint[_KEY]
-    if len(kept["random"]) <= _rank():
+    path, state, best = processes.made_by_first(lambda: _read_run(resume_file))
+    kept = state[_KEY]
+    if len(kept["random"]) != processes.world_size():
         raise CheckpointError(
-            f"resume: {path} was written by {len(kept['random'])} processes, and here are more"
+            f"resume: {path} is of a run of {len(kept['random'])} processes, and here are "
+            f"{processes.world_size()}"
         )
     try:
-        trainer.model.load_state_dict(checkpoint["state_dict"])
-        trainer.model.load_other_parameter(checkpoint["other_parameter"])
-        trainer.optimizer.load_state_dict(checkpoint["optimizer"])
+        trainer.model.load_state_dict(state["state_dict"])
+        trainer.model.load_other_parameter(state["other_parameter"])
+        trainer.optimizer.load_state_dict(state["optimizer"])
         if kept["scheduler"] is not None:
             trainer.scheduler.load_state_dict(kept["scheduler"])
     except (RuntimeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"resume: {path} does not fit the model as it is now: {reason}") from error
-    trainer.epoch = checkpoint["epoch"]
-    trainer.start_epoch = checkpoint["epoch"] + 1
-    trainer.cur_step = checkpoint["cur_step"]
+    trainer.epoch = state["epoch"]
+    trainer.start_epoch = state["epoch"] + 1
+    trainer.cur_step = state["cur_step"]
     trainer.train_loss_dict = kept["train_loss_dict"]
-    best = kept["best_valid_result"]
-    _take_best(trainer, path, checkpoint["best_valid_score"], best)
-    return Continuation(path, kept["data"], kept["random"][_rank()])
+    trainer.saved_model_file = os.fspath(checkpoints.best_path(path))
+    trainer.best_valid_score = best.score
+    trainer.best_valid_result = None if best.result is None else OrderedDict(best.result)
+    return Continuation(path, kept["data"], kept["random"][processes.rank()])
 
 
-def _take_best(trainer: Any, path: Path, score: float, result: Optional[dict[str, Any]]) -> None:
-    """Set the best score so far and its result.
+@dataclass(frozen=True)
+class _Best:
+    """The best validation score so far, and all metrics of that validation."""
 
-    The best model may be one epoch ahead of the last state, if the process ended between the two writes. Its
-    score then counts: on a CPU the epoch is about to be repeated with the same one, and on a device whose
-    sums differ from time to time the score goes with the model that the file holds.
+    score: float
+    result: Optional[dict[str, Any]]
+
+
+def _read_run(resume_file: _Path) -> tuple[Path, dict[str, Any], _Best]:
+    """Return where the last state of a run is, what it holds, settings aside, and the best score."""
+    path = _last_state_of(resume_file)
+    state = _checked(_read_all(path), path)
+    return path, {key: value for key, value in state.items() if key != "config"}, _best(path, state)
+
+
+def _best(path: Path, state: dict[str, Any]) -> _Best:
+    """Return the best score so far, of the last state or of the file of the best model.
+
+    That file may be one epoch ahead of the last state, if the process ended between the two writes. Its score
+    then counts: on a CPU the epoch is about to be repeated with the same one, and on a device whose sums
+    differ from time to time the score goes with the model that the file holds.
     """
-    best_file = checkpoints.best_path(path)
-    trainer.saved_model_file = os.fspath(best_file)
-    if best_file.is_file():
-        best = safe_load(best_file, "cpu", mmap=True)
-        if best["epoch"] > trainer.epoch:
-            score, result = best["best_valid_score"], best.get("best_valid_result")
-        elif best["best_valid_score"] != score:
-            raise CheckpointError(
-                f"resume: {best_file} is not the best model of the run {path}: its validation score is "
-                f"{best['best_valid_score']}, and that of the run {score}"
-            )
-    elif result is not None:
-        raise FileNotFoundError(2, "No such file or directory", os.fspath(best_file))
-    trainer.best_valid_score = score
-    trainer.best_valid_result = None if result is None else OrderedDict(result)
+    known = _Best(state["best_valid_score"], state[_KEY]["best_valid_result"])
+    file = checkpoints.best_path(path)
+    if not file.is_file():
+        if known.result is not None:
+            raise FileNotFoundError(2, "No such file or directory", os.fspath(file))
+        return known  # no validation yet
+    best = safe_load(file, "cpu", mmap=True)
+    if best["epoch"] > state["epoch"]:
+        return _Best(best["best_valid_score"], best.get("best_valid_result"))
+    if best["best_valid_score"] != known.score:
+        raise CheckpointError(
+            f"resume: {file} is not the best model of the run {path}: its validation score is "
+            f"{best['best_valid_score']}, and that of the run {known.score}"
+        )
+    return known
 
 
 def _read_all(path: Path) -> dict[str, Any]:

@@ -13,13 +13,14 @@ from recbole.utils import EvaluatorType, set_color
 from torch import Tensor
 
 from recbole_sce import processes
-from recbole_sce.training import distributed
+from recbole_sce.training import distributed, finite
 from recbole_sce.training.collector import StreamingCollector
 from recbole_sce.training.encoding import encode_rows, streams
 from recbole_sce.training.evaluation import Pairs, Ranking, join_rankings, rank_candidates, rank_catalogue
 from recbole_sce.training.resumable import ResumableTrainer
 from recbole_sce.training.row_adam import RowAdam
 from recbole_sce.training.sparse import use_sparse_item_gradients
+from recbole_sce.training.steps import COVERAGE, EpochSteps
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 
 #: Rows whose whole histories are held at a time.
 _ROWS_AT_ONCE = 1024
+#: What helps against weights that grow without bound.
+_ADVICE = (
+    "A smaller learning_rate, clip_grad_norm: {max_norm: 1, error_if_nonfinite: true}, or inputs without "
+    "missing values may help"
+)
 
 
 class SCETrainer(ResumableTrainer):
@@ -38,7 +44,10 @@ class SCETrainer(ResumableTrainer):
       has interacted with before.
     * With ``sparse_item_updates`` a step updates only the rows of the item table that it touched
       (:class:`recbole_sce.training.row_adam.RowAdam`).
-    * The share of states that fell into a bucket is logged with the training loss.
+    * The share of states that fell into a bucket is logged with the training loss; TensorBoard gets it too,
+      and the seconds and the peak memory of steps (:mod:`recbole_sce.training.steps`).
+    * A loss that is no number ends training before its step is taken, with an error that says where it comes
+      from (:mod:`recbole_sce.training.finite`); so do weights that are none, before a checkpoint is written.
     * A run that was cut off goes on where it was (:mod:`recbole_sce.training.resumable`).
     """
 
@@ -46,12 +55,20 @@ class SCETrainer(ResumableTrainer):
 
     def __init__(self, config: Config, model: SCEMixin) -> None:
         self.settings = model.settings
+        longest = max(config["topk"])
+        if longest > model.n_items:
+            raise ValueError(
+                f"topk: {longest} is not allowed; at most {model.n_items} is, the number of items of "
+                f"{config['dataset']} with RecBole's padding item"
+            )
         self._exchanged = distributed.keep_from_ddp(model) if model.settings.sparse_item_updates else None
         super().__init__(config, model)
         if not streams(model):
             self._evaluate_densely()
         self.eval_collector = StreamingCollector(config)
-        self._coverage: Optional[float] = None
+        self._of_steps: dict[str, float] = {}
+        self._batch: Optional[Interaction] = None
+        self._place = ""
         self._eval_dataset: Any = None
         self._eval_rows: Iterator[list[int]] = iter(())
         self._item_table: Optional[Tensor] = None
@@ -98,36 +115,54 @@ class SCETrainer(ResumableTrainer):
         loss_func: Optional[Callable[[Interaction], Any]] = None,
         show_progress: bool = False,
     ) -> Any:
-        """Train an epoch (RecBole: ``Trainer._train_epoch``); note the mean bucket coverage of its steps."""
-        calculate_loss = loss_func or self.model.calculate_loss
-        coverages: list[float] = []
+        """Train an epoch (RecBole: ``Trainer._train_epoch``); note what its steps cover and cost.
 
-        def noting_coverage(interaction: Interaction) -> Any:
-            losses = calculate_loss(interaction)
-            stats = getattr(self.model.loss_fct, "last_stats", None)
-            if stats is not None:
-                # RecBole reads the loss right behind, and so waits for the device in any case.
-                coverages.append(stats["coverage"])
-            return losses
+        Raises:
+            NonFiniteError: a loss, or at the end of the epoch a parameter, is not finite.
+        """
+        steps = EpochSteps(self.model, self.device)
+        watched = steps.watched(loss_func or self.model.calculate_loss)
+
+        def noting_place(interaction: Interaction) -> Any:
+            self._batch, self._place = interaction, f"epoch {epoch_idx}, batch {steps.done} (both from 0)"
+            return watched(interaction)
 
         with distributed.weighed_by_states(self.model) if processes.together() else nullcontext():
-            total_loss = super()._train_epoch(train_data, epoch_idx, noting_coverage, show_progress)
-        self._coverage = sum(coverages) / len(coverages) if coverages else None
-        if processes.together():
-            total_loss = processes.mean(total_loss)
-            self._coverage = None if self._coverage is None else processes.mean(self._coverage)
-        return total_loss
+            total_loss = super()._train_epoch(train_data, epoch_idx, noting_place, show_progress)
+        self._of_steps = steps.scalars()
+        self._batch = None
+        if not finite.all_finite(self.model):
+            raise finite.NonFiniteError(
+                f"epoch {epoch_idx} (from 0): after its last step, not finite: "
+                f"{finite.of_parameters(self.model)}. The gradient of that step was not. {_ADVICE}"
+            )
+        return processes.mean(total_loss)
+
+    def _check_nan(self, loss: Tensor) -> None:
+        """Refuse a loss that is not finite, before its gradient reaches a weight (RecBole: ``_check_nan``).
+
+        Raises:
+            NonFiniteError: it is not; the message says in which batch, and what else is not.
+        """
+        if torch.isfinite(loss):
+            return
+        with torch.autocast(device_type=self.device.type, enabled=self.enable_amp):
+            cause = finite.describe(self.model, self._batch)
+        raise finite.NonFiniteError(
+            f"{self._place}: the training loss is {loss.item()}; not finite: {cause}. The step was not "
+            f"taken. {_ADVICE}"
+        )
 
     def _generate_train_loss_output(self, epoch_idx: int, s_time: float, e_time: float, losses: Any) -> str:
         line: str = super()._generate_train_loss_output(epoch_idx, s_time, e_time, losses)
-        if self._coverage is None:
+        if COVERAGE not in self._of_steps:
             return line
-        return f"{line[:-1]}, {set_color('coverage', 'blue')}: {self._coverage:.4f}]"
+        return f"{line[:-1]}, {set_color('coverage', 'blue')}: {self._of_steps[COVERAGE]:.4f}]"
 
     def _add_train_loss_to_tensorboard(self, epoch_idx: int, losses: Any, tag: str = "Loss/Train") -> None:
         super()._add_train_loss_to_tensorboard(epoch_idx, losses, tag)
-        if self._coverage is not None:
-            self.tensorboard.add_scalar("Coverage/Train", self._coverage, epoch_idx)
+        for name, value in self._of_steps.items():
+            self.tensorboard.add_scalar(name, value, epoch_idx)
 
     # Evaluation
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,20 @@ def test_dense_losses_beyond_the_limit_are_left_out(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(bench, "measure_apart", lambda case, timeout: measured.append(case.loss))
     assert bench.main(["--cases", "1000x1000", "--max-logits", "9e5"]) == 0
     assert measured == ["SCE, recbole_sce", "SCE, formula with autograd", "CE-, recbole_sce"]
+
+
+def test_each_process_is_told_whether_to_use_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECBOLE_SCE_TRITON", "1")
+    told = {}
+
+    def run(command: list[str], env: dict[str, str], **options: object) -> None:
+        told[json.loads(command[-1])["loss"]] = env["RECBOLE_SCE_TRITON"]
+        raise subprocess.TimeoutExpired(command, 1.0)
+
+    monkeypatch.setattr(bench.subprocess, "run", run)
+    for name in ("SCE, recbole_sce", "SCE, recbole_sce with Triton kernels"):
+        assert bench.measure_apart(case(name), timeout=1.0) is None
+    assert told == {"SCE, recbole_sce": "0", "SCE, recbole_sce with Triton kernels": "1"}
 
 
 def test_a_loss_that_fails_leaves_its_cells_empty() -> None:

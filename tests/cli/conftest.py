@@ -12,6 +12,9 @@ import pytest
 
 from recbole_sce.cli import main
 
+#: The command, as it has been installed.
+SCRIPT = Path(sys.executable).with_name("recbole-sce")
+
 
 class Outcome(NamedTuple):
     code: int
@@ -41,7 +44,7 @@ def shell(tmp_path: Path) -> Call:
 
     def run(*arguments: object) -> Outcome:
         done = subprocess.run(
-            [sys.executable, "-m", "recbole_sce.cli", *map(str, arguments)],
+            [str(SCRIPT), *map(str, arguments)],
             cwd=tmp_path,
             capture_output=True,
             text=True,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.conftest import Call
+from cli.conftest import SCRIPT, Call
 from recbole_sce.cli import COMMANDS
 
 
@@ -32,6 +32,29 @@ def test_an_unknown_command(call: Call) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("tune -m SASRecSEC", "did you mean SASRecSCE"),
+        ("compare -m SASRecSEC,Pop", "did you mean SASRecSCE"),
+        ("compare -m Pop -d teeny", "data set 'teeny'"),
+        ("recommend none.pth", "checkpoint none.pth does not exist"),
+        ("compare --seed-list 2", "--seed-list is no option of this command"),
+        *((f"{command} --colour", "No such option: --colour") for command in ("models", "doctor")),
+        ("recommend model.pth --colour", "No such option: --colour"),
+        ("convert log.csv --colour", "No such option: --colour"),
+        ("convert none.csv --out dataset --name shop", "none.csv"),
+    ],
+)
+def test_mistakes_are_one_paragraph_from_a_shell(line: str, said: str, shell: Call, tmp_path: Path) -> None:
+    outcome = shell(*line.split())
+    assert outcome.code == 2
+    assert said in " ".join(outcome.err.replace("│", " ").split())
+    assert "Traceback" not in outcome.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
 def test_convert_bench_and_doctor_from_a_shell(shell: Call, tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\nu1,i1,100\n")
     pytest.importorskip("pyarrow", reason="conversion needs the optional pyarrow")
@@ -44,9 +67,33 @@ def test_convert_bench_and_doctor_from_a_shell(shell: Call, tmp_path: Path) -> N
     assert "No such command 'los'" in outcome.err
 
 
+def modules_of(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], set[str]]:
+    """Run the console script; return how it ended, and what it imported."""
+    run = subprocess.run(
+        [sys.executable, "-X", "importtime", str(SCRIPT), *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    imported = {line.rsplit("|", 1)[-1].strip() for line in run.stderr.splitlines()}
+    assert "recbole_sce.cli" in imported
+    return run, imported & {"torch", "recbole", "pandas"}
+
+
 @pytest.mark.slow
 def test_the_console_script(tmp_path: Path) -> None:
-    script = Path(sys.executable).with_name("recbole-sce")
-    run = subprocess.run([str(script), "models"], cwd=tmp_path, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
+    run, heavy = modules_of(tmp_path, "models")
+    assert run.returncode == 0, run.stderr[-2000:]
     assert "SASRecSCE" in run.stdout
+    assert heavy == {"torch", "recbole", "pandas"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["--help"], 0), *(([command, "--help"], 0) for command in COMMANDS), (["run", "--nproc", "0"], 2)],
+)
+def test_help_and_wrong_usage_wait_for_no_torch(arguments: list[str], code: int, tmp_path: Path) -> None:
+    run, heavy = modules_of(tmp_path, *arguments)
+    assert run.returncode == code, run.stderr[-2000:]
+    assert not heavy

@@ -64,9 +64,9 @@ def test_resume(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert resumed["test_result"] == whole["test_result"] != part["test_result"]
     again = record("--epochs=3", "--resume", str(part["checkpoint"]))
     assert again["test_result"] == whole["test_result"]
-    refused = call(*arguments, "--epochs=3", "--resume", part["checkpoint"], "--hidden_size=8")
+    refused = call(*arguments, "--epochs=3", "--resume", part["checkpoint"], "--seed=8")
     assert refused.code == 2
-    assert "hidden_size: 16 then, 8 now" in refused.err
+    assert "seed: 2020 then, 8 now" in refused.err
 
 
 @pytest.mark.slow
@@ -94,6 +94,11 @@ def test_mistakes_from_a_shell(arguments: list[str], text: str, shell: Call) -> 
         (["--config_files", "none.yaml"], "none.yaml cannot be read"),
         (["--json", "no/such/folder/r.json"], "the folder of no/such/folder/r.json does not exist"),
         (["--nproc", "0"], "--nproc"),
+        (["--nproc", "2", "--world_size", "1"], "world_size: 1 is not allowed"),
+        (
+            ["--nproc", "2", "--sparse_item_updates=True", "--enable_scaler=True"],
+            "enable_scaler: True is not allowed",
+        ),
         (["-m", "SASRec"], "train_neg_sample_args"),
         (["--resume", "none.pth"], "none.pth does not exist"),
         (["-m", "SASRec", "--resume"], "--resume: SASRec is RecBole's own"),

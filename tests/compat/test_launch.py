@@ -84,7 +84,9 @@ def test_two_machines_find_the_same(machines: Any) -> None:
     first, second = (json.loads((machine.folder / "result.json").read_text()) for machine in both)
     assert first["test_result"] == second["test_result"]
     assert first["best_valid_result"] == second["best_valid_result"]
-    assert [Path(first["checkpoint"])] == list((both[0].folder / "saved").glob("*.pth"))
+    best = Path(first["checkpoint"])
+    assert set((both[0].folder / "saved").glob("*.pth")) == {best, best.with_name(f"{best.stem}-last.pth")}
+    assert second["checkpoint"] is None
     assert not list((both[1].folder / "saved").glob("*.pth"))
 
 

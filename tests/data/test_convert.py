@@ -418,6 +418,7 @@ class TestErrors:
             ({"source": "absent.csv"}, r"absent\.csv: no such file"),
             ({"source": "log.txt"}, r"log\.txt: what separates its columns is not clear"),
             ({"source": "broken.csv.gz"}, r"broken\.csv\.gz cannot be read"),
+            ({"source": "damaged.csv.gz"}, r"damaged\.csv\.gz cannot be read"),
             ({"source": "latin.csv"}, r"latin\.csv cannot be read: .*UTF8"),
             ({"source": "empty.csv"}, r"empty\.csv: its first line is empty"),
             ({"source": "twice.csv"}, r"twice\.csv: no \(single\) column 'user_id'"),
@@ -430,6 +431,9 @@ class TestErrors:
         write(tmp_path / "twice.csv", "user_id,user_id,item_id,timestamp\nu,u,i,1\n")
         (tmp_path / "latin.csv").write_bytes(HEADER.encode() + "Åsa,i,1\n".encode("latin-1"))
         (tmp_path / "broken.csv.gz").write_bytes(gzip.compress(LOG.encode())[:20])
+        damaged = bytearray(gzip.compress(np.random.default_rng(0).bytes(1000)))
+        damaged[10] = 0xFF  # a kind of block that there is not
+        (tmp_path / "damaged.csv.gz").write_bytes(damaged)
         source = tmp_path / arguments.pop("source", "log.csv")
         with pytest.raises(ConversionError, match=message):
             convert(source, tmp_path / "out", **{"name": "x", **arguments})

@@ -120,7 +120,7 @@ def test_incomplete_files_of_users_and_items_are_read_like_recboles(tmp_path, li
     for time in rng.permutation(400):
         item = "" if time % 50 == 0 else f"i{rng.integers(40)}"
         place = "" if time % 30 == 0 else f"p{rng.integers(5)}"
-        lines.append(f"u{rng.integers(25)}\t{item}\t{place}\t{'' if time % 70 == 0 else time}")
+        lines.append(f"u{rng.integers(25)}\t{item}\t{place}\t{time}")
     folder = tmp_path / "data" / "gaps"
     folder.mkdir(parents=True)
     (folder / "gaps.inter").write_text("\n".join(lines) + "\n")
@@ -361,6 +361,14 @@ def test_training_batches_hold_each_row_once(train_positions):
     seen = [batch[TARGETS if train_positions == "all" else "item_id"] for batch in train_data]
     items = torch.cat([column[column != 0] for column in seen])
     assert torch.equal(items.sort().values, train_data.dataset.inter_feat["item_id"].long().sort().values)
+
+
+def test_loaders_number_rows_in_a_range():
+    dataset = ours("last", **SMALL)
+    for loader in data_preparation(dataset.config, dataset):
+        assert vars(loader)["dataset"] == range(
+            len(loader.dataset)
+        )  # what torch samples from: not the latter
 
 
 def evaluation_batches(dataset):

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import signal
-import subprocess
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from browser import draw, needs_chromium
 
 from recbole_sce.experiments.comparison import Comparison
+from recbole_sce.experiments.plots import page
 from recbole_sce.experiments.report import report, write_report
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def without_scripts(text: str) -> str:
@@ -54,34 +49,27 @@ def test_axes_of_seconds_are_logarithmic_if_wide(comparison: Comparison) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
-def test_a_browser_draws_it_without_a_network(comparison: Comparison, tmp_path: Path) -> None:
-    page = write_report(comparison)
-    options = [
-        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-        *("--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}"),
-        *("--window-size=1300,2000", "--virtual-time-budget=10000", "--dump-dom"),
-    ]
-    # Into a file: helpers of a browser that hangs would hold a pipe open.
-    with open(tmp_path / "dom.html", "wb") as file:
-        browser = subprocess.Popen(
-            [str(CHROMIUM), *options, page.as_uri()],
-            stdout=file,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            browser.wait(timeout=120)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(browser.pid, signal.SIGKILL)
-    dom = (tmp_path / "dom.html").read_text(encoding="utf-8")
+@needs_chromium
+def test_a_browser_draws_it_and_nothing_is_missing(comparison: Comparison, tmp_path: Path) -> None:
+    drawn = draw(write_report(comparison), tmp_path)
+    assert drawn.console == []
     for name in ("memory", "seconds", "curves"):
-        drawn = dom[dom.index(f'id="plot-{name}"') :]
-        drawn = drawn[: drawn.index("</script>")]
-        assert 'class="main-svg"' in drawn, name
-        assert re.search(r'class="legendtext[^>]*>SASRecSCE<', drawn), name
-        assert re.search(r'class="xtitle"[^>]*>[^<]*\[(MiB|s|s, logarithmic)\]<', drawn), name
-        assert re.search(r'class="ytitle"[^>]*>(test|validation) ndcg@10<', drawn), name
-        assert drawn.count('class="point') >= 6, name
+        plot = drawn.dom[drawn.dom.index(f'id="plot-{name}"') :]
+        plot = plot[: plot.index("</script>")]
+        assert 'class="main-svg"' in plot, name
+        legend = re.findall(r'class="legendtext[^>]*>([^<]*)<', plot)
+        assert legend == ["SASRecSCE", "Pop &amp; Co_1"], name
+        assert re.search(r'class="xtitle"[^>]*>[^<]*\[(MiB|s|s, logarithmic)\]<', plot), name
+        assert re.search(r'class="ytitle"[^>]*>(test|validation) ndcg@10<', plot), name
+        assert len(re.findall(r'<path[^>]*class="point[" ]', plot)) >= 6, name
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_a_browser_tells_of_what_a_page_asks_the_network_for(tmp_path: Path) -> None:
+    """A page may load nothing but itself, and what it tries all the same is seen here."""
+    greedy = "<script>fetch('https://recbole.io/')</script><img src='https://recbole.io/logo.png'>"
+    (tmp_path / "page.html").write_text(page("greedy", [greedy]), encoding="utf-8")
+    console = "\n".join(draw(tmp_path / "page.html", tmp_path).console)
+    for asked in ("https://recbole.io/'", "https://recbole.io/logo.png'"):
+        assert f"{asked} violates the following Content Security Policy" in console

@@ -81,7 +81,8 @@ def test_bayes_learns(tmp_path: Path) -> None:
         (CHOICES, "grid", "algorithm: 'grid' is not allowed; exhaustive, random, bayes are"),
         ("", "random", "names no parameter"),
         ("a normal 0,1\n", "random", "Illegal param type"),
-        ("a choice [1,\n", "random", "cannot be read"),
+        ("a choice [1,\n", "random", r"'\[1,' is no plain value"),
+        ("a choice 5\n", "random", "a value cannot be read"),
     ],
 )
 def test_what_cannot_be_searched_is_named(tmp_path: Path, space: str, algorithm: str, said: str) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import draw, needs_chromium
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("hyperopt") is None, reason="searching needs the extra recbole_sce[hyperopt]"
@@ -17,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 from recbole_sce.experiments import tuning as tune_module  # noqa: E402
 from recbole_sce.experiments.spec import ExperimentError, RunSpec  # noqa: E402
 from recbole_sce.experiments.trials import write_trials  # noqa: E402
-from recbole_sce.experiments.tuning import Tuning  # noqa: E402
+from recbole_sce.experiments.tuning import Tuning, _trial  # noqa: E402
 
 SPACES = {
     "exhaustive": "learning_rate choice [0.001,0.002,0.003]\nbucket_size_y choice [16,32]\n",
@@ -202,6 +204,35 @@ class TestFiles:
         assert "failed: broken | it" in text
         assert "plot-course" in text
         assert "plot-parameters" in text
+
+    @pytest.mark.parametrize(
+        ("rates", "axis"),
+        [
+            ([0.0001, 0.001, 0.01], "learning_rate [logarithmic]"),
+            ([0.001, 0.002, 0.003], "learning_rate"),
+            ([0.0001, 0.01, 0.01], "learning_rate"),  # choices
+        ],
+    )
+    def test_an_axis_suits_the_values(self, rates: list[float], axis: str, tmp_path: Path) -> None:
+        trials = [
+            _trial(number, {}, {"learning_rate": rate}, {"status": "done", "best_valid_score": 0.1}, True)
+            for number, rate in enumerate(rates)
+        ]
+        tuning = Tuning("Pop", "tiny", ["learning_rate"], trials, True, "MRR@10", tmp_path)
+        assert f'"text":"{axis}"' in write_trials(tuning)["html"].read_text(encoding="utf-8")
+
+    @pytest.mark.slow
+    @needs_chromium
+    def test_a_browser_draws_the_page(self, written: dict[str, Path], tmp_path: Path) -> None:
+        drawn = draw(written["html"], tmp_path)
+        assert drawn.console == []
+        for name, points in (
+            ("course", 6),
+            ("parameters", 10),
+        ):  # five trials and a failed one; two parameters
+            plot = drawn.dom[drawn.dom.index(f'id="plot-{name}"') :]
+            plot = plot[: plot.index("</script>")]
+            assert len(re.findall(r'<path[^>]*class="point[" ]', plot)) == points, name
 
     def test_nothing_but_failures_can_be_written(self, tune: Tune, tmp_path: Path) -> None:
         tuning = tune(lambda n, s: "no", out=tmp_path / "failures")

@@ -31,7 +31,7 @@ def scalable_cross_entropy(
     largest = []
     for losses in bucket_losses(hidden, item_embeddings, targets, rows, items):
         if losses:
-            values = [float(loss) for loss in losses]
+            values = [loss.item() for loss in losses]
             largest.append(losses[values.index(max(values))])
     if not largest:
         return 0.0 * (hidden.sum() + item_embeddings.sum())

@@ -38,7 +38,7 @@ def test_plain_centers_look_into_every_direction() -> None:
 
 
 @pytest.mark.parametrize("mix_x", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_centers_follow_the_seed_and_the_dtype(mix_x: bool, dtype: torch.dtype) -> None:
     hidden = torch.randn(40, 4).to(dtype)
     first, again, other = (bucket_centers(hidden, 9, mix_x, seeded(seed)) for seed in (1, 1, 2))

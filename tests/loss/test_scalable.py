@@ -328,6 +328,17 @@ def test_states_that_are_no_numbers_are_not_hidden() -> None:
     assert math.isnan(float(ScalableCrossEntropyLoss()(hidden, items, targets)))
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_states_that_are_no_numbers_are_not_hidden_by_falling_into_no_bucket(value: float) -> None:
+    hidden, items, targets = make(20, 30, 6)
+    with torch.no_grad():
+        hidden[19, 2] = value
+    buckets = Buckets(torch.arange(10).unsqueeze(0), torch.arange(1, 9).unsqueeze(0))
+    assert not math.isfinite(float(scalable_cross_entropy(hidden, items, targets, buckets)))
+    for mix_x in (True, False):
+        assert not math.isfinite(float(ScalableCrossEntropyLoss(mix_x=mix_x)(hidden, items, targets)))
+
+
 def test_large_logits_do_not_overflow() -> None:
     hidden, items, targets = make(20, 30, 6, dtype=torch.float32, scale=60.0)
     buckets = random_buckets(20, 30, 4, 9, 9)

@@ -357,6 +357,11 @@ class TestRefusedFiles:
             prepare(resume="saved/none.pth")
         assert error.value.filename == "saved/none.pth"
 
+    def test_a_folder(self, prepare: Prepare) -> None:
+        cut_off(prepare(), 1)
+        with pytest.raises(CheckpointError, match="resume: saved is a folder: name a checkpoint in it"):
+            prepare(resume="saved")
+
     def test_a_model_without_its_training(self, prepare: Prepare) -> None:
         last = cut_off(prepare(), 1)
         last.unlink()
@@ -372,8 +377,11 @@ class TestRefusedFiles:
         if replaced:
             save_checkpoint({**state, "epoch": 0, "best_valid_score": 0.5}, best)
         with pytest.raises(CheckpointError if replaced else FileNotFoundError) as error:
-            fit(prepare(resume=str(last)))
+            prepare(resume=str(last))
         assert str(best) in str(error.value)
+        begun = prepare(resume="auto", epochs=2)
+        fit(begun)
+        assert begun.trainer.saved_model_file != str(best)
 
     @pytest.mark.parametrize("auto", [False, True])
     def test_one_that_was_cut_short(

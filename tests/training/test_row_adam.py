@@ -102,6 +102,7 @@ def test_a_saved_state_goes_on_where_it_was() -> None:
     copy = nn.Parameter(table.detach().clone())
     resumed = RowAdam([copy])
     resumed.load_state_dict(torch.load(file, weights_only=True))
+    assert resumed.state[copy]["row_step"].dtype == torch.int32
     for gradient, touched in zip(gradients[2:], rows[2:]):
         for parameter, which in ((table, optimizer), (copy, resumed)):
             parameter.grad = sparse(gradient, touched)

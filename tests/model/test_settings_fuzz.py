@@ -1,0 +1,86 @@
+"""Any value for the plugin's keys is accepted, or refused by an error that names key and value."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from recbole.config import Config
+
+from recbole_sce.model.settings import SCESettings, SettingsError
+
+KEYS = [field.name for field in dataclasses.fields(SCESettings)]
+OF_RECBOLE = [
+    *(
+        "train_batch_size",
+        "eval_batch_size",
+        "MAX_ITEM_LIST_LENGTH",
+        "epochs",
+        "stopping_step",
+        "learning_rate",
+    ),
+    *("valid_metric", "train_neg_sample_args"),
+]
+plain = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(-2, 5),
+    st.floats(),
+    st.text(max_size=6),
+    st.sampled_from(["SCE", "CE-", "all", "last", "auto", "null", "1", "1e3", "yes", "none", "None"]),
+)
+values = st.recursive(
+    plain,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.sampled_from(["mode", "distribution", "split", "a"]), inner, max_size=2),
+    ),
+    max_leaves=4,
+)
+
+
+def refusal_of(make: Callable[[], Any], kind: type[ValueError] = SettingsError) -> str:
+    """Return the message with which ``make`` refuses, '' if it does not; any other exception is a fault."""
+    try:
+        make()
+    except kind as error:
+        return str(error)
+    return ""
+
+
+@given(st.sampled_from(KEYS + OF_RECBOLE), values, st.booleans())
+def test_one_value(key: str, value: Any, causal: bool) -> None:
+    refusal = refusal_of(lambda: SCESettings.from_config({key: value}, causal))
+    if refusal:
+        assert f"{key}: {value!r} is not allowed; " in refusal
+    elif key in KEYS and value is not None:
+        assert getattr(SCESettings.from_config({key: value}, causal), key) == value
+
+
+@given(st.dictionaries(st.sampled_from(KEYS + OF_RECBOLE), values), st.booleans())
+def test_many_values(given_values: dict[str, Any], causal: bool) -> None:
+    refusal = refusal_of(lambda: SCESettings.from_config(given_values, causal))
+    named = [f"{key}: {value!r} is not allowed; " in refusal for key, value in given_values.items()]
+    assert not refusal or any(named)
+
+
+@settings(
+    max_examples=max(15, settings().max_examples // 30),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(given_values=st.dictionaries(st.sampled_from(KEYS), values, min_size=1, max_size=3))
+def test_values_in_files(
+    given_values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["pytest"])
+    path = tmp_path / "settings.yaml"
+    path.write_text(yaml.safe_dump(given_values, allow_unicode=True), encoding="utf-8")
+    refusal = refusal_of(lambda: Config("SASRecSCE", "ml-100k", config_file_list=[str(path)]), ValueError)
+    assert not refusal or ("is not allowed" in refusal and any(f"{key}: " in refusal for key in given_values))
