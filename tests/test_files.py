@@ -7,6 +7,7 @@ import resource
 import signal
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,15 +22,20 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
+@contextmanager
 def full_disk() -> Iterator[None]:
-    """Let no file grow beyond 4 KiB: the system then refuses a write as it does on a full disk."""
+    """Let no file grow beyond 4 KiB: the system then refuses a write as it does on a full disk.
+
+    Only within the block: the file that the suite's own output goes to is longer.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_the_content_appears_when_the_block_ends(file: Path) -> None:
@@ -75,8 +81,8 @@ def test_a_block_that_fails_leaves_all_as_it_was(file: Path) -> None:
     assert list(file.parent.iterdir()) == [file]
 
 
-def test_a_full_disk_leaves_all_as_it_was(file: Path, full_disk: None) -> None:
-    with pytest.raises(OSError, match="too large"), whole_file(file) as stream:
+def test_a_full_disk_leaves_all_as_it_was(file: Path) -> None:
+    with pytest.raises(OSError, match="too large"), full_disk(), whole_file(file) as stream:
         stream.write(b"x" * 10_000)
     assert file.read_bytes() == b"old"
     assert list(file.parent.iterdir()) == [file]
