@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import psutil  # type: ignore[import-untyped]
 
+from recbole_sce.training.steps import COVERAGE
+
 from recbole_sce.training.memory import MIB, peak_resident_mib
 
 
@@ -90,7 +92,7 @@ class EpochRecorder:
                 "training_cpu_seconds": self.training_cpu_seconds,
                 "validation_seconds": self.validation_seconds,
                 "train_loss": self._loss,
-                "coverage": getattr(self._trainer, "_coverage", None),  # of SCETrainer
+                "coverage": getattr(self._trainer, "_of_steps", {}).get(COVERAGE),  # of SCETrainer
                 "score": float(score),
                 "valid": {name: float(value) for name, value in result.items()},
             }
