@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import psutil  # type: ignore[import-untyped]
 
-from recbole_sce.training.steps import COVERAGE
-
 from recbole_sce.training.memory import MIB, peak_resident_mib
+from recbole_sce.training.steps import COVERAGE
 
 
 class PeakMemory:
