@@ -14,7 +14,11 @@ from recbole_sce.recommend import Recommender
 
 def main() -> None:
     run_recbole(model="SASRecSCE", dataset="ml-100k", config_dict={"epochs": 3})
-    checkpoint = max(Path("saved").glob("SASRecSCE-*.pth"), key=lambda path: path.stat().st_mtime)
+    # The run's best model; the file beside it, *-last.pth, is what training would go on from.
+    checkpoint = max(
+        (path for path in Path("saved").glob("SASRecSCE-*.pth") if not path.stem.endswith("-last")),
+        key=lambda path: path.stat().st_mtime,
+    )
 
     recommender = Recommender.load(checkpoint)
     for batch in recommender.for_users(["196", "186"], k=5, exclude_seen=True):

@@ -55,7 +55,12 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def spell_out_resume(arguments: Sequence[str]) -> list[str]:
-    """Return ``arguments`` with ``--resume auto`` for a ``--resume`` that names nothing."""
+    """Return the ``arguments`` of ``run`` with ``--resume auto`` for a ``--resume`` that names nothing.
+
+    Those of other commands, of which ``tune`` has a ``--resume`` that never names anything, are left alone.
+    """
+    if next((argument for argument in arguments if not argument.startswith("-")), None) != "run":
+        return list(arguments)
     spelt: list[str] = []
     for argument, following in zip(arguments, [*arguments[1:], "-"]):
         spelt += ["--resume", "auto"] if argument == "--resume" and following.startswith("-") else [argument]

@@ -15,7 +15,6 @@ import numpy.typing as npt
 import psutil  # type: ignore[import-untyped]
 
 from recbole_sce.training.memory import MIB, peak_resident_mib
-from recbole_sce.training.steps import COVERAGE
 
 
 class PeakMemory:
@@ -91,7 +90,7 @@ class EpochRecorder:
                 "training_cpu_seconds": self.training_cpu_seconds,
                 "validation_seconds": self.validation_seconds,
                 "train_loss": self._loss,
-                "coverage": getattr(self._trainer, "_of_steps", {}).get(COVERAGE),  # of SCETrainer
+                "coverage": getattr(self._trainer, "coverage", None),  # of SCETrainer
                 "score": float(score),
                 "valid": {name: float(value) for name, value in result.items()},
             }

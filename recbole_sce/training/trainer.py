@@ -153,11 +153,16 @@ class SCETrainer(ResumableTrainer):
             f"taken. {_ADVICE}"
         )
 
+    @property
+    def coverage(self) -> Optional[float]:
+        """Mean share of states that were in a bucket in the last epoch's steps; None of other losses."""
+        return self._of_steps.get(COVERAGE)
+
     def _generate_train_loss_output(self, epoch_idx: int, s_time: float, e_time: float, losses: Any) -> str:
         line: str = super()._generate_train_loss_output(epoch_idx, s_time, e_time, losses)
-        if COVERAGE not in self._of_steps:
+        if self.coverage is None:
             return line
-        return f"{line[:-1]}, {set_color('coverage', 'blue')}: {self._of_steps[COVERAGE]:.4f}]"
+        return f"{line[:-1]}, {set_color('coverage', 'blue')}: {self.coverage:.4f}]"
 
     def _add_train_loss_to_tensorboard(self, epoch_idx: int, losses: Any, tag: str = "Loss/Train") -> None:
         super()._add_train_loss_to_tensorboard(epoch_idx, losses, tag)

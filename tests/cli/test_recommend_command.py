@@ -15,6 +15,7 @@ from cli.conftest import Call
 from recbole_sce.cli.errors import InputError
 from recbole_sce.cli.lists import RecommendationWriter, read_histories, read_users
 from recbole_sce.recommend import TopItems
+from recbole_sce.training.checkpoints import best_path
 
 TOP = TopItems(
     ["a", 'b,"'],
@@ -27,8 +28,8 @@ TOP = TopItems(
 def checkpoint(tiny_dataset: dict[str, object], tmp_path: Path) -> Path:
     settings = {**tiny_dataset, "hidden_size": 16, "inner_size": 16, "n_layers": 1}
     run_recbole("SASRecSCE", "tiny", config_dict=settings)
-    (path,) = (tmp_path / "saved").glob("SASRecSCE-*.pth")
-    return path
+    (last,) = (tmp_path / "saved").glob("SASRecSCE-*-last.pth")
+    return best_path(last)
 
 
 @pytest.mark.slow

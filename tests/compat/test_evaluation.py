@@ -232,9 +232,10 @@ class TestNamedFiles:
     def test_would_have_run(self, wrap: str, made: Path) -> None:
         import torch
 
-        Path("evil.pth").write_bytes(malice.TORCH_FILES[wrap](malice.OPCODES["os.system, protocol 2"](made)))
+        path = made.with_name("evil.pth")
+        path.write_bytes(malice.TORCH_FILES[wrap](malice.OPCODES["os.system, protocol 2"](made)))
         with suppress(Exception):  # the order has been carried out before torch misses something
-            torch.load("evil.pth", weights_only=False)
+            torch.load(path, weights_only=False)
         assert made.exists()
 
     @pytest.mark.parametrize("module", [convncf, kd_dagfm, nais, neumf, ract])

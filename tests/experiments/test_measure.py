@@ -27,7 +27,7 @@ class FakeTrainer:
         self.scores = iter(scores)
 
     def _train_epoch(self, train_data: Any, epoch: int, show_progress: bool = False) -> Any:
-        self._of_steps = {"Coverage/Train": 0.5 + epoch / 10}  # as SCETrainer notes it
+        self.coverage = 0.5 + epoch / 10  # as SCETrainer notes it
         sum(number for number in range(20_000))
         return (1.0, 2.0) if epoch else 4.0
 

@@ -10,6 +10,8 @@ import pytest
 import torch
 from recbole.quick_start import run_recbole
 
+from recbole_sce.training.checkpoints import best_path
+
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "SCE": ("SASRecSCE", {"loss_type": "SCE"}),
     "CE": ("SASRecSCE", {"loss_type": "CE"}),
@@ -30,9 +32,9 @@ def trained(case: str, given: dict[str, Any], seed: int) -> tuple[dict[str, Any]
         dataset="tiny",
         config_dict={**given, "epochs": 2, "hidden_size": 16, "seed": seed, **settings},
     )
-    (checkpoint,) = Path("saved").glob("*.pth")
-    weights = torch.load(checkpoint, weights_only=False)["state_dict"]
-    checkpoint.unlink()
+    (last,) = Path("saved").glob("*-last.pth")
+    weights = torch.load(best_path(last), weights_only=False)["state_dict"]
+    last.unlink()
     return result, weights
 
 
