@@ -93,6 +93,8 @@ class TestRoundTrip:
     @pytest.fixture(params=["recbole_sce", "RecBole alone"])
     def writer(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
         if request.param == "RecBole alone":
+            if int(pd.__version__.split(".")[0]) > 2:
+                pytest.skip("RecBole alone cannot make a data set with pandas 3")
             for module in (utils, dataset_module):
                 monkeypatch.setitem(vars(module.pickle), "dump", pickle.dump)
         return str(request.param)
