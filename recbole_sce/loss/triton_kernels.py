@@ -222,7 +222,9 @@ def _grad_hidden_kernel(
                 width, STATES, ITEMS, COLUMNS, ELEMENT, PRECISION,
             )  # fmt: skip
             slopes = tl.where(
-                (place < n_items)[None, :], tl.exp(tl.minimum(logits - total[:, None], 0.0)), 0.0
+                (place < n_items)[None, :],
+                tl.exp(tl.where(logits > total[:, None], 0.0, logits - total[:, None])),
+                0.0,
             )
             weights = _load_rows(
                 table, item, place < n_items, row_stride, column_stride, first_column, width, COLUMNS
@@ -267,7 +269,9 @@ def _grad_items_kernel(
                 hidden, state, real, state_stride, state_column_stride,
                 width, ITEMS, STATES, COLUMNS, ELEMENT, PRECISION,
             )  # fmt: skip
-            slopes = tl.where(real[None, :], tl.exp(tl.minimum(logits - total[None, :], 0.0)), 0.0)
+            slopes = tl.where(
+                real[None, :], tl.exp(tl.where(logits > total[None, :], 0.0, logits - total[None, :])), 0.0
+            )
             own = _load_rows(
                 hidden, state, real, state_stride, state_column_stride, first_column, width, COLUMNS
             )
