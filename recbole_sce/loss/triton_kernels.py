@@ -221,6 +221,7 @@ def _grad_hidden_kernel(
                 table, item, place < n_items, row_stride, column_stride,
                 width, STATES, ITEMS, COLUMNS, ELEMENT, PRECISION,
             )  # fmt: skip
+            # At most 1, whatever rounding does to large logits; not tl.minimum, which drops NaN.
             slopes = tl.where(
                 (place < n_items)[None, :],
                 tl.exp(tl.where(logits > total[:, None], 0.0, logits - total[:, None])),
