@@ -4,20 +4,27 @@ Forward scores one group of buckets after the other and keeps a log-sum-exp for 
 Only the pair with a state's largest loss, the winning one, carries gradient: with the automatic bucket sizes
 a quarter of the pairs at most. Backward scores the winning pairs again and adds their gradients straight to
 those of the inputs. Nothing of size (n_b, b_x, b_y) is ever stored.
+
+With moments of the item embeddings, each sum also holds what the items outside the bucket add to it (see
+``moments``), and a state in no bucket is trained as well: by its target and the moments alone.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Optional
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from recbole_sce.loss.buckets import Buckets
 from recbole_sce.loss.kernels import kernels_for
 from recbole_sce.loss.logits import compute_dtype, gather_rows, row_slices, target_logits
 from recbole_sce.loss.memory import RowGradient, workspace_bytes
+from recbole_sce.loss.moments import ItemMoments, log_mean_exp
+from recbole_sce.loss.moments import add_gradients as add_gradients_of_moments
 
 
 def bucket_loss(
@@ -26,6 +33,7 @@ def bucket_loss(
     targets: Tensor,
     buckets: Buckets,
     sparse_grad: bool = False,
+    moments: Optional[ItemMoments] = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the loss of :func:`recbole_sce.scalable_cross_entropy` and its number of covered states.
 
@@ -34,14 +42,16 @@ def bucket_loss(
         item_embeddings: (C, d) floating point.
         targets: (N,) int64, rows of ``item_embeddings``.
         buckets: the states and items of each bucket.
-        sparse_grad: whether the gradient of ``item_embeddings`` is a sparse (COO) tensor.
+        sparse_grad: whether the gradient of ``item_embeddings`` is a sparse (COO) tensor. It then names the
+            rows of buckets and targets, and ``moments`` count as constants.
+        moments: of ``item_embeddings``; None leaves out what is outside the buckets.
 
     Returns:
         The loss, a scalar in float32 (float64 for float64 states), and the number of states that are in a
         bucket, a scalar int64. The loss can be differentiated once.
     """
     rows, items = buckets.rows.contiguous(), buckets.items.contiguous()
-    loss, n_covered = _apply(hidden, item_embeddings, targets, rows, items, sparse_grad)
+    loss, n_covered = _apply(hidden, item_embeddings, targets, rows, items, sparse_grad, moments)
     return loss, n_covered
 
 
@@ -55,8 +65,10 @@ class _BucketLoss(torch.autograd.Function):
         rows: Tensor,
         items: Tensor,
         sparse_grad: bool,
+        moments: Optional[ItemMoments],
     ) -> tuple[Tensor, Tensor]:
         ctx.sparse_grad = sparse_grad
+        ctx.moments = moments
         ctx.kernels = kernels_for(hidden)
         with torch.autocast(hidden.device.type, enabled=False):
             own_of_all = target_logits(hidden, item_embeddings, targets)  # (N,)
@@ -68,16 +80,37 @@ class _BucketLoss(torch.autograd.Function):
                 totals, own_inside = ctx.kernels.bucket_totals(hidden, item_embeddings, targets, rows, items)
             # A target that is among the bucket's items is in the sum already.
             totals = torch.where(own_inside, totals, torch.logaddexp(totals, own))
+            if moments is not None:
+                means = log_mean_exp(hidden, moments)  # (N,)
+                # What is neither in the bucket nor the target.
+                n_outside = moments.n_items - items.size(1) - (~own_inside).to(totals.dtype)
+                outside = means[rows] + n_outside.clamp_(min=0).log_()  # (n_b, b_x)
+                totals = torch.logaddexp(totals, outside)
             # Never below zero, but own logits are sums in another order: where large, rounding shows.
             losses = (totals - own).clamp_(min=0).view(-1)
             winners = _winning_pairs(losses, rows.view(-1), len(hidden))
-            loss = losses[winners].sum() / max(len(winners), 1)
+            # The states that are trained and what each of them adds: first those of the winning pairs.
+            trained = rows.view(-1)[winners]  # (T,)
+            won = losses[winners]  # (T,)
+            # The derivative of a pair's loss by its own logit is exp(own - total) - 1; inside the bucket,
+            # the first term comes with the bucket's items.
+            own_slope = torch.expm1(own - totals).masked_fill(own_inside, -1.0).view(-1)[winners]  # (T,)
+            outside_slope = None
+            if moments is not None:
+                outside_slope = torch.exp(outside - totals).view(-1)[winners]  # (T,)
+                alone = _left_out(trained, len(hidden))  # (N - T,)
+                n_others = moments.n_items - 1
+                outside_alone = means[alone] + (math.log(n_others) if n_others > 0 else -math.inf)
+                won_alone = functional.softplus(outside_alone - own_of_all[alone])
+                slope_alone = torch.sigmoid(outside_alone - own_of_all[alone])
+                trained = torch.cat([trained, alone])  # (N,) from here on
+                won = torch.cat([won, won_alone])
+                own_slope = torch.cat([own_slope, -slope_alone])
+                outside_slope = torch.cat([outside_slope, slope_alone])
+            loss = won.sum() / max(len(trained), 1)
             # Adds zero. A state that is no number falls into no bucket, but must not go unnoticed: times its
             # gradient of zero, it is no number in the encoder's gradient.
             loss = loss + own_of_all.mul(0).sum()
-        # The derivative of a pair's loss by its own logit is exp(own - total) - 1; inside the bucket, the
-        # first term comes with the bucket's items.
-        own_slope = torch.expm1(own - totals).masked_fill(own_inside, -1.0)
         ctx.save_for_backward(
             hidden,
             item_embeddings,
@@ -86,7 +119,9 @@ class _BucketLoss(torch.autograd.Function):
             items,
             winners,
             totals.view(-1)[winners],
-            own_slope.view(-1)[winners],
+            trained,
+            own_slope,
+            outside_slope,
         )
         n_covered = torch.tensor(len(winners), device=hidden.device)
         ctx.mark_non_differentiable(n_covered)
@@ -99,14 +134,19 @@ class _BucketLoss(torch.autograd.Function):
                 "scalable_cross_entropy can be differentiated once only: its gradient has no graph of its "
                 "own, so create_graph=True and gradients of gradients are not possible"
             )
-        hidden, item_embeddings, targets, rows, items, winners, totals, own_slope = ctx.saved_tensors
+        hidden, item_embeddings, targets, rows, items, winners, totals, *of_states = ctx.saved_tensors
+        trained, own_slope, outside_slope = of_states
         dtype = compute_dtype(hidden)
-        scale = grad.to(dtype) / max(len(winners), 1)
+        scale = grad.to(dtype) / max(len(trained), 1)
+        moments: Optional[ItemMoments] = ctx.moments
         # The last row takes what padding writes.
         grad_hidden = hidden.new_zeros(len(hidden) + 1, hidden.size(1), dtype=dtype)
         grad_items = None
         if ctx.needs_input_grad[1]:
-            grad_items = RowGradient(item_embeddings, dtype, items, targets, sparse=ctx.sparse_grad)
+            touched = [items, targets]
+            if moments is not None and not ctx.sparse_grad:
+                touched.append(moments.rows)
+            grad_items = RowGradient(item_embeddings, dtype, *touched, sparse=ctx.sparse_grad)
         with torch.autocast(hidden.device.type, enabled=False):
             # The kernels sum in an order that varies, so they stand back where that is not wanted.
             kernels = None if torch.are_deterministic_algorithms_enabled() else ctx.kernels
@@ -122,18 +162,28 @@ class _BucketLoss(torch.autograd.Function):
                 grad_hidden if ctx.needs_input_grad[0] else None,
                 grad_items,
             )
-            covered = rows.view(-1)[winners]
-            for part in row_slices(len(covered), 3 * hidden.size(1), hidden):
-                state, slope = covered[part], (own_slope[part] * scale).unsqueeze(1)
+            for part in row_slices(len(trained), 3 * hidden.size(1), hidden):
+                state, slope = trained[part], (own_slope[part] * scale).unsqueeze(1)
                 if ctx.needs_input_grad[0]:
                     grad_hidden.index_add_(
                         0, state, slope * gather_rows(item_embeddings, targets[state], dtype)
                     )
                 if grad_items is not None:
                     grad_items.add(targets[state], slope * gather_rows(hidden, state, dtype))
+            if moments is not None:
+                slopes = torch.empty_like(outside_slope).index_copy_(0, trained, outside_slope)  # (N,)
+                add_gradients_of_moments(
+                    slopes.mul_(scale),
+                    hidden,
+                    item_embeddings,
+                    moments,
+                    grad_hidden if ctx.needs_input_grad[0] else None,
+                    None if ctx.sparse_grad else grad_items,
+                )
         return (
             grad_hidden[:-1].to(hidden.dtype) if ctx.needs_input_grad[0] else None,
             grad_items.result() if grad_items is not None else None,
+            None,
             None,
             None,
             None,
@@ -231,6 +281,12 @@ def _winning_pairs(losses: Tensor, rows: Tensor, n_states: int) -> Tensor:
     first = torch.full_like(largest, len(losses), dtype=torch.int64)
     first.scatter_reduce_(0, rows[candidates], candidates, "amin")
     return first[first < len(losses)].sort().values
+
+
+def _left_out(states: Tensor, n_states: int) -> Tensor:
+    """Return, ascending, which of 0 to ``n_states`` - 1 are not among int64 ``states``."""
+    left = torch.ones(n_states, dtype=torch.bool, device=states.device)
+    return left.index_fill_(0, states, False).nonzero().squeeze(1)
 
 
 class _Tile(NamedTuple):

@@ -12,10 +12,15 @@ from torch import Tensor, nn
 from recbole_sce.loss.buckets import Buckets, bucket_centers, select_buckets
 from recbole_sce.loss.fused import bucket_loss
 from recbole_sce.loss.inputs import check_count, check_inputs
+from recbole_sce.loss.moments import ItemMoments, item_moments
 
 
 def scalable_cross_entropy(
-    hidden: Tensor, item_embeddings: Tensor, targets: Tensor, buckets: Buckets
+    hidden: Tensor,
+    item_embeddings: Tensor,
+    targets: Tensor,
+    buckets: Buckets,
+    moments: Optional[ItemMoments] = None,
 ) -> Tensor:
     """Return the mean, over the states that fell into a bucket, of each state's largest bucket loss.
 
@@ -25,21 +30,27 @@ def scalable_cross_entropy(
 
     A state in several buckets counts with the largest of its losses (arXiv 2409.18721, section 3).
 
+    With ``moments`` the sum also holds an estimate of all items that are neither in I nor y: their number
+    times exp(x . mu + x' Sigma x / 2), for mean mu and covariance Sigma of the catalogue. The mean is then
+    over all states: one in no bucket has the loss of its target against that estimate.
+
     Args:
         hidden: (N, d) floating point.
         item_embeddings: (C, d) floating point.
         targets: (N,) int64, rows of ``item_embeddings``.
         buckets: the states and items of each bucket, from :func:`select_buckets`.
+        moments: of ``item_embeddings``, from :func:`item_moments`, through which it is differentiated too;
+            None for the loss of the paper.
 
     Returns:
-        A scalar in float32 (float64 for float64 states); zero where no state is in a bucket. It can be
+        A scalar in float32 (float64 for float64 states); zero where no state is trained. It can be
         differentiated once.
 
     Raises:
         ValueError: a tensor has the wrong shape, dtype or device.
     """
     check_inputs(hidden, item_embeddings, targets)
-    loss, _ = bucket_loss(hidden, item_embeddings, targets, buckets)
+    loss, _ = bucket_loss(hidden, item_embeddings, targets, buckets, moments=moments)
     return loss
 
 
@@ -52,6 +63,8 @@ class ScalableCrossEntropyLoss(nn.Module):
         bucket_size_y: items a bucket b_y.
         alpha: factor of the automatic sizes.
         mix_x: whether bucket centres are mixtures of the hidden states.
+        complete_softmax: whether the softmax of a bucket also holds an estimate of the items outside it,
+            and states in no bucket are trained by it (see :func:`scalable_cross_entropy`).
         catalog_chunk: items scored at a time; None chooses.
         exclude_items: rows of the item embeddings that are never negatives. RecBole's row 0 is padding.
 
@@ -69,6 +82,7 @@ class ScalableCrossEntropyLoss(nn.Module):
         bucket_size_y: int = 256,
         alpha: float = 2.0,
         mix_x: bool = True,
+        complete_softmax: bool = False,
         catalog_chunk: Optional[int] = None,
         exclude_items: Sequence[int] = (0,),
     ) -> None:
@@ -87,6 +101,7 @@ class ScalableCrossEntropyLoss(nn.Module):
         self.bucket_size_y = bucket_size_y
         self.alpha = alpha
         self.mix_x = mix_x
+        self.complete_softmax = complete_softmax
         self.catalog_chunk = catalog_chunk
         self.exclude_items = tuple(exclude_items)
         self._sizes = (0, 0, 0)
@@ -126,10 +141,18 @@ class ScalableCrossEntropyLoss(nn.Module):
             self.exclude_items,
             self.catalog_chunk,
         )
-        loss, n_covered = bucket_loss(hidden, item_embeddings, targets, buckets, self.sparse_grad)
+        moments = None
+        if self.complete_softmax:
+            moments = item_moments(item_embeddings.detach(), self.exclude_items, generator)
+        loss, n_covered = bucket_loss(hidden, item_embeddings, targets, buckets, self.sparse_grad, moments)
         self._sizes = (*buckets.rows.shape, buckets.items.size(1))
         self._covered, self._states = n_covered, len(hidden)
         return loss
+
+    @property
+    def n_trained(self) -> int:
+        """The number of states whose mean the last call returned: all, or those that fell into a bucket."""
+        return self._states if self.complete_softmax else int(self._covered)
 
     @property
     def last_stats(self) -> dict[str, float]:
@@ -147,5 +170,6 @@ class ScalableCrossEntropyLoss(nn.Module):
         return (
             f"n_buckets={self.n_buckets}, bucket_size_x={self.bucket_size_x}, "
             f"bucket_size_y={self.bucket_size_y}, alpha={self.alpha}, mix_x={self.mix_x}, "
-            f"catalog_chunk={self.catalog_chunk}, exclude_items={self.exclude_items}"
+            f"complete_softmax={self.complete_softmax}, catalog_chunk={self.catalog_chunk}, "
+            f"exclude_items={self.exclude_items}"
         )

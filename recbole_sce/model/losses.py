@@ -27,6 +27,7 @@ def build_loss(settings: SCESettings) -> nn.Module:
             bucket_size_y=settings.bucket_size_y,
             alpha=settings.bucket_alpha,
             mix_x=settings.mix_x,
+            complete_softmax=settings.complete_softmax,
             catalog_chunk=settings.catalog_chunk,
         )
     if settings.loss_type == "CE":

@@ -29,6 +29,7 @@ class SCESettings:
     bucket_size_y: int = 256
     bucket_alpha: float = 2.0
     mix_x: bool = True
+    complete_softmax: bool = True
     catalog_chunk: Optional[int] = None
     n_negatives: int = 256
     gbce_t: float = 0.75
@@ -168,6 +169,7 @@ _RULES: dict[str, _Rule] = {
     "bucket_size_y": _COUNT,
     "bucket_alpha": _Rule(lambda value: _is_number(value) and value > 0, "a number above 0 is"),
     "mix_x": _TRUE_OR_FALSE,
+    "complete_softmax": _TRUE_OR_FALSE,
     "catalog_chunk": _COUNT_OR_AUTO,
     "n_negatives": _COUNT,
     "gbce_t": _Rule(lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1 is"),

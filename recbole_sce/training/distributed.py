@@ -32,8 +32,7 @@ def weighed_by_states(model: SCEMixin) -> Iterator[None]:
     """
 
     def weigh(loss_fct: Any, arguments: tuple[Tensor, ...], loss: Tensor) -> Tensor:
-        share = loss_fct.last_stats["coverage"] if hasattr(loss_fct, "last_stats") else 1
-        n_states = round(share * len(arguments[2]))
+        n_states = getattr(loss_fct, "n_trained", len(arguments[2]))
         of_all = loss.detach().new_tensor(n_states)
         dist.all_reduce(of_all)
         return loss * (n_states * processes.world_size() / of_all.clamp(min=1))

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import reference
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_scalable import assert_agree, gradients, make, random_buckets
+from torch.nn import functional as F
+
+from recbole_sce.loss import (
+    Buckets,
+    CrossEntropyLoss,
+    ScalableCrossEntropyLoss,
+    bucket_centers,
+    item_moments,
+    memory,
+    moments,
+    scalable_cross_entropy,
+    select_buckets,
+)
+from recbole_sce.loss.moments import log_mean_exp
+
+
+@pytest.mark.parametrize("excluded", [(), (0,), (0, 7, 99)])
+def test_moments_are_those_of_the_candidates(excluded: tuple[int, ...]) -> None:
+    items = 5 + torch.randn(40, 6, dtype=torch.float64)
+    found = item_moments(items, excluded)
+    kept = items[[row for row in range(40) if row not in excluded]]
+    assert found.n_items == len(kept) == len(found.rows)
+    assert torch.allclose(found.mean, kept.mean(0))
+    assert torch.allclose(found.covariance, kept.T.cov(correction=0))
+
+
+def test_a_long_common_mean_does_not_round_the_covariance_away() -> None:
+    items = 1000 + torch.randn(3000, 4)
+    assert torch.allclose(
+        item_moments(items).covariance, items[1:].double().T.cov(correction=0).float(), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_normally_distributed_items_need_no_more_than_two_moments() -> None:
+    generator = torch.Generator().manual_seed(0)
+    items = torch.randn(400_000, 3, generator=generator, dtype=torch.float64)
+    hidden = torch.randn(5, 3, generator=generator, dtype=torch.float64) / 2
+    exact = (hidden @ items.T).logsumexp(1) - math.log(len(items))
+    assert torch.allclose(log_mean_exp(hidden, item_moments(items, (), generator)), exact, atol=0.03)
+
+
+def test_a_large_catalogue_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moments, "_SAMPLE", 5000)
+    items = torch.randn(20_000, 3)
+    found = item_moments(items, (0,), torch.Generator().manual_seed(1))
+    assert found.n_items == 19_999
+    assert 4_990 <= len(found.rows) <= 5_000
+    assert 0 not in found.rows.tolist()
+    assert torch.allclose(found.covariance, items[1:].T.cov(), atol=0.1)
+    again = item_moments(items, (0,), torch.Generator().manual_seed(1))
+    assert torch.equal(found.rows, again.rows)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.integers(1, 14),
+    c=st.integers(2, 18),
+    d=st.integers(1, 5),
+    n_b=st.integers(1, 6),
+    b_x=st.integers(1, 16),
+    b_y=st.integers(1, 20),
+    scale=st.sampled_from([1e-3, 1.0, 4.0]),
+    seed=st.integers(0, 1000),
+)
+def test_any_shape_agrees_with_the_reference(
+    n: int, c: int, d: int, n_b: int, b_x: int, b_y: int, scale: float, seed: int
+) -> None:
+    hidden, items, targets = make(n, c, d, seed, scale=scale)
+    centers = bucket_centers(hidden.detach(), n_b, True, torch.Generator().manual_seed(seed))
+    buckets = select_buckets(hidden.detach(), items.detach(), centers, b_x, b_y)
+    actual = scalable_cross_entropy(hidden, items, targets, buckets, item_moments(items))
+    expected = reference.completed_scalable_cross_entropy(hidden, items, targets, *buckets, (0,))
+    assert_agree(actual, expected, (hidden, items), 1e-9)
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
+def test_random_buckets_in_small_groups_agree_with_the_reference(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, rtol: float
+) -> None:
+    monkeypatch.setattr(memory, "_CPU_WORKSPACE", 4000)
+    hidden, items, targets = make(40, 60, 6, dtype=dtype)
+    buckets = random_buckets(40, 60, 5, 10, 9)
+    assert len(buckets.rows.unique()) < 40  # some states are in no bucket
+    actual = scalable_cross_entropy(hidden, items, targets, buckets, item_moments(items, ()))
+    expected = reference.completed_scalable_cross_entropy(
+        hidden.double(), items.double(), targets, *buckets, ()
+    )
+    assert_agree(actual, expected, (hidden, items), rtol)
+
+
+def test_buckets_of_the_whole_catalogue_leave_nothing_to_estimate() -> None:
+    hidden, items, targets = make(30, 50, 8)
+    loss_fn = ScalableCrossEntropyLoss(n_buckets=3, bucket_size_x=30, bucket_size_y=49, complete_softmax=True)
+    expected = F.cross_entropy(hidden @ items[1:].T, targets - 1)
+    assert_agree(loss_fn(hidden, items, targets), expected, (hidden, items), 1e-10)
+
+
+def test_it_is_closer_to_exact_cross_entropy_than_buckets_alone() -> None:
+    hidden, items, targets = make(400, 3000, 16, scale=0.6)
+    exact = CrossEntropyLoss()(hidden, items, targets)
+    exact_gradients = gradients(exact, hidden, items)
+    errors = {}
+    for complete in (False, True):
+        loss_fn = ScalableCrossEntropyLoss(bucket_size_y=64, complete_softmax=complete)
+        loss = loss_fn(hidden, items, targets, torch.Generator().manual_seed(0))
+        cosines = [
+            F.cosine_similarity(a.flatten(), b.flatten(), 0)
+            for a, b in zip(gradients(loss, hidden, items), exact_gradients)
+        ]
+        errors[complete] = (abs(float(loss - exact)), *(1 - float(cosine) for cosine in cosines))
+    assert all(complete < partial / 4 for complete, partial in zip(errors[True], errors[False]))
+
+
+def test_states_in_no_bucket_are_trained() -> None:
+    hidden, items, targets = make(20, 50, 4)
+    rows, candidates = torch.tensor([[0, 1]]), torch.arange(1, 9).unsqueeze(0)
+    buckets = Buckets(rows, candidates)
+    (partial,) = torch.autograd.grad(scalable_cross_entropy(hidden, items, targets, buckets), hidden)
+    assert torch.count_nonzero(partial.abs().sum(1)) == 2
+    loss = scalable_cross_entropy(hidden, items, targets, buckets, item_moments(items))
+    (completed,) = torch.autograd.grad(loss, hidden)
+    assert torch.count_nonzero(completed.abs().sum(1)) == 20
+
+
+def test_the_number_of_trained_states_is_told() -> None:
+    hidden, items, targets = make(50, 30, 4)
+    for complete in (False, True):
+        loss_fn = ScalableCrossEntropyLoss(
+            n_buckets=2, bucket_size_x=5, bucket_size_y=4, complete_softmax=complete
+        )
+        loss_fn(hidden, items, targets)
+        assert loss_fn.n_trained == (50 if complete else round(50 * loss_fn.last_stats["coverage"]))
+        assert loss_fn.last_stats["coverage"] < 0.5
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_sums_in_float32(dtype: torch.dtype) -> None:
+    hidden, items, targets = make(60, 90, 8, dtype=dtype, scale=0.5)
+    buckets = random_buckets(60, 90, 4, 20, 16)
+    actual = scalable_cross_entropy(hidden, items, targets, buckets, item_moments(items))
+    assert actual.dtype == torch.float32
+    assert all(gradient.dtype == dtype for gradient in gradients(actual, hidden, items))
+    wide = [tensor.detach().float().requires_grad_() for tensor in (hidden, items)]
+    expected = scalable_cross_entropy(*wide, targets, buckets, item_moments(wide[1]))
+    assert float(actual) == pytest.approx(float(expected), rel=1e-5)
+    for ours, theirs in zip(gradients(actual, hidden, items), gradients(expected, *wide)):
+        assert torch.allclose(ours.float(), theirs, rtol=0, atol=0.01 * float(theirs.abs().max()))
+
+
+def test_frozen_inputs_get_no_gradient() -> None:
+    hidden, items, targets = make(30, 40, 4)
+    buckets = random_buckets(30, 40, 3, 8, 6)
+    both = gradients(
+        scalable_cross_entropy(hidden, items, targets, buckets, item_moments(items)), hidden, items
+    )
+    for frozen, other, expected in ((items, hidden, both[0]), (hidden, items, both[1])):
+        frozen.requires_grad_(False)
+        loss = scalable_cross_entropy(hidden, items, targets, buckets, item_moments(items))
+        assert torch.allclose(torch.autograd.grad(loss, other)[0], expected)
+        frozen.requires_grad_(True)
+
+
+def test_no_state_is_a_zero_with_a_graph() -> None:
+    hidden, items, targets = make(0, 9, 4)
+    loss = ScalableCrossEntropyLoss(complete_softmax=True)(hidden, items, targets)
+    assert float(loss) == 0
+    assert all(not gradient.any() for gradient in gradients(loss, hidden, items))
+
+
+@pytest.mark.parametrize("n_items", [1, 2])
+def test_a_catalogue_of_one_item_has_nothing_to_learn(n_items: int) -> None:
+    hidden, items, _ = make(6, n_items, 3)
+    targets = torch.full((6,), n_items - 1)
+    loss_fn = ScalableCrossEntropyLoss(complete_softmax=True, exclude_items=(0,) if n_items == 2 else ())
+    loss = loss_fn(hidden, items, targets)
+    assert float(loss) == pytest.approx(0)
+    assert all(torch.isfinite(gradient).all() for gradient in gradients(loss, hidden, items))
+
+
+def test_states_that_are_no_numbers_are_not_hidden() -> None:
+    hidden, items, targets = make(30, 40, 4)
+    with torch.no_grad():
+        hidden[3] = math.nan
+    assert not math.isfinite(float(ScalableCrossEntropyLoss(complete_softmax=True)(hidden, items, targets)))
+
+
+def test_large_logits_do_not_overflow() -> None:
+    hidden, items, targets = make(30, 40, 4, dtype=torch.float32, scale=30.0)
+    loss = ScalableCrossEntropyLoss(bucket_size_y=4, complete_softmax=True)(hidden, items, targets)
+    assert math.isfinite(float(loss))
+    assert all(torch.isfinite(gradient).all() for gradient in gradients(loss, hidden, items))
