@@ -42,8 +42,7 @@ def bucket_loss(
         item_embeddings: (C, d) floating point.
         targets: (N,) int64, rows of ``item_embeddings``.
         buckets: the states and items of each bucket.
-        sparse_grad: whether the gradient of ``item_embeddings`` is a sparse (COO) tensor. It then names the
-            rows of buckets and targets, and ``moments`` count as constants.
+        sparse_grad: whether the gradient of ``item_embeddings`` is a sparse (COO) tensor.
         moments: of ``item_embeddings``; None leaves out what is outside the buckets.
 
     Returns:
@@ -143,9 +142,7 @@ class _BucketLoss(torch.autograd.Function):
         grad_hidden = hidden.new_zeros(len(hidden) + 1, hidden.size(1), dtype=dtype)
         grad_items = None
         if ctx.needs_input_grad[1]:
-            touched = [items, targets]
-            if moments is not None and not ctx.sparse_grad:
-                touched.append(moments.rows)
+            touched = [items, targets] if moments is None else [items, targets, moments.rows]
             grad_items = RowGradient(item_embeddings, dtype, *touched, sparse=ctx.sparse_grad)
         with torch.autocast(hidden.device.type, enabled=False):
             # The kernels sum in an order that varies, so they stand back where that is not wanted.
@@ -178,7 +175,7 @@ class _BucketLoss(torch.autograd.Function):
                     item_embeddings,
                     moments,
                     grad_hidden if ctx.needs_input_grad[0] else None,
-                    None if ctx.sparse_grad else grad_items,
+                    grad_items,
                 )
         return (
             grad_hidden[:-1].to(hidden.dtype) if ctx.needs_input_grad[0] else None,

@@ -1,4 +1,4 @@
-"""What a softmax holds of the items that nobody scores: the mean of exp(x . w) over a catalogue, from moments.
+"""The mean of exp(x . w) over a catalogue, from moments: what a softmax holds of items that nobody scores.
 
 For a state x the logits x . w_i of a catalogue have mean x . mu and variance x' Sigma x, mu and Sigma being
 mean and covariance of the item embeddings. By the cumulant expansion up to the second order, exact for
@@ -24,13 +24,16 @@ from recbole_sce.loss.memory import RowGradient
 #: Moments of a larger catalogue come from a sample of so many of its items, drawn anew each time: its
 #: covariance is then right to half a percent, and costs no more than that of a small catalogue.
 _SAMPLE = 2**16
+#: So many items take the gradient of all, each the larger share of it, where gradients are to be sparse.
+_SPARSE_ROWS = 2**12
 
 
 class ItemMoments(NamedTuple):
     """Mean and covariance of the item embeddings of a catalogue.
 
-    ``mean`` (d,) and ``covariance`` (d, d) are in float32 (float64 for float64 embeddings), ``rows`` (m,)
-    int64 are the rows they were computed from, and ``n_items`` is how many items they stand for.
+    ``mean`` (d,) and ``covariance`` (d, d) are in float32 (float64 for float64 embeddings). ``rows`` (m,)
+    int64 are the rows that receive the gradient, each 1/m of it: all, or drawn by chance from all, so that it
+    is right on average. ``n_items`` is how many items there are.
     """
 
     mean: Tensor
@@ -44,6 +47,7 @@ def item_moments(
     item_embeddings: Tensor,
     exclude_items: Sequence[int] = (0,),
     generator: Optional[torch.Generator] = None,
+    sparse_grad: bool = False,
 ) -> ItemMoments:
     """Return mean and covariance of item embeddings: of all, or of a sample where there are over 65,536.
 
@@ -51,15 +55,15 @@ def item_moments(
         item_embeddings: (C, d) floating point.
         exclude_items: rows that are no items. RecBole's row 0 is padding.
         generator: source of the sample, on the device of ``item_embeddings``; None is torch's global one.
+        sparse_grad: whether at most 4,096 rows, drawn by chance, are to receive the gradient.
     """
     n_rows, device = len(item_embeddings), item_embeddings.device
-    excluded = excluded_rows(exclude_items, n_rows)
+    excluded = torch.tensor(excluded_rows(exclude_items, n_rows), dtype=torch.int64, device=device)
     if n_rows <= _SAMPLE:
         rows = torch.arange(n_rows, device=device)
     else:
         rows = torch.randint(n_rows, (_SAMPLE,), generator=generator, device=device)
-    if excluded:
-        rows = rows[torch.isin(rows, torch.tensor(excluded, device=device), invert=True)]
+    rows = rows[torch.isin(rows, excluded, invert=True)]
     width, dtype = item_embeddings.size(1), compute_dtype(item_embeddings)
     mean = torch.zeros(width, dtype=dtype, device=device)
     covariance = torch.zeros(width, width, dtype=dtype, device=device)
@@ -71,6 +75,8 @@ def item_moments(
         for part in row_slices(len(rows), 3 * width, item_embeddings):
             apart = gather_rows(item_embeddings, rows[part], dtype) - mean  # (c, d)
             covariance.addmm_(apart.T, apart, alpha=1 / n)
+    if sparse_grad and len(rows) > _SPARSE_ROWS:
+        rows = rows[torch.randint(len(rows), (_SPARSE_ROWS,), generator=generator, device=device)]
     return ItemMoments(mean, covariance, rows, n_rows - len(excluded))
 
 
@@ -99,14 +105,14 @@ def add_gradients(
 ) -> None:
     """Add the gradient of sum_i slopes_i * log_mean_exp_i to those of states and items.
 
-    A state receives slope * (mu + Sigma x); an item 1/m times sum(slope * x) + sum(slope * x x') (w - mu), the
-    sums being over states.
+    A state receives slope * (mu + Sigma x); an item 1/m times sum(slope * x) + sum(slope * x x') (w - mu),
+    with sums over states.
 
     Args:
         slopes: (N,) in the dtype of the moments.
         hidden: (N, d).
         item_embeddings: (C, d).
-        moments: of ``item_embeddings``; the sampled items stand for all.
+        moments: of ``item_embeddings``.
         grad_hidden: (N or more, d) in the dtype of the moments.
         grad_items: the gradient of the items. One that is None is not computed.
     """

@@ -143,7 +143,7 @@ class ScalableCrossEntropyLoss(nn.Module):
         )
         moments = None
         if self.complete_softmax:
-            moments = item_moments(item_embeddings.detach(), self.exclude_items, generator)
+            moments = item_moments(item_embeddings.detach(), self.exclude_items, generator, self.sparse_grad)
         loss, n_covered = bucket_loss(hidden, item_embeddings, targets, buckets, self.sparse_grad, moments)
         self._sizes = (*buckets.rows.shape, buckets.items.size(1))
         self._covered, self._states = n_covered, len(hidden)

@@ -21,6 +21,7 @@ from recbole_sce.loss import (
     scalable_cross_entropy,
     select_buckets,
 )
+from recbole_sce.loss.fused import bucket_loss
 from recbole_sce.loss.moments import log_mean_exp
 
 
@@ -59,6 +60,30 @@ def test_a_large_catalogue_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.allclose(found.covariance, items[1:].T.cov(), atol=0.1)
     again = item_moments(items, (0,), torch.Generator().manual_seed(1))
     assert torch.equal(found.rows, again.rows)
+
+
+def test_a_sparse_gradient_names_few_rows_and_is_right_on_average(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moments, "_SPARSE_ROWS", 20)
+    hidden, items, targets = make(30, 300, 4, scale=0.7)
+    buckets = random_buckets(30, 300, 3, 8, 6)
+    dense = scalable_cross_entropy(hidden, items, targets, buckets, item_moments(items))
+    (expected,) = torch.autograd.grad(dense, items)
+    generator, total, draws = torch.Generator().manual_seed(0), torch.zeros_like(items), 3000
+    for _ in range(draws):
+        few = item_moments(items, (0,), generator, sparse_grad=True)
+        assert len(few.rows) == 20
+        loss, _ = bucket_loss(hidden, items, targets, buckets, True, few)
+        assert float(loss) == pytest.approx(float(dense))
+        (gradient,) = torch.autograd.grad(loss, items)
+        assert gradient.is_sparse
+        assert gradient.values().size(0) <= 20 + 18 + 30
+        total += gradient.to_dense() / draws
+    assert F.cosine_similarity(total.flatten(), expected.flatten(), 0) > 0.998
+    untouched = torch.ones(300, dtype=torch.bool).index_fill_(
+        0, torch.cat([buckets.items.flatten(), targets]), False
+    )
+    untouched[0] = False
+    assert F.cosine_similarity(total[untouched].flatten(), expected[untouched].flatten(), 0) > 0.9
 
 
 @settings(max_examples=60, deadline=None)
