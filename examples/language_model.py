@@ -1,14 +1,14 @@
 """Scalable Cross-Entropy beyond recommendation: a small language model with a large vocabulary.
 
-    python examples/language_model.py [--steps 40] [--vocabulary 50000] [--bucket_size_y 2048]
+    python examples/language_model.py [--steps 40] [--vocabulary 50000] [--bucket_size_y 512]
 
 A causal transformer learns to predict the next word of Python's own source files: by full cross-entropy over
 the whole vocabulary, by ScalableCrossEntropyLoss for as many steps, and by ScalableCrossEntropyLoss for as
 many seconds. The model and the batches are the same. Each runs in a process of its own, so that its peak
 memory is its own. The loss after training is exact for all: full cross-entropy on text that none has seen.
 
-A recommender is judged by its ranking, a language model by its probabilities, for which words that score low
-count too: the buckets here are larger than a recommender needs.
+A language model is judged by its probabilities, for which words that score low count too: the softmax of a
+bucket is completed by an estimate of all words outside it.
 """
 
 import argparse
@@ -93,7 +93,9 @@ def train(loss: str, limit: float, words_file: str, options: argparse.Namespace,
     model = LanguageModel(options.vocabulary, options.length, options.width)
     loss_fn = full_cross_entropy
     if loss == "SCE":  # every row of the table is a word: no padding row to leave out
-        loss_fn = ScalableCrossEntropyLoss(bucket_size_y=options.bucket_size_y, exclude_items=())
+        loss_fn = ScalableCrossEntropyLoss(
+            bucket_size_y=options.bucket_size_y, complete_softmax=True, exclude_items=()
+        )
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     batches = torch.Generator().manual_seed(0)
     before, seconds = peak_mib(), []
@@ -116,7 +118,7 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=int, default=50_000)
     parser.add_argument("--batch", type=int, default=32, help="windows a step")
     parser.add_argument("--length", type=int, default=32, help="words a window")
-    parser.add_argument("--bucket_size_y", type=int, default=2048)
+    parser.add_argument("--bucket_size_y", type=int, default=512)
     parser.add_argument("--width", type=int, default=64)
     options = parser.parse_args()
     words = read_words(options.vocabulary)

@@ -188,6 +188,7 @@ class TestNamedFiles:
         names = ("dataset", "train_batch_size", "n_buckets", "bucket_size_y", "mix_x")
         assert tuple(settings[key] for key in names) == self.PAPER[name]
         assert settings["bucket_size_x"] == settings["n_buckets"]
+        assert settings["complete_softmax"] is False
         dropout, patience = (0.3, 10) if temporal else (0.6, 50)
         assert settings["hidden_dropout_prob"] == settings["attn_dropout_prob"] == dropout
         assert settings["stopping_step"] == patience

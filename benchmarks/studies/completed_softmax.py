@@ -1,9 +1,14 @@
-"""A study: SCE whose partial softmax is completed by uniform negatives.
+"""A study: SCE whose partial softmax is completed by something else than ``complete_softmax: True``.
 
-SCE leaves out what lies outside a bucket, so it takes the normaliser for smaller than it is. Here a batch
-shares ``n_uniform`` uniform negatives, and each counts for as many items of the catalogue as it stands for.
-States in no bucket are trained by these alone. Plain operations of torch: for quality, not for speed.
-``run_completed.py`` trains it.
+SCE leaves out what lies outside a bucket, so it takes the normaliser for smaller than it is.
+
+``uniform_loss``: a batch shares ``n_uniform`` uniform negatives, and each counts for as many items of the
+catalogue as it stands for; states in no bucket are trained by these alone.
+
+``taylor_loss``: the mean of exp(x . w) comes from mean and covariance of the items, as in the package, but by
+Taylor's expansion exp(x . mu) (1 + v / 2), v the variance of the logits, instead of exp(x . mu + v / 2).
+
+Plain operations of torch: for quality, not for speed. ``run_completed.py`` trains them.
 """
 
 import math
@@ -16,7 +21,7 @@ from recbole_sce import SASRecSCE, register_model, select_buckets
 from recbole_sce.loss.buckets import bucket_centers
 
 
-def completed_loss(
+def uniform_loss(
     hidden: Tensor, table: Tensor, targets: Tensor, b_y: int, n_uniform: int, alpha: float
 ) -> Tensor:
     n, c = len(hidden), len(table)
@@ -46,7 +51,7 @@ def completed_loss(
 
 
 @register_model
-class SASRecCompletedSCE(SASRecSCE):
+class SASRecUniformSCE(SASRecSCE):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.n_uniform = int(config["n_uniform"])
@@ -54,4 +59,36 @@ class SASRecCompletedSCE(SASRecSCE):
     def calculate_loss(self, interaction: Any) -> Tensor:
         hidden, targets = self.training_states(interaction)
         b_y, alpha = self.settings.bucket_size_y, self.settings.bucket_alpha
-        return completed_loss(hidden, self.item_table(), targets, b_y, self.n_uniform, alpha)
+        return uniform_loss(hidden, self.item_table(), targets, b_y, self.n_uniform, alpha)
+
+
+def taylor_loss(hidden: Tensor, table: Tensor, targets: Tensor, b_y: int, alpha: float) -> Tensor:
+    n, n_items = len(hidden), len(table) - 1  # row 0 is padding
+    size = max(1, int(alpha * math.sqrt(n)))
+    fixed_hidden, fixed_table = hidden.detach(), table.detach()
+    centers = bucket_centers(fixed_hidden, size, True, None)
+    rows, items = select_buckets(fixed_hidden, fixed_table, centers, size, b_y, (0,))  # (k, x), (k, y)
+    own = (hidden * table[targets]).sum(1)  # (N,)
+    mean = table[1:].mean(0)
+    covariance = (table[1:] - mean).T @ (table[1:] - mean) / n_items
+    variance = ((hidden @ covariance) * hidden).sum(1)
+    of_one = hidden @ mean + torch.log1p(variance / 2)  # (N,), the log of the mean exponential
+
+    inside = torch.einsum("kxd,kyd->kxy", hidden[rows], table[items])
+    inside = inside.masked_fill(items[:, None, :] == targets[rows][:, :, None], -math.inf).logsumexp(2)
+    rest = of_one[rows] + (math.log(n_items - items.size(1)) if items.size(1) < n_items else -math.inf)
+    losses = torch.logsumexp(torch.stack([inside, own[rows], rest]), 0) - own[rows]  # (k, x)
+
+    largest = torch.zeros(n).scatter_reduce(0, rows.flatten(), losses.flatten(), "amax", include_self=False)
+    covered = torch.zeros(n, dtype=torch.bool)
+    covered[rows.flatten()] = True
+    alone = of_one + math.log(max(n_items - 1, 1))
+    return torch.where(covered, largest, torch.logaddexp(own, alone) - own).mean()
+
+
+@register_model
+class SASRecTaylorSCE(SASRecSCE):
+    def calculate_loss(self, interaction: Any) -> Tensor:
+        hidden, targets = self.training_states(interaction)
+        b_y, alpha = self.settings.bucket_size_y, self.settings.bucket_alpha
+        return taylor_loss(hidden, self.item_table(), targets, b_y, alpha)

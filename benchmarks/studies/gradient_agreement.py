@@ -10,7 +10,7 @@ import argparse
 import math
 
 import torch
-from completed_softmax import completed_loss
+from completed_softmax import taylor_loss, uniform_loss
 from recbole.quick_start import load_data_and_model
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -20,13 +20,17 @@ from recbole_sce.loss.sampled import SampledCrossEntropyLoss
 
 LOSSES = {
     "SCE b_y=64": ScalableCrossEntropyLoss(bucket_size_y=64),
-    "SCE (default: b_y=256, alpha=2)": ScalableCrossEntropyLoss(),
+    "SCE b_y=256, alpha=2": ScalableCrossEntropyLoss(),
     "SCE b_y=256, no mix": ScalableCrossEntropyLoss(mix_x=False),
     "SCE b_y=256, alpha=4": ScalableCrossEntropyLoss(alpha=4.0),
     "SCE b_y=1024": ScalableCrossEntropyLoss(bucket_size_y=1024),
     "SCE b_y=4096": ScalableCrossEntropyLoss(bucket_size_y=4096),
     "CE-, 256 uniform": SampledCrossEntropyLoss(n_negatives=256),
-    "SCE b_y=256, completed by 256": lambda h, w, y: completed_loss(h, w, y, 256, 256, 2.0),
+    "SCE b_y=64, completed by moments": ScalableCrossEntropyLoss(bucket_size_y=64, complete_softmax=True),
+    "SCE b_y=256, completed by moments": ScalableCrossEntropyLoss(complete_softmax=True),
+    "SCE b_y=1024, completed by moments": ScalableCrossEntropyLoss(bucket_size_y=1024, complete_softmax=True),
+    "SCE b_y=256, completed by moments, Taylor": lambda h, w, y: taylor_loss(h, w, y, 256, 2.0),
+    "SCE b_y=256, completed by 256 uniform": lambda h, w, y: uniform_loss(h, w, y, 256, 256, 2.0),
 }
 
 

@@ -109,6 +109,10 @@ class Contender:
 CONTENDERS = (
     Contender("SCE, recbole_sce", lambda b_y: ScalableCrossEntropyLoss(bucket_size_y=b_y)),
     Contender(
+        "SCE, recbole_sce, completed",
+        lambda b_y: ScalableCrossEntropyLoss(bucket_size_y=b_y, complete_softmax=True),
+    ),
+    Contender(
         "SCE, recbole_sce with Triton kernels",
         lambda b_y: ScalableCrossEntropyLoss(bucket_size_y=b_y),
         available=lambda device: device.type == "cuda" and find_spec("triton") is not None,

@@ -143,6 +143,7 @@ def draw_trial(rng: np.random.Generator) -> Trial:
         "bucket_size_y": size(1000),
         "bucket_alpha": float(rng.uniform(0.1, 4)),
         "mix_x": one_of(True, False),
+        "complete_softmax": one_of(True, False),
         "catalog_chunk": one_of(None, size(400)),
         "n_negatives": size(500),
         "gbce_t": float(rng.uniform(0, 1)),

@@ -22,8 +22,8 @@ from recbole_sce.loss.logits import compute_dtype, gather_rows, row_slices
 from recbole_sce.loss.memory import RowGradient
 
 #: Moments of a larger catalogue come from a sample of so many of its items, drawn anew each time: its
-#: covariance is then right to half a percent, and costs no more than that of a small catalogue.
-_SAMPLE = 2**16
+#: covariance is then right to about one percent, and costs no more than that of a small catalogue.
+_SAMPLE = 2**14
 #: So many items take the gradient of all, each the larger share of it, where gradients are to be sparse.
 _SPARSE_ROWS = 2**12
 
@@ -49,7 +49,7 @@ def item_moments(
     generator: Optional[torch.Generator] = None,
     sparse_grad: bool = False,
 ) -> ItemMoments:
-    """Return mean and covariance of item embeddings: of all, or of a sample where there are over 65,536.
+    """Return mean and covariance of item embeddings: of all, or of a sample where there are over 16,384.
 
     Args:
         item_embeddings: (C, d) floating point.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -33,27 +34,28 @@ class TestCompletedSoftmax:
         hidden = 0.3 * torch.randn(60, 8, generator=generator)  # a flat softmax, as trained models have
         return hidden, torch.randn(300, 8, generator=generator), torch.arange(1, 61)
 
-    def test_buckets_of_all_items_are_exact(self) -> None:
-        from completed_softmax import completed_loss
+    def losses(self) -> dict[str, Callable[..., torch.Tensor]]:
+        from completed_softmax import taylor_loss, uniform_loss
 
+        return {"uniform": partial(uniform_loss, n_uniform=128), "taylor": taylor_loss}
+
+    @pytest.mark.parametrize("name", ["uniform", "taylor"])
+    def test_buckets_of_all_items_are_exact(self, name: str) -> None:
         hidden, table, targets = self.tensors()
         torch.manual_seed(0)
-        found = completed_loss(hidden, table, targets, b_y=299, n_uniform=16, alpha=20.0)
+        found = self.losses()[name](hidden, table, targets, b_y=299, alpha=20.0)
         assert found.item() == pytest.approx(
             cross_entropy(hidden @ table[1:].T, targets - 1).item(), rel=1e-5
         )
 
-    def test_the_rest_of_the_catalogue_is_estimated(self) -> None:
-        from completed_softmax import completed_loss
-
+    @pytest.mark.parametrize("name", ["uniform", "taylor"])
+    def test_the_rest_of_the_catalogue_is_estimated(self, name: str) -> None:
         hidden, table, targets = self.tensors()
         exact = cross_entropy(hidden @ table[1:].T, targets - 1).item()
         torch.manual_seed(0)
-        completed = [completed_loss(hidden, table, targets, 32, 128, 4.0).item() for _ in range(20)]
-        sce = [
-            ScalableCrossEntropyLoss(bucket_size_y=32, alpha=4.0)(hidden, table, targets).item()
-            for _ in range(20)
-        ]
+        loss_fn, partly = self.losses()[name], ScalableCrossEntropyLoss(bucket_size_y=32, alpha=4.0)
+        completed = [loss_fn(hidden, table, targets, b_y=32, alpha=4.0).item() for _ in range(20)]
+        sce = [partly(hidden, table, targets).item() for _ in range(20)]
         assert abs(sum(completed) / 20 - exact) < 0.2 * abs(sum(sce) / 20 - exact)
 
 

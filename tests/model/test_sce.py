@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from recbole_sce.loss import ScalableCrossEntropyLoss
+from recbole_sce.loss import CrossEntropyLoss, ScalableCrossEntropyLoss
 
 
 def batches(loader: Any) -> list[Any]:
@@ -138,6 +138,14 @@ class TestLoss:
         run.model.calculate_loss(next(iter(run.train)))
         stats = loss.last_stats
         assert (stats["n_buckets"], stats["bucket_size_x"], stats["bucket_size_y"]) == (3, 5, 7)
+
+    @pytest.mark.parametrize("complete", [True, False])
+    def test_a_completed_softmax_is_the_default(self, prepared: Any, complete: bool) -> None:
+        run = prepared("SASRecSCE", **({} if complete else {"complete_softmax": False}), bucket_size_y=5)
+        states, targets = run.model.training_states(next(iter(run.train)))
+        loss, exact = run.model.loss_fct, CrossEntropyLoss()(states, run.model.item_table(), targets)
+        # At initialisation all logits are small: the softmax over a catalogue is that many times as wide.
+        assert (float(loss(states, run.model.item_table(), targets)) > 0.99 * float(exact)) is complete
 
 
 class TestRecBolesContracts:

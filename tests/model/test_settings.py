@@ -38,6 +38,7 @@ def test_values_are_read_by_their_configuration_keys() -> None:
         ("bucket_alpha", float("nan"), "above 0"),
         ("bucket_alpha", "two", "above 0"),
         ("mix_x", "yes", "true or false"),
+        ("complete_softmax", 1, "true or false"),
         ("catalog_chunk", 0, "whole number of at least 1"),
         ("n_negatives", 0, "whole number of at least 1"),
         ("gbce_t", 1.5, "from 0 to 1"),
