@@ -8,7 +8,7 @@ catalogue as it stands for; states in no bucket are trained by these alone.
 ``taylor_loss``: the mean of exp(x . w) comes from mean and covariance of the items, as in the package, but by
 Taylor's expansion exp(x . mu) (1 + v / 2), v the variance of the logits, instead of exp(x . mu + v / 2).
 
-Plain operations of torch: for quality, not for speed. ``run_completed.py`` trains them.
+Plain operations of torch: for quality, not for speed. ``run.py`` trains them.
 """
 
 import math

@@ -64,3 +64,16 @@ def test_every_study_can_be_imported() -> None:
     assert names
     for name in names:
         importlib.import_module(name)
+
+
+def test_the_original_encoder_looks_at_no_later_item() -> None:
+    from original_sasrec import _Block
+
+    torch.manual_seed(0)
+    block, states = _Block(8, 2, 0.0), torch.randn(1, 5, 8)
+    later = torch.ones(5, 5, dtype=torch.bool).triu(1)
+    changed = states.clone()
+    changed[0, 3] += 1
+    before, after = block(states, later), block(changed, later)
+    assert torch.allclose(before[0, :3], after[0, :3])
+    assert not torch.allclose(before[0, 3:], after[0, 3:], atol=1e-3)

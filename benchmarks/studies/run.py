@@ -1,0 +1,14 @@
+"""benchmarks/quality.py with the models of the studies known to it, for instance:
+
+python benchmarks/studies/run.py run --models uniform=SASRecUniformSCE --n_uniform=256
+"""
+
+import sys
+
+import completed_softmax  # noqa: F401  (registers its models)
+import original_sasrec  # noqa: F401  (registers its model)
+
+from recbole_sce.bench.quality import main
+
+if __name__ == "__main__":
+    sys.exit(main())
