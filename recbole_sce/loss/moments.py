@@ -1,12 +1,11 @@
-"""The mean of exp(x . w) over a catalogue, from moments: what a softmax holds of items that nobody scores.
+"""What a softmax holds of the items that nobody scores, from two moments of the item embeddings.
 
-For a state x the logits x . w_i of a catalogue have mean x . mu and variance x' Sigma x, mu and Sigma being
-mean and covariance of the item embeddings. By the cumulant expansion up to the second order, exact for
-logits that are normally distributed::
+For a state x the logits l_i = x . w_i of m items have mean x . mu and variance x' Sigma x, mu and Sigma being
+mean and covariance of the item embeddings: d * d operations a state, however many items there are. Where k of
+the items are scored, their logits are taken out of both, exactly, which leaves mean and variance of the
+others. By the cumulant expansion up to the second order, exact for normally distributed logits::
 
-    log mean_i exp(x . w_i)  =  x . mu + x' Sigma x / 2
-
-That is d * d numbers a catalogue and d * d operations a state, however many items there are.
+    log sum_{others} exp(l_i)  =  log(m - k) + mean + variance / 2
 """
 
 from __future__ import annotations
@@ -80,57 +79,137 @@ def item_moments(
     return ItemMoments(mean, covariance, rows, n_rows - len(excluded))
 
 
-def log_mean_exp(hidden: Tensor, moments: ItemMoments) -> Tensor:
-    """Return log mean_i exp(x . w_i) of each state, (N,), up to the second order of the logits.
+class LogitMoments(NamedTuple):
+    """Mean and variance of the logits of states over a catalogue of ``n_items``; both of one shape."""
+
+    mean: Tensor
+    variance: Tensor
+    n_items: int
+
+    def at(self, states: Tensor) -> LogitMoments:
+        """Return those of ``states``, int64 of any shape."""
+        return LogitMoments(self.mean[states], self.variance[states], self.n_items)
+
+    def without(self, n_scored: Tensor, sums: Tensor, squares: Tensor) -> Outside:
+        """Take scored items out, and estimate the sum of exp over the others.
+
+        Args:
+            n_scored: how many items were scored.
+            sums: of their logits less ``mean``.
+            squares: of the same differences, squared.
+        """
+        n_left = self.n_items - n_scored
+        n_items = n_left.clamp(min=1)
+        shift = sums / n_items
+        variance = (self.n_items * self.variance - squares) / n_items - shift.square()
+        mean = self.mean - shift
+        log = (mean + variance.clamp(min=0) / 2 + n_items.log()).masked_fill_(n_left < 1, -torch.inf)
+        return Outside(log, mean, shift, n_items, (variance > 0).to(log.dtype))
+
+
+class Outside(NamedTuple):
+    """What items that were not scored add to a sum, and what its gradient is made of; all of one shape.
+
+    ``log`` is the logarithm of the sum, -inf where there are no such items, ``mean`` that of their logits,
+    ``shift`` how far it lies below the catalogue's, ``n_items`` their number (1 where it is 0), and
+    ``curved`` is 1 where their variance is above 0 and else 0.
+    """
+
+    log: Tensor
+    mean: Tensor
+    shift: Tensor
+    n_items: Tensor
+    curved: Tensor
+
+    def of(self, pairs: Tensor) -> Outside:
+        """Return the entries that int64 ``pairs`` (T,) names."""
+        return Outside(*(full.view(-1)[pairs] for full in self))
+
+    def joined(self, other: Outside) -> Outside:
+        """Return the entries of both, which have one dimension, one behind the other."""
+        return Outside(*(torch.cat(both) for both in zip(self, other)))
+
+
+def logit_moments(hidden: Tensor, moments: ItemMoments) -> LogitMoments:
+    """Return mean and variance (N,) of the logits of states (N, d), from the moments of the items."""
+    dtype = compute_dtype(hidden)
+    mean, covariance = moments.mean.to(dtype), moments.covariance.to(dtype)
+    means, variances = (hidden.new_empty(len(hidden), dtype=dtype) for _ in range(2))
+    for part in row_slices(len(hidden), 3 * hidden.size(1), hidden):
+        states = hidden[part].to(dtype)  # (n, d)
+        means[part] = states @ mean
+        variances[part] = torch.linalg.vecdot(states @ covariance, states).clamp_(min=0)
+    return LogitMoments(means, variances, moments.n_items)
+
+
+class Slopes(NamedTuple):
+    """By how much losses grow, through what is outside, with logits: all (T,).
+
+    With a logit l inside: -(``base`` + ``tilt`` * l). With mean and variance of all logits: ``of_mean`` and
+    ``of_variance``.
+    """
+
+    base: Tensor
+    tilt: Tensor
+    of_mean: Tensor
+    of_variance: Tensor
+
+
+def slopes_of(outside: Outside, totals: Tensor, n_items: int) -> Slopes:
+    """Return the slopes of losses log(sum) - own, given the logarithms of their sums.
 
     Args:
-        hidden: (N, d) floating point.
-        moments: of the item embeddings.
+        outside: of each state (T,).
+        totals: (T,).
+        n_items: of the catalogue.
     """
-    means = hidden.new_empty(len(hidden), dtype=moments.mean.dtype)
-    for part in row_slices(len(hidden), 3 * hidden.size(1), hidden):
-        states = hidden[part].to(means.dtype)  # (n, d)
-        variance = torch.linalg.vecdot(states @ moments.covariance, states)
-        means[part] = states @ moments.mean + variance / 2
-    return means
+    share = torch.exp(outside.log - totals) / outside.n_items  # of a single item outside
+    return Slopes(
+        base=share * (1 - outside.curved * outside.mean),
+        tilt=share * outside.curved,
+        of_mean=share * n_items * (1 + outside.curved * outside.shift),
+        of_variance=share * n_items * outside.curved / 2,
+    )
 
 
 def add_gradients(
-    slopes: Tensor,
+    slopes_of_mean: Tensor,
+    slopes_of_variance: Tensor,
     hidden: Tensor,
     item_embeddings: Tensor,
     moments: ItemMoments,
     grad_hidden: Optional[Tensor],
     grad_items: Optional[RowGradient],
 ) -> None:
-    """Add the gradient of sum_i slopes_i * log_mean_exp_i to those of states and items.
+    """Add the gradient through mean and variance of each state's logits to those of states and items.
 
-    A state receives slope * (mu + Sigma x); an item 1/m times sum(slope * x) + sum(slope * x x') (w - mu),
-    with sums over states.
+    With s and t a state's slopes, it receives s mu + 2 t Sigma x. An item receives sum(s x) / m +
+    sum(2 t x x') (w - mu) / m, with sums over states.
 
     Args:
-        slopes: (N,) in the dtype of the moments.
+        slopes_of_mean: (N,) in the compute dtype, by which the loss grows with each state's mean logit.
+        slopes_of_variance: (N,), the same of the variance.
         hidden: (N, d).
         item_embeddings: (C, d).
         moments: of ``item_embeddings``.
-        grad_hidden: (N or more, d) in the dtype of the moments.
+        grad_hidden: (N or more, d) in the compute dtype.
         grad_items: the gradient of the items. One that is None is not computed.
     """
-    dtype, width = moments.mean.dtype, hidden.size(1)
-    of_mean = torch.zeros_like(moments.mean)  # (d,)
-    of_covariance = torch.zeros_like(moments.covariance)  # (d, d)
+    dtype, width = compute_dtype(hidden), hidden.size(1)
+    mean, covariance = moments.mean.to(dtype), moments.covariance.to(dtype)
+    of_mean, of_covariance = torch.zeros_like(mean), torch.zeros_like(covariance)  # (d,), (d, d)
     for part in row_slices(len(hidden), 4 * width, hidden):
-        states, slope = hidden[part].to(dtype), slopes[part].unsqueeze(1)  # (n, d), (n, 1)
+        states = hidden[part].to(dtype)  # (n, d)
+        first, second = slopes_of_mean[part].unsqueeze(1), slopes_of_variance[part].unsqueeze(1)  # (n, 1)
         if grad_hidden is not None:
-            grad_hidden[part].addcmul_(slope, states @ moments.covariance + moments.mean)
+            grad_hidden[part].addcmul_(first, mean).addcmul_(second, states @ covariance, value=2)
         if grad_items is not None:
-            weighed = slope * states  # (n, d)
-            of_mean += weighed.sum(0)
-            of_covariance.addmm_(states.T, weighed)
+            of_mean += (first * states).sum(0)
+            of_covariance.addmm_(states.T, second * states, alpha=2)
     if grad_items is None:
         return
     n = max(len(moments.rows), 1)
     for part in row_slices(len(moments.rows), 4 * width, hidden):
         rows = moments.rows[part]
-        apart = gather_rows(item_embeddings, rows, dtype) - moments.mean  # (c, d)
+        apart = gather_rows(item_embeddings, rows, dtype) - mean  # (c, d)
         grad_items.add(rows, torch.addmm(of_mean, apart, of_covariance).div_(n))

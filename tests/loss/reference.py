@@ -72,26 +72,20 @@ def completed_scalable_cross_entropy(
     items: Tensor,
     excluded: tuple[int, ...],
 ) -> Tensor:
-    """Return the mean over states of their largest loss, with the rest of the catalogue from its moments."""
-    candidates = [index for index in range(len(item_embeddings)) if index not in excluded]
-    catalogue = item_embeddings[candidates]
-    mean = catalogue.mean(0)
-    covariance = (catalogue - mean).T @ (catalogue - mean) / len(candidates)
+    """Return the mean over states of their largest loss, with what is outside from mean and variance."""
+    candidates = {index for index in range(len(item_embeddings)) if index not in excluded}
     largest = []
     for row, (state, target) in enumerate(zip(hidden, targets.tolist())):
-        of_one = torch.dot(state, mean) + torch.dot(state, covariance @ state) / 2
-        own = torch.dot(state, item_embeddings[target])
+        logits = item_embeddings @ state
         losses = []
-        for bucket_rows, bucket_items in zip(rows.tolist(), items.tolist()):
-            if row in bucket_rows:
-                inside = sorted({*bucket_items, target})
-                logits = [torch.dot(state, item_embeddings[item]) for item in inside]
-                if len(inside) < len(candidates):
-                    logits.append(of_one + math.log(len(candidates) - len(inside)))
-                losses.append(torch.stack(logits).logsumexp(0) - own)
-        if not losses:
-            logits = [own, of_one + math.log(len(candidates) - 1)] if len(candidates) > 1 else [own]
-            losses.append(torch.stack(logits).logsumexp(0) - own)
+        of_buckets = [set(own) for members, own in zip(rows.tolist(), items.tolist()) if row in members]
+        for bucket in of_buckets or [set()]:
+            inside = sorted(bucket | {target})
+            terms = list(logits[inside])
+            outside = logits[sorted(candidates - set(inside))]
+            if len(outside):
+                terms.append(math.log(len(outside)) + outside.mean() + outside.var(correction=0) / 2)
+            losses.append(torch.stack(terms).logsumexp(0) - logits[target])
         values = [loss.item() for loss in losses]
         largest.append(losses[values.index(max(values))])
     return torch.stack(largest).mean()

@@ -22,7 +22,7 @@ from recbole_sce.loss import (
     select_buckets,
 )
 from recbole_sce.loss.fused import bucket_loss
-from recbole_sce.loss.moments import log_mean_exp
+from recbole_sce.loss.moments import logit_moments
 
 
 @pytest.mark.parametrize("excluded", [(), (0,), (0, 7, 99)])
@@ -46,8 +46,10 @@ def test_normally_distributed_items_need_no_more_than_two_moments() -> None:
     generator = torch.Generator().manual_seed(0)
     items = torch.randn(400_000, 3, generator=generator, dtype=torch.float64)
     hidden = torch.randn(5, 3, generator=generator, dtype=torch.float64) / 2
-    exact = (hidden @ items.T).logsumexp(1) - math.log(len(items))
-    assert torch.allclose(log_mean_exp(hidden, item_moments(items, (), generator)), exact, atol=0.03)
+    exact = (hidden @ items.T).logsumexp(1)
+    none = torch.zeros(5, dtype=torch.float64)
+    found = logit_moments(hidden, item_moments(items, (), generator)).without(none, none, none)
+    assert torch.allclose(found.log, exact, atol=0.03)
 
 
 def test_a_large_catalogue_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,3 +226,28 @@ def test_large_logits_do_not_overflow() -> None:
     loss = ScalableCrossEntropyLoss(bucket_size_y=4, complete_softmax=True)(hidden, items, targets)
     assert math.isfinite(float(loss))
     assert all(torch.isfinite(gradient).all() for gradient in gradients(loss, hidden, items))
+
+
+@pytest.mark.parametrize("of_states", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("of_items", [torch.float64, torch.float32, torch.bfloat16])
+def test_states_and_items_may_have_different_dtypes(of_states: torch.dtype, of_items: torch.dtype) -> None:
+    hidden, items, targets = make(30, 40, 4)
+    mixed = hidden.detach().to(of_states).requires_grad_(), items.detach().to(of_items).requires_grad_()
+    loss_fn = ScalableCrossEntropyLoss(bucket_size_y=5, complete_softmax=True)
+    loss = loss_fn(*mixed, targets, torch.Generator().manual_seed(0))
+    assert loss.dtype == (torch.float64 if of_states == torch.float64 else torch.float32)
+    assert [gradient.dtype for gradient in gradients(loss, *mixed)] == [of_states, of_items]
+
+
+def test_deterministic_algorithms_give_the_same() -> None:
+    hidden, items, targets = make(60, 80, 6)
+    loss_fn = ScalableCrossEntropyLoss(bucket_size_y=7, complete_softmax=True)
+    found = []
+    for deterministic in (False, True):
+        torch.use_deterministic_algorithms(deterministic)
+        try:
+            loss = loss_fn(hidden, items, targets, torch.Generator().manual_seed(0))
+            found.append((loss.detach(), *gradients(loss, hidden, items)))
+        finally:
+            torch.use_deterministic_algorithms(False)
+    assert all(torch.allclose(one, other, rtol=1e-12, atol=1e-14) for one, other in zip(*found))
