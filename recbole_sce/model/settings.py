@@ -26,7 +26,7 @@ class SCESettings:
     loss_type: str = "SCE"
     n_buckets: Optional[int] = None
     bucket_size_x: Optional[int] = None
-    bucket_size_y: int = 256
+    bucket_size_y: int = 1024
     bucket_alpha: float = 2.0
     mix_x: bool = True
     complete_softmax: bool = True
