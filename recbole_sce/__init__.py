@@ -25,6 +25,7 @@ __version__ = _version("recbole_sce")
 __all__ = [
     "Buckets",
     "ScalableCrossEntropyLoss",
+    "item_moments",
     "scalable_cross_entropy",
     "select_buckets",
 ]
@@ -37,7 +38,13 @@ def _is_the_command() -> bool:
 
 
 if not _is_the_command():
-    from recbole_sce.loss import Buckets, ScalableCrossEntropyLoss, scalable_cross_entropy, select_buckets
+    from recbole_sce.loss import (
+        Buckets,
+        ScalableCrossEntropyLoss,
+        item_moments,
+        scalable_cross_entropy,
+        select_buckets,
+    )
 
     if _find_spec("recbole") is not None:
         from recbole_sce import plugin as _plugin

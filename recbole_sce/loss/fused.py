@@ -102,8 +102,8 @@ class _BucketLoss(torch.autograd.Function):
                 inside = torch.cat([inside, torch.zeros_like(alone, dtype=torch.bool)])
                 outside = outside.of(winners).joined(rest)
             loss = losses.sum() / max(len(trained), 1)
-            # Adds zero. A state that is no number falls into no bucket, but must not go unnoticed: times its
-            # gradient of zero, it is no number in the encoder's gradient.
+            # Adds zero. A state that is no number may fall into no bucket, but must not go unnoticed: times
+            # its gradient of zero, it is no number in the encoder's gradient.
             loss = loss + own_of_all.mul(0).sum()
             # The derivative of a state's loss by its own logit is exp(own - total) - 1; inside the bucket,
             # the first term comes with the bucket's items.

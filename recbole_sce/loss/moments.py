@@ -6,6 +6,10 @@ the items are scored, their logits are taken out of both, exactly, which leaves 
 others. By the cumulant expansion up to the second order, exact for normally distributed logits::
 
     log sum_{others} exp(l_i)  =  log(m - k) + mean + variance / 2
+
+Where logits spread further, to a standard deviation above sqrt(2 log(m - k)), none of m - k is found where
+this has its mass. The largest ones then make up the sum, about mean + sqrt(2 log(m - k) variance) (the
+random energy model, Derrida 1981). Both meet with equal slopes.
 """
 
 from __future__ import annotations
@@ -58,7 +62,7 @@ def item_moments(
     """
     n_rows, device = len(item_embeddings), item_embeddings.device
     excluded = torch.tensor(excluded_rows(exclude_items, n_rows), dtype=torch.int64, device=device)
-    if n_rows <= _SAMPLE:
+    if n_rows - len(excluded) <= _SAMPLE:
         rows = torch.arange(n_rows, device=device)
     else:
         rows = torch.randint(n_rows, (_SAMPLE,), generator=generator, device=device)
@@ -77,6 +81,25 @@ def item_moments(
     if sparse_grad and len(rows) > _SPARSE_ROWS:
         rows = rows[torch.randint(len(rows), (_SPARSE_ROWS,), generator=generator, device=device)]
     return ItemMoments(mean, covariance, rows, n_rows - len(excluded))
+
+
+def check_moments(moments: ItemMoments, item_embeddings: Tensor) -> None:
+    """Check that ``moments`` can be those of ``item_embeddings`` (C, d).
+
+    Raises:
+        ValueError: they are of another width or device, or name rows that ``item_embeddings`` has not.
+    """
+    n_rows, width = item_embeddings.shape
+    if moments.mean.shape != (width,) or moments.n_items > n_rows:
+        raise ValueError(
+            f"moments: those of {moments.n_items} items of width {len(moments.mean)} are not allowed with "
+            f"item_embeddings of shape ({n_rows}, {width}); item_moments(item_embeddings) are"
+        )
+    if moments.mean.device != item_embeddings.device:
+        raise ValueError(
+            f"moments: {moments.mean.device} is not allowed; {item_embeddings.device}, the device of "
+            "item_embeddings, is"
+        )
 
 
 class LogitMoments(NamedTuple):
@@ -102,9 +125,13 @@ class LogitMoments(NamedTuple):
         n_items = n_left.clamp(min=1)
         shift = sums / n_items
         variance = (self.n_items * self.variance - squares) / n_items - shift.square()
-        mean = self.mean - shift
-        log = (mean + variance.clamp(min=0) / 2 + n_items.log()).masked_fill_(n_left < 1, -torch.inf)
-        return Outside(log, mean, shift, n_items, (variance > 0).to(log.dtype))
+        mean, log_n = self.mean - shift, n_items.log()
+        # sqrt(2 log n variance) is log n + variance / 2 with the variance bent down to that.
+        most = 2 * log_n
+        bent = torch.where(variance > most, 2 * (most * variance).clamp(min=0).sqrt() - most, variance)
+        log = (mean + bent.clamp(min=0) / 2 + log_n).masked_fill_(n_left < 1, -torch.inf)
+        curved = (most / variance).clamp(max=1).sqrt().masked_fill_(variance <= 0, 0)
+        return Outside(log, mean, shift, n_items, curved)
 
 
 class Outside(NamedTuple):
@@ -112,7 +139,7 @@ class Outside(NamedTuple):
 
     ``log`` is the logarithm of the sum, -inf where there are no such items, ``mean`` that of their logits,
     ``shift`` how far it lies below the catalogue's, ``n_items`` their number (1 where it is 0), and
-    ``curved`` is 1 where their variance is above 0 and else 0.
+    ``curved`` twice the slope of ``log`` with their variance: 1, or less where they spread far, or 0.
     """
 
     log: Tensor

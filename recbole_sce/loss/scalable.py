@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from recbole_sce.loss.buckets import Buckets, bucket_centers, select_buckets
 from recbole_sce.loss.fused import bucket_loss
 from recbole_sce.loss.inputs import check_count, check_inputs
-from recbole_sce.loss.moments import ItemMoments, item_moments
+from recbole_sce.loss.moments import ItemMoments, check_moments, item_moments
 
 
 def scalable_cross_entropy(
@@ -31,8 +31,8 @@ def scalable_cross_entropy(
     A state in several buckets counts with the largest of its losses (arXiv 2409.18721, section 3).
 
     With ``moments`` the sum also holds an estimate of all items that are neither in I nor y: their number
-    times exp(x . mu + x' Sigma x / 2), for mean mu and covariance Sigma of the catalogue. The mean is then
-    over all states: one in no bucket has the loss of its target against that estimate.
+    times exp(mean + variance / 2) of their logits. The mean is then over all states: one in no bucket has the
+    loss of its target against that estimate.
 
     Args:
         hidden: (N, d) floating point.
@@ -50,6 +50,8 @@ def scalable_cross_entropy(
         ValueError: a tensor has the wrong shape, dtype or device.
     """
     check_inputs(hidden, item_embeddings, targets)
+    if moments is not None:
+        check_moments(moments, item_embeddings)
     loss, _ = bucket_loss(hidden, item_embeddings, targets, buckets, moments=moments)
     return loss
 
@@ -121,7 +123,8 @@ class ScalableCrossEntropyLoss(nn.Module):
             hidden: (N, d) floating point; real positions only, no padding.
             item_embeddings: (C, d) floating point.
             targets: (N,) int64, rows of ``item_embeddings``.
-            generator: source of the bucket centres; None is torch's global one.
+            generator: source of the bucket centres, and of the items that moments are taken from; None is
+                torch's global one.
 
         Returns:
             A scalar in float32 (float64 for float64 inputs).

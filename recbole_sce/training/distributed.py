@@ -28,7 +28,7 @@ def weighed_by_states(model: SCEMixin) -> Iterator[None]:
 
     Args:
         model: its ``loss_fct`` is called as ``loss_fct(hidden, item_table, targets)``, once a step, and
-            returns the mean over the states, or over those that fell into a bucket.
+            returns the mean over the states, or over as many as its ``n_trained`` then says.
     """
 
     def weigh(loss_fct: Any, arguments: tuple[Tensor, ...], loss: Tensor) -> Tensor:

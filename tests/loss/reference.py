@@ -84,7 +84,11 @@ def completed_scalable_cross_entropy(
             terms = list(logits[inside])
             outside = logits[sorted(candidates - set(inside))]
             if len(outside):
-                terms.append(math.log(len(outside)) + outside.mean() + outside.var(correction=0) / 2)
+                most, variance = 2 * math.log(len(outside)), outside.var(correction=0)
+                if variance < most:
+                    terms.append(math.log(len(outside)) + outside.mean() + variance / 2)
+                else:
+                    terms.append(outside.mean() + (most * variance + 1e-300).sqrt())
             losses.append(torch.stack(terms).logsumexp(0) - logits[target])
         values = [loss.item() for loss in losses]
         largest.append(losses[values.index(max(values))])

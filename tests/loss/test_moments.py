@@ -52,6 +52,18 @@ def test_normally_distributed_items_need_no_more_than_two_moments() -> None:
     assert torch.allclose(found.log, exact, atol=0.03)
 
 
+@pytest.mark.parametrize("deviation", [0.5, 2.0, 3.5, 6.0, 12.0])
+def test_logits_that_spread_far_are_not_overestimated(deviation: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    items = torch.randn(5000, 40, generator=generator, dtype=torch.float64)
+    hidden = F.normalize(torch.randn(50, 40, generator=generator, dtype=torch.float64)) * deviation
+    none = torch.zeros(50, dtype=torch.float64)
+    found = logit_moments(hidden, item_moments(items, ())).without(none, none, none).log
+    exact = (hidden @ items.T).logsumexp(1)
+    # variance / 2 alone would make it 80 instead of 44 for the largest deviation
+    assert abs(float((found - exact).mean())) < 0.13 * float(exact.mean())
+
+
 def test_a_large_catalogue_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moments, "_SAMPLE", 5000)
     items = torch.randn(20_000, 3)
@@ -251,3 +263,18 @@ def test_deterministic_algorithms_give_the_same() -> None:
         finally:
             torch.use_deterministic_algorithms(False)
     assert all(torch.allclose(one, other, rtol=1e-12, atol=1e-14) for one, other in zip(*found))
+
+
+@pytest.mark.parametrize(("rows", "width", "named"), [(40, 3, "width 3"), (300, 4, "299 items")])
+def test_moments_of_another_table_are_refused(rows: int, width: int, named: str) -> None:
+    hidden, items, targets = make(30, 40, 4)
+    of_another = item_moments(torch.randn(rows, width, dtype=torch.float64))
+    with pytest.raises(ValueError, match=named):
+        scalable_cross_entropy(hidden, items, targets, random_buckets(30, 40, 3, 8, 6), of_another)
+
+
+def test_few_candidates_of_a_large_table_are_all_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moments, "_SAMPLE", 50)
+    found = item_moments(torch.randn(400, 3), range(2, 400))
+    assert found.rows.tolist() == [0, 1]
+    assert found.n_items == 2

@@ -24,6 +24,7 @@ from recbole_sce.loss import (
 
 LOSSES: dict[str, Callable[[], nn.Module]] = {
     "SCE": lambda: ScalableCrossEntropyLoss(bucket_size_y=16),
+    "SCE, completed": lambda: ScalableCrossEntropyLoss(bucket_size_y=16, complete_softmax=True),
     "CE": CrossEntropyLoss,
     "CE-": lambda: SampledCrossEntropyLoss(n_negatives=16),
     "gBCE": lambda: GBCELoss(n_negatives=16),

@@ -349,9 +349,10 @@ def test_large_logits_do_not_overflow() -> None:
     assert all(grad.isfinite().all() for grad in gradients(loss, hidden, items))
 
 
-def test_compiled_models_may_use_it() -> None:
+@pytest.mark.parametrize("complete", [False, True])
+def test_compiled_models_may_use_it(complete: bool) -> None:
     hidden, items, targets = make(20, 30, 6)
-    loss_fn = ScalableCrossEntropyLoss(bucket_size_y=8)
+    loss_fn = ScalableCrossEntropyLoss(bucket_size_y=8, complete_softmax=complete)
 
     def step(states: Tensor) -> Tensor:
         return loss_fn(2.0 * states, items, targets, torch.Generator().manual_seed(0)) + 1.0
