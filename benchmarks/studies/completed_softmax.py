@@ -5,8 +5,9 @@ SCE leaves out what lies outside a bucket, so it takes the normaliser for smalle
 ``uniform_loss``: a batch shares ``n_uniform`` uniform negatives, and each counts for as many items of the
 catalogue as it stands for; states in no bucket are trained by these alone.
 
-``taylor_loss``: the mean of exp(x . w) comes from mean and covariance of the items, as in the package, but by
-Taylor's expansion exp(x . mu) (1 + v / 2), v the variance of the logits, instead of exp(x . mu + v / 2).
+``moments_loss``: the mean of exp(x . w) comes from mean and covariance of all items, those of the bucket too,
+which the package takes out: exp(x . mu + v / 2), v the variance of the logits, or by ``taylor`` Taylor's
+expansion exp(x . mu) (1 + v / 2).
 
 Plain operations of torch: for quality, not for speed. ``run.py`` trains them.
 """
@@ -62,7 +63,9 @@ class SASRecUniformSCE(SASRecSCE):
         return uniform_loss(hidden, self.item_table(), targets, b_y, self.n_uniform, alpha)
 
 
-def taylor_loss(hidden: Tensor, table: Tensor, targets: Tensor, b_y: int, alpha: float) -> Tensor:
+def moments_loss(
+    hidden: Tensor, table: Tensor, targets: Tensor, b_y: int, alpha: float, taylor: bool
+) -> Tensor:
     n, n_items = len(hidden), len(table) - 1  # row 0 is padding
     size = max(1, int(alpha * math.sqrt(n)))
     fixed_hidden, fixed_table = hidden.detach(), table.detach()
@@ -72,7 +75,8 @@ def taylor_loss(hidden: Tensor, table: Tensor, targets: Tensor, b_y: int, alpha:
     mean = table[1:].mean(0)
     covariance = (table[1:] - mean).T @ (table[1:] - mean) / n_items
     variance = ((hidden @ covariance) * hidden).sum(1)
-    of_one = hidden @ mean + torch.log1p(variance / 2)  # (N,), the log of the mean exponential
+    # (N,), the log of the mean exponential
+    of_one = hidden @ mean + (torch.log1p(variance / 2) if taylor else variance / 2)
 
     inside = torch.einsum("kxd,kyd->kxy", hidden[rows], table[items])
     inside = inside.masked_fill(items[:, None, :] == targets[rows][:, :, None], -math.inf).logsumexp(2)
@@ -87,8 +91,12 @@ def taylor_loss(hidden: Tensor, table: Tensor, targets: Tensor, b_y: int, alpha:
 
 
 @register_model
-class SASRecTaylorSCE(SASRecSCE):
+class SASRecMomentsSCE(SASRecSCE):
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self.taylor = bool(config["taylor"])
+
     def calculate_loss(self, interaction: Any) -> Tensor:
         hidden, targets = self.training_states(interaction)
         b_y, alpha = self.settings.bucket_size_y, self.settings.bucket_alpha
-        return taylor_loss(hidden, self.item_table(), targets, b_y, alpha)
+        return moments_loss(hidden, self.item_table(), targets, b_y, alpha, self.taylor)

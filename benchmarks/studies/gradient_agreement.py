@@ -10,7 +10,7 @@ import argparse
 import math
 
 import torch
-from completed_softmax import taylor_loss, uniform_loss
+from completed_softmax import moments_loss, uniform_loss
 from recbole.quick_start import load_data_and_model
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -29,7 +29,8 @@ LOSSES = {
     "SCE b_y=64, completed by moments": ScalableCrossEntropyLoss(bucket_size_y=64, complete_softmax=True),
     "SCE b_y=256, completed by moments": ScalableCrossEntropyLoss(complete_softmax=True),
     "SCE b_y=1024, completed by moments": ScalableCrossEntropyLoss(bucket_size_y=1024, complete_softmax=True),
-    "SCE b_y=256, completed by moments, Taylor": lambda h, w, y: taylor_loss(h, w, y, 256, 2.0),
+    "SCE b_y=256, completed by moments of all items": lambda h, w, y: moments_loss(h, w, y, 256, 2.0, False),
+    "SCE b_y=256, completed by the same, Taylor": lambda h, w, y: moments_loss(h, w, y, 256, 2.0, True),
     "SCE b_y=256, completed by 256 uniform": lambda h, w, y: uniform_loss(h, w, y, 256, 256, 2.0),
 }
 

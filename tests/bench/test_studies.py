@@ -35,11 +35,15 @@ class TestCompletedSoftmax:
         return hidden, torch.randn(300, 8, generator=generator), torch.arange(1, 61)
 
     def losses(self) -> dict[str, Callable[..., torch.Tensor]]:
-        from completed_softmax import taylor_loss, uniform_loss
+        from completed_softmax import moments_loss, uniform_loss
 
-        return {"uniform": partial(uniform_loss, n_uniform=128), "taylor": taylor_loss}
+        return {
+            "uniform": partial(uniform_loss, n_uniform=128),
+            "moments": partial(moments_loss, taylor=False),
+            "taylor": partial(moments_loss, taylor=True),
+        }
 
-    @pytest.mark.parametrize("name", ["uniform", "taylor"])
+    @pytest.mark.parametrize("name", ["uniform", "moments", "taylor"])
     def test_buckets_of_all_items_are_exact(self, name: str) -> None:
         hidden, table, targets = self.tensors()
         torch.manual_seed(0)
@@ -48,7 +52,7 @@ class TestCompletedSoftmax:
             cross_entropy(hidden @ table[1:].T, targets - 1).item(), rel=1e-5
         )
 
-    @pytest.mark.parametrize("name", ["uniform", "taylor"])
+    @pytest.mark.parametrize("name", ["uniform", "moments", "taylor"])
     def test_the_rest_of_the_catalogue_is_estimated(self, name: str) -> None:
         hidden, table, targets = self.tensors()
         exact = cross_entropy(hidden @ table[1:].T, targets - 1).item()
