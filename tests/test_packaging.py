@@ -66,7 +66,7 @@ def test_every_package_is_in_the_wheel_and_it_works_elsewhere(source: Path, tmp_
     assert run.returncode == 0, run.stderr
     file, settings = run.stdout.strip().splitlines()[-2:]
     assert Path(file).is_relative_to(installed)
-    assert settings.startswith("256")
+    assert settings.startswith("1024")
     assert "timestamp" in settings
 
 

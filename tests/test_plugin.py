@@ -47,7 +47,7 @@ def test_any_import_order_registers(imports: str, tmp_path: Path) -> None:
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     if "from recbole.quick_start" in imports.split(";")[0] and "No module named 'ray'" in run.stderr:
         pytest.skip("without ray RecBole itself cannot be imported before recbole_sce")
-    assert run.stdout.strip() == "256", run.stderr
+    assert run.stdout.strip() == "1024", run.stderr
 
 
 class TestPropertyFiles:
