@@ -72,6 +72,16 @@ class SCETrainer(ResumableTrainer):
         self._eval_dataset: Any = None
         self._eval_rows: Iterator[list[int]] = iter(())
         self._item_table: Optional[Tensor] = None
+        self._advise()
+
+    def _advise(self) -> None:
+        """Say so where exact cross-entropy would compute fewer logits than SCE does."""
+        logits, n_items = self.settings.logits_per_position, self.model.n_items - 1
+        if logits is not None and logits >= n_items:
+            self.logger.info(
+                f"SCE computes bucket_alpha^2 * bucket_size_y = {logits:,.0f} logits a position, and this "
+                f"catalogue has {n_items:,} items: loss_type: CE is exact and costs no more"
+            )
 
     def _evaluate_densely(self) -> None:
         """Say what a model loses that scores in a way of its own.

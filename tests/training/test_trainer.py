@@ -158,6 +158,18 @@ def test_impossible_settings_are_named(ml_100k: Prepare, key: str, value: object
         Config("SASRecSCE", "ml-100k", config_dict={key: value, "train_neg_sample_args": None})
 
 
+def test_exact_cross_entropy_is_named_where_it_computes_fewer_logits(
+    ml_100k: Prepare, caplog: pytest.LogCaptureFixture
+) -> None:
+    advice = "4,096 logits a position, and this catalogue has 1,682 items: loss_type: CE is exact"
+    caplog.set_level("INFO")
+    for settings in ({"loss_type": "CE"}, {"bucket_size_y": 256}, {"n_buckets": 50}):
+        ml_100k(**settings)
+    assert "logits a position" not in caplog.text
+    ml_100k()
+    assert advice in caplog.text
+
+
 class TestCoverage:
     def test_is_logged_with_the_loss(
         self, tiny_dataset: dict[str, Any], caplog: pytest.LogCaptureFixture
