@@ -41,7 +41,7 @@ class SCESettings:
 
     @property
     def logits_per_position(self) -> Optional[float]:
-        """Logits that SCE computes for a position; None for other losses, and for bucket sizes set by hand."""
+        """Logits that SCE computes for a position; None for other losses, and where sizes are set by hand."""
         if self.loss_type != "SCE" or self.n_buckets is not None or self.bucket_size_x is not None:
             return None
         return self.bucket_alpha**2 * self.bucket_size_y
