@@ -164,10 +164,10 @@ def test_exact_cross_entropy_is_named_where_it_computes_fewer_logits(
     advice = "4,096 logits a position, and this catalogue has 1,682 items: loss_type: CE is exact"
     caplog.set_level("INFO")
     for settings in ({"loss_type": "CE"}, {"bucket_size_y": 256}, {"n_buckets": 50}):
-        made = ml_100k(**settings)
+        made = ml_100k(**{"loss_type": "SCE", **settings})
         SCETrainer(made.config, made.model)
     assert "logits a position" not in caplog.text
-    made = ml_100k()
+    made = ml_100k(loss_type="SCE")
     SCETrainer(made.config, made.model)
     assert advice in caplog.text
 
