@@ -89,7 +89,7 @@ def _panel(
 def _ticks(top: float) -> list[float]:
     """Return four to nine round numbers from 0 to ``top``."""
     step = 10 ** math.floor(math.log10(top))
-    step *= next(share for share in (0.2, 0.5, 1) if top / (step * share) < 9)
+    step *= next(share for share in (0.2, 0.5, 1, 2) if top / (step * share) < 9)
     return [number * step for number in range(int(top / step) + 1)]
 
 
