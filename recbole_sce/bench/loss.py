@@ -16,6 +16,7 @@ import math
 import os
 import platform
 import statistics
+import shlex
 import subprocess
 import sys
 import time
@@ -396,7 +397,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if arguments.csv:
         write_csv(arguments.csv, rows)
     if arguments.markdown:
-        command = " ".join(["python -m recbole_sce.bench.loss", *argv])
+        command = f"python -m recbole_sce.bench.loss {shlex.join(argv)}".rstrip()
         arguments.markdown.write_text(f"{where}\n\n```\n{command}\n```\n\n{result}\n", encoding="utf-8")
     return 0
 
