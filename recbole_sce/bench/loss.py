@@ -15,8 +15,8 @@ import json
 import math
 import os
 import platform
-import statistics
 import shlex
+import statistics
 import subprocess
 import sys
 import time
