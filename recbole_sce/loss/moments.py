@@ -87,7 +87,7 @@ def check_moments(moments: ItemMoments, item_embeddings: Tensor) -> None:
     """Check that ``moments`` can be those of ``item_embeddings`` (C, d).
 
     Raises:
-        ValueError: they are of another width or device, or name rows that ``item_embeddings`` has not.
+        ValueError: they are of another width or device, or of more items than ``item_embeddings`` has rows.
     """
     n_rows, width = item_embeddings.shape
     if moments.mean.shape != (width,) or moments.n_items > n_rows:

@@ -39,12 +39,11 @@ class SCESettings:
     sparse_item_updates: bool = False
     resume: Optional[str] = None
 
-    @property
-    def logits_per_position(self) -> Optional[float]:
+    def logits_per_position(self, n_items: int) -> Optional[float]:
         """Logits that SCE computes for a position; None for other losses, and where sizes are set by hand."""
         if self.loss_type != "SCE" or self.n_buckets is not None or self.bucket_size_x is not None:
             return None
-        return self.bucket_alpha**2 * self.bucket_size_y
+        return self.bucket_alpha**2 * min(self.bucket_size_y, n_items)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], causal: bool) -> SCESettings:

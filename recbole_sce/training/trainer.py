@@ -76,10 +76,11 @@ class SCETrainer(ResumableTrainer):
 
     def _advise(self) -> None:
         """Say so where exact cross-entropy would compute fewer logits than SCE does."""
-        logits, n_items = self.settings.logits_per_position, self.model.n_items - 1
+        n_items = self.model.n_items - 1
+        logits = self.settings.logits_per_position(n_items)
         if logits is not None and logits >= n_items:
             self.logger.info(
-                f"SCE computes bucket_alpha^2 * bucket_size_y = {logits:,.0f} logits a position, and this "
+                f"SCE computes bucket_alpha^2 * bucket_size_y, {logits:,.0f}, logits a position, and this "
                 f"catalogue has {n_items:,} items: loss_type: CE is exact and costs no more"
             )
 

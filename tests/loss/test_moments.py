@@ -273,6 +273,14 @@ def test_moments_of_another_table_are_refused(rows: int, width: int, named: str)
         scalable_cross_entropy(hidden, items, targets, random_buckets(30, 40, 3, 8, 6), of_another)
 
 
+def test_moments_on_another_device_are_refused() -> None:
+    hidden, items, targets = make(30, 40, 4)
+    found = item_moments(items)
+    elsewhere = found._replace(mean=found.mean.to("meta"))
+    with pytest.raises(ValueError, match="meta is not allowed; cpu"):
+        scalable_cross_entropy(hidden, items, targets, random_buckets(30, 40, 3, 8, 6), elsewhere)
+
+
 def test_few_candidates_of_a_large_table_are_all_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moments, "_SAMPLE", 50)
     found = item_moments(torch.randn(400, 3), range(2, 400))

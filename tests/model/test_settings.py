@@ -80,10 +80,11 @@ def test_recboles_negative_sampling_is_refused() -> None:
 
 def test_logits_per_position_are_known_where_bucket_sizes_are_automatic() -> None:
     def logits(**given: object) -> float | None:
-        return SCESettings.from_config(given, causal=True).logits_per_position
+        return SCESettings.from_config(given, causal=True).logits_per_position(n_items=5000)
 
     assert logits() == 4 * 1024
     assert logits(bucket_alpha=1, bucket_size_y=100) == 100
+    assert logits(bucket_alpha=1, bucket_size_y=10**6) == 5000  # a bucket holds an item once
     assert logits(loss_type="CE") is None
     assert logits(n_buckets=3) is None
     assert logits(bucket_size_x=3) is None

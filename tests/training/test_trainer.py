@@ -161,7 +161,7 @@ def test_impossible_settings_are_named(ml_100k: Prepare, key: str, value: object
 def test_exact_cross_entropy_is_named_where_it_computes_fewer_logits(
     ml_100k: Prepare, caplog: pytest.LogCaptureFixture
 ) -> None:
-    advice = "4,096 logits a position, and this catalogue has 1,682 items: loss_type: CE is exact"
+    advice = "4,096, logits a position, and this catalogue has 1,682 items: loss_type: CE is exact"
     caplog.set_level("INFO")
     for settings in ({"loss_type": "CE"}, {"bucket_size_y": 256}, {"n_buckets": 50}):
         made = ml_100k(**{"loss_type": "SCE", **settings})
