@@ -3,7 +3,8 @@
     python benchmarks/studies/gradient_agreement.py saved/SASRecSCE-....pth --batches 4 --draws 10
 
 For hidden states and item table: the cosine between a loss's gradient and the exact one, of a single draw of
-buckets or negatives (noise and bias) and of the mean over draws (bias).
+buckets or negatives (noise and bias) and of the mean over draws (bias). Also how far logits spread, which the
+estimate of ``complete_softmax`` follows from.
 """
 
 import argparse
@@ -63,6 +64,15 @@ def agreement(model: torch.nn.Module, batch: object, draws: int) -> tuple[float,
     return float(exact), found
 
 
+def spread(model: torch.nn.Module, batch: object) -> tuple[float, float, float]:
+    """Return, of a state's logits, deviation, half variance, and log mean exponential less the mean."""
+    with torch.no_grad():
+        states, _ = model.training_states(batch)
+        logits = states @ model.item_table()[1:].T  # (N, items)
+    above = logits.logsumexp(1) - math.log(logits.size(1)) - logits.mean(1)
+    return float(logits.std(1).mean()), float(logits.var(1).mean() / 2), float(above.mean())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint")
@@ -73,11 +83,17 @@ def main() -> None:
     _, model, _, train_data, _, _ = load_data_and_model(arguments.checkpoint)
     torch.manual_seed(arguments.seed)
     model.train()
-    found = [
-        agreement(model, batch, arguments.draws) for batch, _ in zip(train_data, range(arguments.batches))
-    ]
+    batches = [batch for batch, _ in zip(train_data, range(arguments.batches))]
+    found = [agreement(model, batch, arguments.draws) for batch in batches]
+    deviation, half_variance, above = (
+        sum(column) / len(batches) for column in zip(*(spread(model, batch) for batch in batches))
+    )
     exact = sum(value for value, _ in found) / len(found)
     print(f"exact cross-entropy {exact:.3f}, of ln(items) = {math.log(len(model.item_table()) - 1):.3f}\n")
+    print(
+        f"logits of a state: standard deviation {deviation:.2f}, half their variance {half_variance:.2f}, "
+        f"log of the mean exponential less the mean {above:.2f}\n"
+    )
     print("| loss | value | states, one draw | states, mean | items, one draw | items, mean |")
     print("|---|---:|---:|---:|---:|---:|")
     for name in LOSSES:
