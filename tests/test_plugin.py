@@ -61,7 +61,7 @@ class TestPropertyFiles:
     def test_a_built_in_model_keeps_its_own(self, tiny_dataset: dict[str, object]) -> None:
         config = Config("SASRec", "tiny", config_dict={**tiny_dataset, "train_neg_sample_args": None})
         assert config["loss_type"] == "CE"
-        assert config["bucket_size_y"] is None
+        assert config["bucket_alpha"] is None
         assert config["train_batch_size"] == 2048
 
     @pytest.mark.parametrize("model", ["SASRecSCE", "SASRec"])
@@ -74,7 +74,7 @@ class TestPropertyFiles:
         self, tiny_dataset: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
-        one.write_text("bucket_size_y: 11\nn_buckets: 11\nbucket_alpha: 11.0\nn_negatives: 11\n")
+        one.write_text("gbce_t: 0.11\nn_buckets: 11\nbucket_alpha: 11.0\nn_negatives: 11\n")
         two.write_text("n_buckets: 12\nbucket_alpha: 12.0\nn_negatives: 12\n")
         monkeypatch.setattr("sys.argv", ["pytest", "--n_negatives=14"])
         config = Config(
@@ -83,8 +83,8 @@ class TestPropertyFiles:
             config_file_list=[str(one), str(two)],
             config_dict={**tiny_dataset, "bucket_alpha": 13.0, "n_negatives": 13},
         )
-        found = [config[key] for key in ("bucket_size_y", "n_buckets", "bucket_alpha", "n_negatives")]
-        assert found == [11, 12, 13.0, 14]
+        found = [config[key] for key in ("gbce_t", "n_buckets", "bucket_alpha", "n_negatives")]
+        assert found == [0.11, 12, 13.0, 14]
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from recbole_sce.loss.buckets import Buckets, bucket_centers, select_buckets
 from recbole_sce.loss.fused import bucket_loss
-from recbole_sce.loss.inputs import check_count, check_inputs
+from recbole_sce.loss.inputs import check_count, check_inputs, excluded_rows
 from recbole_sce.loss.moments import ItemMoments, check_moments, item_moments
+from recbole_sce.loss.softmax import exact_cross_entropy
 
 
 def scalable_cross_entropy(
@@ -66,7 +67,10 @@ class ScalableCrossEntropyLoss(nn.Module):
         alpha: factor of the automatic sizes.
         mix_x: whether bucket centres are mixtures of the hidden states.
         complete_softmax: whether the softmax of a bucket also holds an estimate of the items outside it,
-            and states in no bucket are trained by it (see :func:`scalable_cross_entropy`).
+            and states in no bucket are trained by it (see :func:`scalable_cross_entropy`). Where the buckets
+            would have as many logits as states and items have, n_b b_x b_y of N C, nothing is estimated: the
+            loss is exact cross-entropy, as of one bucket that holds everything. (With a sparse gradient,
+            which an exact one is not, the buckets are kept.)
         catalog_chunk: items scored at a time; None chooses.
         exclude_items: rows of the item embeddings that are never negatives. RecBole's row 0 is padding.
 
@@ -133,13 +137,22 @@ class ScalableCrossEntropyLoss(nn.Module):
             ValueError: a tensor has the wrong shape, dtype or device.
         """
         check_inputs(hidden, item_embeddings, targets, self.exclude_items)
-        automatic = max(1, int(self.alpha * math.sqrt(len(hidden))))
-        centers = bucket_centers(hidden.detach(), self.n_buckets or automatic, self.mix_x, generator)
+        n_states = self._states = len(hidden)
+        automatic = max(1, int(self.alpha * math.sqrt(n_states)))
+        n_buckets, bucket_size_x = self.n_buckets or automatic, self.bucket_size_x or automatic
+        if self.complete_softmax and not self.sparse_grad:
+            excluded = excluded_rows(self.exclude_items, len(item_embeddings))
+            n_items = len(item_embeddings) - len(excluded)
+            bucket_logits = n_buckets * min(bucket_size_x, n_states) * min(self.bucket_size_y, n_items)
+            if bucket_logits >= n_states * n_items:
+                self._sizes, self._covered = (1, n_states, n_items), n_states
+                return exact_cross_entropy(hidden, item_embeddings, targets, excluded)
+        centers = bucket_centers(hidden.detach(), n_buckets, self.mix_x, generator)
         buckets = select_buckets(
             hidden.detach(),
             item_embeddings.detach(),
             centers,
-            self.bucket_size_x or automatic,
+            bucket_size_x,
             self.bucket_size_y,
             self.exclude_items,
             self.catalog_chunk,
@@ -149,7 +162,7 @@ class ScalableCrossEntropyLoss(nn.Module):
             moments = item_moments(item_embeddings.detach(), self.exclude_items, generator, self.sparse_grad)
         loss, n_covered = bucket_loss(hidden, item_embeddings, targets, buckets, self.sparse_grad, moments)
         self._sizes = (*buckets.rows.shape, buckets.items.size(1))
-        self._covered, self._states = n_covered, len(hidden)
+        self._covered = n_covered
         return loss
 
     @property
@@ -159,7 +172,10 @@ class ScalableCrossEntropyLoss(nn.Module):
 
     @property
     def last_stats(self) -> dict[str, float]:
-        """Plain numbers of the last call: the share of states in a bucket, and the sizes really used."""
+        """Plain numbers of the last call: the share of states in a bucket, and the sizes really used.
+
+        Exact cross-entropy counts as one bucket of all states and all items.
+        """
         n_buckets, bucket_size_x, bucket_size_y = self._sizes
         return {
             "coverage": int(self._covered) / max(self._states, 1),

@@ -60,12 +60,26 @@ class CrossEntropyLoss(nn.Module):
         """
         check_inputs(hidden, item_embeddings, targets, self.exclude_items)
         excluded = excluded_rows(self.exclude_items, len(item_embeddings))
-        loss: Tensor = _apply(hidden, item_embeddings, targets, excluded)
-        return loss
+        return exact_cross_entropy(hidden, item_embeddings, targets, excluded)
 
     def extra_repr(self) -> str:
         """Show the settings when the module is printed."""
         return f"exclude_items={self.exclude_items}"
+
+
+def exact_cross_entropy(
+    hidden: Tensor, item_embeddings: Tensor, targets: Tensor, excluded: Sequence[int]
+) -> Tensor:
+    """Return the loss of :class:`CrossEntropyLoss`, of inputs that are checked.
+
+    Args:
+        hidden: (N, d) floating point.
+        item_embeddings: (C, d) floating point.
+        targets: (N,) int64, rows of ``item_embeddings`` that are not excluded.
+        excluded: rows of ``item_embeddings`` that stay out of the softmax, each once.
+    """
+    loss: Tensor = _apply(hidden, item_embeddings, targets, excluded)
+    return loss
 
 
 class _CrossEntropy(torch.autograd.Function):

@@ -40,10 +40,14 @@ class SCESettings:
     resume: Optional[str] = None
 
     def logits_per_position(self, n_items: int) -> Optional[float]:
-        """Logits that SCE computes for a position; None for other losses, and where sizes are set by hand."""
-        if self.loss_type != "SCE" or self.n_buckets is not None or self.bucket_size_x is not None:
-            return None
-        return self.bucket_alpha**2 * min(self.bucket_size_y, n_items)
+        """Logits that buckets would have for a position, where SCE is exact if these are not fewer than items.
+
+        None where it is never exact (other losses, the paper's, sparse gradients), and where sizes set by hand
+        leave that to the number of positions.
+        """
+        by_hand = self.n_buckets is not None or self.bucket_size_x is not None
+        never = self.loss_type != "SCE" or not self.complete_softmax or self.sparse_item_updates
+        return None if never or by_hand else self.bucket_alpha**2 * min(self.bucket_size_y, n_items)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], causal: bool) -> SCESettings:

@@ -72,16 +72,17 @@ class SCETrainer(ResumableTrainer):
         self._eval_dataset: Any = None
         self._eval_rows: Iterator[list[int]] = iter(())
         self._item_table: Optional[Tensor] = None
-        self._advise()
+        self._tell_of_exactness()
 
-    def _advise(self) -> None:
-        """Say so where exact cross-entropy would compute fewer logits than SCE does."""
+    def _tell_of_exactness(self) -> None:
+        """Say so where the loss computes all logits, since buckets would have no fewer."""
         n_items = self.model.n_items - 1
         logits = self.settings.logits_per_position(n_items)
         if logits is not None and logits >= n_items:
             self.logger.info(
-                f"SCE computes bucket_alpha^2 * bucket_size_y, {logits:,.0f}, logits a position, and this "
-                f"catalogue has {n_items:,} items: loss_type: CE is exact and costs no more"
+                f"This catalogue has {n_items:,} items, and buckets would have bucket_alpha^2 * bucket_size_y, "
+                f"{logits:,.0f}, logits a position: loss_type: SCE computes the exact softmax here, which costs "
+                "no more (complete_softmax: False is the paper's loss)"
             )
 
     def _evaluate_densely(self) -> None:

@@ -139,9 +139,47 @@ def test_random_buckets_in_small_groups_agree_with_the_reference(
 
 def test_buckets_of_the_whole_catalogue_leave_nothing_to_estimate() -> None:
     hidden, items, targets = make(30, 50, 8)
-    loss_fn = ScalableCrossEntropyLoss(n_buckets=3, bucket_size_x=30, bucket_size_y=49, complete_softmax=True)
+    buckets = Buckets(torch.arange(30).expand(3, 30), torch.arange(1, 50).expand(3, 49))
+    actual = scalable_cross_entropy(hidden, items, targets, buckets, item_moments(items))
+    expected = F.cross_entropy(hidden @ items[1:].T, targets - 1)
+    assert_agree(actual, expected, (hidden, items), 1e-10)
+
+
+@pytest.mark.parametrize(("n_buckets", "bucket_size_x", "bucket_size_y"), [(3, 10, 49), (2, 15, 10**6)])
+def test_where_buckets_have_as_many_logits_the_softmax_is_exact(
+    n_buckets: int, bucket_size_x: int, bucket_size_y: int
+) -> None:
+    hidden, items, targets = make(30, 50, 8)
+    loss_fn = ScalableCrossEntropyLoss(n_buckets, bucket_size_x, bucket_size_y, complete_softmax=True)
     expected = F.cross_entropy(hidden @ items[1:].T, targets - 1)
     assert_agree(loss_fn(hidden, items, targets), expected, (hidden, items), 1e-10)
+    stats = {"coverage": 1.0, "n_buckets": 1, "bucket_size_x": 30, "bucket_size_y": 49}
+    assert loss_fn.last_stats == stats
+    assert loss_fn.n_trained == 30
+
+
+@pytest.mark.parametrize(
+    ("sizes", "sparse"),
+    [((3, 10, 48), False), ((3, 9, 49), False), ((1, 10**6, 48), False), ((3, 10, 49), True)],
+)
+def test_fewer_logits_and_sparse_gradients_keep_the_buckets(sizes: tuple[int, ...], sparse: bool) -> None:
+    hidden, items, targets = make(30, 50, 8)
+    loss_fn = ScalableCrossEntropyLoss(*sizes, complete_softmax=True)
+    loss_fn.sparse_grad = sparse
+    loss_fn(hidden, items, targets).backward()
+    n_buckets, bucket_size_x, bucket_size_y = sizes
+    assert loss_fn.last_stats["n_buckets"] == n_buckets
+    assert loss_fn.last_stats["bucket_size_x"] == min(bucket_size_x, 30)
+    assert loss_fn.last_stats["bucket_size_y"] == bucket_size_y
+    assert items.grad is not None
+    assert items.grad.is_sparse is sparse
+
+
+def test_the_papers_loss_keeps_its_buckets() -> None:
+    hidden, items, targets = make(30, 50, 8)
+    loss_fn = ScalableCrossEntropyLoss(3, 10, 49)
+    loss_fn(hidden, items, targets)
+    assert loss_fn.last_stats["n_buckets"] == 3
 
 
 def test_it_is_closer_to_exact_cross_entropy_than_buckets_alone() -> None:
@@ -211,7 +249,8 @@ def test_frozen_inputs_get_no_gradient() -> None:
 
 def test_no_state_is_a_zero_with_a_graph() -> None:
     hidden, items, targets = make(0, 9, 4)
-    loss = ScalableCrossEntropyLoss(complete_softmax=True)(hidden, items, targets)
+    buckets = Buckets(torch.empty(2, 0, dtype=torch.int64), torch.tensor([[1, 2], [3, 4]]))
+    loss = scalable_cross_entropy(hidden, items, targets, buckets, item_moments(items))
     assert float(loss) == 0
     assert all(not gradient.any() for gradient in gradients(loss, hidden, items))
 
@@ -220,8 +259,9 @@ def test_no_state_is_a_zero_with_a_graph() -> None:
 def test_a_catalogue_of_one_item_has_nothing_to_learn(n_items: int) -> None:
     hidden, items, _ = make(6, n_items, 3)
     targets = torch.full((6,), n_items - 1)
-    loss_fn = ScalableCrossEntropyLoss(complete_softmax=True, exclude_items=(0,) if n_items == 2 else ())
-    loss = loss_fn(hidden, items, targets)
+    excluded = (0,) if n_items == 2 else ()
+    buckets = select_buckets(hidden, items, hidden[:2], 3, 5, excluded)
+    loss = scalable_cross_entropy(hidden, items, targets, buckets, item_moments(items, excluded))
     assert float(loss) == pytest.approx(0)
     assert all(torch.isfinite(gradient).all() for gradient in gradients(loss, hidden, items))
 
@@ -230,7 +270,8 @@ def test_states_that_are_no_numbers_are_not_hidden() -> None:
     hidden, items, targets = make(30, 40, 4)
     with torch.no_grad():
         hidden[3] = math.nan
-    assert not math.isfinite(float(ScalableCrossEntropyLoss(complete_softmax=True)(hidden, items, targets)))
+    loss_fn = ScalableCrossEntropyLoss(bucket_size_y=5, complete_softmax=True)
+    assert not math.isfinite(float(loss_fn(hidden, items, targets)))
 
 
 def test_large_logits_do_not_overflow() -> None:

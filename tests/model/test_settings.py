@@ -88,3 +88,5 @@ def test_logits_per_position_are_known_where_bucket_sizes_are_automatic() -> Non
     assert logits(loss_type="CE") is None
     assert logits(n_buckets=3) is None
     assert logits(bucket_size_x=3) is None
+    assert logits(complete_softmax=False) is None
+    assert logits(sparse_item_updates=True) is None

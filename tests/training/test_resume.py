@@ -289,7 +289,7 @@ class TestChangedSettings:
             ("seed", 2020, 1),
             ("MAX_ITEM_LIST_LENGTH", 10, 9),
             ("stopping_step", 30, 31),
-            ("bucket_size_y", 1024, 20),
+            ("bucket_size_y", 4, 20),
             ("train_positions", "all", "last"),
             ("topk", [10], [5]),
             ("my_own_key", None, 3),

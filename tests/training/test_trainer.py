@@ -158,18 +158,16 @@ def test_impossible_settings_are_named(ml_100k: Prepare, key: str, value: object
         Config("SASRecSCE", "ml-100k", config_dict={key: value, "train_neg_sample_args": None})
 
 
-def test_exact_cross_entropy_is_named_where_it_computes_fewer_logits(
-    ml_100k: Prepare, caplog: pytest.LogCaptureFixture
-) -> None:
-    advice = "4,096, logits a position, and this catalogue has 1,682 items: loss_type: CE is exact"
+def test_a_softmax_that_is_exact_is_named(ml_100k: Prepare, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    for settings in ({"loss_type": "CE"}, {"bucket_size_y": 256}, {"n_buckets": 50}):
+    for settings in ({"loss_type": "CE"}, {"bucket_size_y": 256}, {"complete_softmax": False}):
         made = ml_100k(**{"loss_type": "SCE", **settings})
         SCETrainer(made.config, made.model)
     assert "logits a position" not in caplog.text
     made = ml_100k(loss_type="SCE")
     SCETrainer(made.config, made.model)
-    assert advice in caplog.text
+    assert "1,682 items, and buckets would have" in caplog.text
+    assert "4,096, logits a position: loss_type: SCE computes the exact softmax" in caplog.text
 
 
 class TestCoverage:
