@@ -80,9 +80,9 @@ class SCETrainer(ResumableTrainer):
         logits = self.settings.logits_per_position(n_items)
         if logits is not None and logits >= n_items:
             self.logger.info(
-                f"This catalogue has {n_items:,} items, and buckets would have bucket_alpha^2 * bucket_size_y, "
-                f"{logits:,.0f}, logits a position: loss_type: SCE computes the exact softmax here, which costs "
-                "no more (complete_softmax: False is the paper's loss)"
+                f"This catalogue has {n_items:,} items, and buckets would have bucket_alpha^2 * "
+                f"bucket_size_y, {logits:,.0f}, logits a position: loss_type: SCE computes the exact softmax "
+                "here, which costs no more (complete_softmax: False is the paper's loss)"
             )
 
     def _evaluate_densely(self) -> None:
