@@ -64,13 +64,20 @@ def agreement(model: torch.nn.Module, batch: object, draws: int) -> tuple[float,
     return float(exact), found
 
 
-def spread(model: torch.nn.Module, batch: object) -> tuple[float, float, float]:
-    """Return, of a state's logits, deviation, half variance, and log mean exponential less the mean."""
+def spread(model: torch.nn.Module, batch: object) -> tuple[float, float, float, float]:
+    """Return, of a state's logits, deviation, half variance, and log mean exponential less the mean.
+
+    Last the share of states whose logits spread so far that the estimate of ``complete_softmax`` is bent down.
+    """
     with torch.no_grad():
         states, _ = model.training_states(batch)
         logits = states @ model.item_table()[1:].T  # (N, items)
     above = logits.logsumexp(1) - math.log(logits.size(1)) - logits.mean(1)
-    return float(logits.std(1).mean()), float(logits.var(1).mean() / 2), float(above.mean())
+    far = logits.var(1) > 2 * math.log(logits.size(1))
+    return (
+        *(float(logits.std(1).mean()), float(logits.var(1).mean() / 2), float(above.mean())),
+        float(far.float().mean()),
+    )
 
 
 def main() -> None:
@@ -85,14 +92,15 @@ def main() -> None:
     model.train()
     batches = [batch for batch, _ in zip(train_data, range(arguments.batches))]
     found = [agreement(model, batch, arguments.draws) for batch in batches]
-    deviation, half_variance, above = (
+    deviation, half_variance, above, far = (
         sum(column) / len(batches) for column in zip(*(spread(model, batch) for batch in batches))
     )
     exact = sum(value for value, _ in found) / len(found)
     print(f"exact cross-entropy {exact:.3f}, of ln(items) = {math.log(len(model.item_table()) - 1):.3f}\n")
     print(
         f"logits of a state: standard deviation {deviation:.2f}, half their variance {half_variance:.2f}, "
-        f"log of the mean exponential less the mean {above:.2f}\n"
+        f"log of the mean exponential less the mean {above:.2f}; {far:.1%} of states spread beyond "
+        "sqrt(2 ln(items))\n"
     )
     print("| loss | value | states, one draw | states, mean | items, one draw | items, mean |")
     print("|---|---:|---:|---:|---:|---:|")

@@ -39,7 +39,8 @@ SETTINGS = {
 SETTINGS_OF = {
     "ciao": {
         "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
-        "user_inter_num_interval": "[5,inf)",  # items stay, however rare: it is here for its catalogue
+        "user_inter_num_interval": "[5,inf)",
+        "item_inter_num_interval": "[2,inf)",  # an item seen once is either never trained or never tested
     }
 }
 #: The share of its own best validation score at which a run counts as nearly there.
