@@ -67,7 +67,7 @@ def agreement(model: torch.nn.Module, batch: object, draws: int) -> tuple[float,
 def spread(model: torch.nn.Module, batch: object) -> tuple[float, float, float, float]:
     """Return, of a state's logits, deviation, half variance, and log mean exponential less the mean.
 
-    Last the share of states whose logits spread so far that the estimate of ``complete_softmax`` is bent down.
+    Last the share of states whose logits spread so far that `complete_softmax` bends its estimate down.
     """
     with torch.no_grad():
         states, _ = model.training_states(batch)
