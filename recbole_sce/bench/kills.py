@@ -24,7 +24,7 @@ import numpy as np
 _SAMPLED = {"split": {"LS": "valid_and_test"}, "group_by": "user", "order": "TO", "mode": "uni20"}
 #: What is trained in turn: each draws its random numbers elsewhere, or keeps other state.
 SETTINGS: tuple[Mapping[str, Any], ...] = (
-    {"model": "SASRecSCE"},
+    {"model": "SASRecSCE", "bucket_size_y": 5},
     {"model": "SASRecSCE", "loss_type": "CE-", "sparse_item_updates": True, "stopping_step": 1},
     {"model": "GRU4RecSCE", "eval_args": _SAMPLED},
     {"model": "BERT4RecSCE", "eval_step": 2, "learner": "adamw", "weight_decay": 0.01},
