@@ -7,6 +7,7 @@ import sys
 
 import completed_softmax  # noqa: F401  (registers its models)
 import original_sasrec  # noqa: F401  (registers its model)
+import sampled_moments  # noqa: F401  (registers its model)
 
 from recbole_sce.bench.quality import main
 
