@@ -111,8 +111,16 @@ class TestLoss:
             atol=0,
         )
 
-    def test_buckets_that_cover_everything_give_the_exact_loss(self, prepared: Any) -> None:
-        settings = {"n_buckets": 1, "bucket_size_x": 10_000, "bucket_size_y": 10_000}
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"n_buckets": 1, "bucket_size_x": 10_000, "bucket_size_y": 10_000, "complete_softmax": False},
+            {"bucket_size_y": 1024},  # four times as many logits a position: more than there are items
+        ],
+    )
+    def test_buckets_that_cover_everything_give_the_exact_loss(
+        self, prepared: Any, settings: dict[str, Any]
+    ) -> None:
         sce, exact = prepared("SASRecSCE", **settings), prepared("SASRecSCE", loss_type="CE")
         sce.model.double().eval(), exact.model.double().eval()
         batch = next(iter(exact.train))
