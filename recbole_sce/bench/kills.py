@@ -24,7 +24,7 @@ import numpy as np
 _SAMPLED = {"split": {"LS": "valid_and_test"}, "group_by": "user", "order": "TO", "mode": "uni20"}
 #: What is trained in turn: each draws its random numbers elsewhere, or keeps other state.
 SETTINGS: tuple[Mapping[str, Any], ...] = (
-    {"model": "SASRecSCE", "bucket_size_y": 5},
+    {"model": "SASRecSCE"},
     {"model": "SASRecSCE", "loss_type": "CE-", "sparse_item_updates": True, "stopping_step": 1},
     {"model": "GRU4RecSCE", "eval_args": _SAMPLED},
     {"model": "BERT4RecSCE", "eval_step": 2, "learner": "adamw", "weight_decay": 0.01},
@@ -35,6 +35,7 @@ _SMALL: Mapping[str, Any] = {
     **{"hidden_size": 16, "embedding_size": 16, "inner_size": 16, "n_layers": 1, "n_heads": 1},
     **{"load_col": {"inter": ["user_id", "item_id", "timestamp"]}, "use_gpu": False, "state": "WARNING"},
     **{"show_progress": False, "checkpoint_dir": "saved", "metric_decimal_place": 8},
+    "bucket_size_y": 5,  # with larger buckets, SCE would compute the exact softmax of so few items
 }
 #: Epochs that a process may live for, at most, before it is killed.
 _EPOCHS_TO_LIVE = 3

@@ -63,7 +63,7 @@ def compare(
     Examples:
     - recbole-sce compare --seeds 1,2,3 --epochs=10
 
-    - recbole-sce compare -m SASRecSCE:SCE,SASRecSCE:CE,SASRec -d ml-1m --data_path=dataset --SASRec.epochs=2
+    - recbole-sce compare -m SASRecSCE,SASRecSCE:CE,SASRec -d amazon-beauty --SASRec.epochs=2
 
     - recbole-sce compare -m SASRecSCE,wide=SASRecSCE --wide.hidden_size=256
     """

@@ -67,10 +67,8 @@ class ScalableCrossEntropyLoss(nn.Module):
         alpha: factor of the automatic sizes.
         mix_x: whether bucket centres are mixtures of the hidden states.
         complete_softmax: whether the softmax of a bucket also holds an estimate of the items outside it,
-            and states in no bucket are trained by it (see :func:`scalable_cross_entropy`). Where the buckets
-            would have as many logits as states and items have, n_b b_x b_y of N C, nothing is estimated: the
-            loss is exact cross-entropy, as of one bucket that holds everything. (With a sparse gradient,
-            which an exact one is not, the buckets are kept.)
+            and states in no bucket are trained by it (see :func:`scalable_cross_entropy`). In a catalogue
+            so small that buckets would save nothing the loss is exact instead (see :meth:`is_exact`).
         catalog_chunk: items scored at a time; None chooses.
         exclude_items: rows of the item embeddings that are never negatives. RecBole's row 0 is padding.
 
@@ -138,21 +136,18 @@ class ScalableCrossEntropyLoss(nn.Module):
         """
         check_inputs(hidden, item_embeddings, targets, self.exclude_items)
         n_states = self._states = len(hidden)
+        excluded = excluded_rows(self.exclude_items, len(item_embeddings))
+        n_items = len(item_embeddings) - len(excluded)
+        if self.is_exact(n_items):
+            self._sizes, self._covered = (1, n_states, n_items), n_states
+            return exact_cross_entropy(hidden, item_embeddings, targets, excluded)
         automatic = max(1, int(self.alpha * math.sqrt(n_states)))
-        n_buckets, bucket_size_x = self.n_buckets or automatic, self.bucket_size_x or automatic
-        if self.complete_softmax and not self.sparse_grad:
-            excluded = excluded_rows(self.exclude_items, len(item_embeddings))
-            n_items = len(item_embeddings) - len(excluded)
-            bucket_logits = n_buckets * min(bucket_size_x, n_states) * min(self.bucket_size_y, n_items)
-            if bucket_logits >= n_states * n_items:
-                self._sizes, self._covered = (1, n_states, n_items), n_states
-                return exact_cross_entropy(hidden, item_embeddings, targets, excluded)
-        centers = bucket_centers(hidden.detach(), n_buckets, self.mix_x, generator)
+        centers = bucket_centers(hidden.detach(), self.n_buckets or automatic, self.mix_x, generator)
         buckets = select_buckets(
             hidden.detach(),
             item_embeddings.detach(),
             centers,
-            bucket_size_x,
+            self.bucket_size_x or automatic,
             self.bucket_size_y,
             self.exclude_items,
             self.catalog_chunk,
@@ -164,6 +159,21 @@ class ScalableCrossEntropyLoss(nn.Module):
         self._sizes = (*buckets.rows.shape, buckets.items.size(1))
         self._covered = n_covered
         return loss
+
+    def logits_per_state(self, n_items: int) -> float:
+        """Return how many logits buckets of the automatic sizes hold for each state, of ``n_items``."""
+        return self.alpha**2 * min(self.bucket_size_y, n_items)
+
+    def is_exact(self, n_items: int) -> bool:
+        """Return whether the loss over a catalogue of ``n_items`` is exact cross-entropy, without buckets.
+
+        It is with ``complete_softmax`` where buckets of the automatic sizes would hold at least ``n_items``
+        logits for each state. Sizes set by hand keep their buckets; so does a sparse gradient, since an
+        exact one touches every item.
+        """
+        automatic = self.n_buckets is None and self.bucket_size_x is None
+        no_fewer = self.logits_per_state(n_items) >= n_items
+        return self.complete_softmax and automatic and no_fewer and not self.sparse_grad
 
     @property
     def n_trained(self) -> int:

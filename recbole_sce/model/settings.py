@@ -39,16 +39,6 @@ class SCESettings:
     sparse_item_updates: bool = False
     resume: Optional[str] = None
 
-    def logits_per_position(self, n_items: int) -> Optional[float]:
-        """Logits that buckets have for a position; where items are no more, the loss is exact instead.
-
-        None where it never is (other losses, the paper's, sparse gradients), and where sizes set by hand
-        leave that to the number of positions.
-        """
-        by_hand = self.n_buckets is not None or self.bucket_size_x is not None
-        never = self.loss_type != "SCE" or not self.complete_softmax or self.sparse_item_updates
-        return None if never or by_hand else self.bucket_alpha**2 * min(self.bucket_size_y, n_items)
-
     @classmethod
     def from_config(cls, config: Mapping[str, Any], causal: bool) -> SCESettings:
         """Read and check the settings.

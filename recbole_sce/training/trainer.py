@@ -13,6 +13,7 @@ from recbole.utils import EvaluatorType, set_color
 from torch import Tensor
 
 from recbole_sce import processes
+from recbole_sce.loss import ScalableCrossEntropyLoss
 from recbole_sce.training import distributed, finite
 from recbole_sce.training.collector import StreamingCollector
 from recbole_sce.training.encoding import encode_rows, streams
@@ -75,14 +76,13 @@ class SCETrainer(ResumableTrainer):
         self._tell_of_exactness()
 
     def _tell_of_exactness(self) -> None:
-        """Say so where the loss computes all logits, since buckets would have no fewer."""
-        n_items = self.model.n_items - 1
-        logits = self.settings.logits_per_position(n_items)
-        if logits is not None and logits >= n_items:
+        """Say so where SCE computes all logits, since buckets would have no fewer."""
+        loss_fct, n_items = self.model.loss_fct, self.model.n_items - 1
+        if isinstance(loss_fct, ScalableCrossEntropyLoss) and loss_fct.is_exact(n_items):
             self.logger.info(
                 f"This catalogue has {n_items:,} items, and buckets would have bucket_alpha^2 * "
-                f"bucket_size_y, {logits:,.0f}, logits a position: loss_type: SCE computes the exact softmax "
-                "here, which costs no more (complete_softmax: False is the paper's loss)"
+                f"bucket_size_y, {loss_fct.logits_per_state(n_items):,.0f}, logits a position: loss_type: "
+                "SCE computes the exact softmax here (complete_softmax: False is the paper's loss)"
             )
 
     def _evaluate_densely(self) -> None:

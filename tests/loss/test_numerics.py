@@ -148,8 +148,11 @@ def test_bucket_gradients_are_finite_differences(n_b: int, b_x: int, b_y: int) -
 @pytest.mark.parametrize("loss_type", LOSSES)
 def test_gradients_are_finite_differences(loss_type: str) -> None:
     hidden, items, targets = inputs()
-    if loss_type == "SCE":  # all states in one bucket: small moves change no choice
-        loss_fn: nn.Module = ScalableCrossEntropyLoss(n_buckets=1, bucket_size_x=7, bucket_size_y=8)
+    of_one = {"n_buckets": 1, "bucket_size_x": 7}  # all states in one bucket: small moves change no choice
+    if loss_type == "SCE":
+        loss_fn: nn.Module = ScalableCrossEntropyLoss(**of_one, bucket_size_y=8)
+    elif loss_type == "SCE, completed":
+        loss_fn = ScalableCrossEntropyLoss(**of_one, bucket_size_y=4, complete_softmax=True)
     else:
         loss_fn = LOSSES[loss_type]()
     assert torch.autograd.gradcheck(

@@ -76,17 +76,3 @@ def test_recboles_negative_sampling_is_refused() -> None:
         SCESettings.from_config(
             {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}, causal=True
         )
-
-
-def test_logits_per_position_are_known_where_bucket_sizes_are_automatic() -> None:
-    def logits(**given: object) -> float | None:
-        return SCESettings.from_config(given, causal=True).logits_per_position(n_items=5000)
-
-    assert logits() == 4 * 1024
-    assert logits(bucket_alpha=1, bucket_size_y=100) == 100
-    assert logits(bucket_alpha=1, bucket_size_y=10**6) == 5000  # a bucket holds an item once
-    assert logits(loss_type="CE") is None
-    assert logits(n_buckets=3) is None
-    assert logits(bucket_size_x=3) is None
-    assert logits(complete_softmax=False) is None
-    assert logits(sparse_item_updates=True) is None
