@@ -67,17 +67,17 @@ def agreement(model: torch.nn.Module, batch: object, draws: int) -> tuple[float,
 def spread(model: torch.nn.Module, batch: object) -> tuple[float, float, float, float]:
     """Return, of a state's logits, deviation, half variance, and log mean exponential less the mean.
 
-    Last the share of states whose logits spread so far that `complete_softmax` bends its estimate down.
+    Last the share of states whose logits spread so far that `complete_softmax` bends its estimate down, where
+    a bucket's own items are not taken out of it.
     """
     with torch.no_grad():
         states, _ = model.training_states(batch)
         logits = states @ model.item_table()[1:].T  # (N, items)
     above = logits.logsumexp(1) - math.log(logits.size(1)) - logits.mean(1)
     far = logits.var(1) > 2 * math.log(logits.size(1))
-    return (
-        *(float(logits.std(1).mean()), float(logits.var(1).mean() / 2), float(above.mean())),
-        float(far.float().mean()),
-    )
+    found = (logits.std(1), logits.var(1) / 2, above, far.float())
+    deviation, half_variance, above_mean, share = (float(of_states.mean()) for of_states in found)
+    return deviation, half_variance, above_mean, share
 
 
 def main() -> None:
