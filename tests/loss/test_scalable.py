@@ -349,9 +349,7 @@ def test_large_logits_do_not_overflow() -> None:
     assert all(grad.isfinite().all() for grad in gradients(loss, hidden, items))
 
 
-@pytest.mark.parametrize(
-    ("bucket_size_y", "complete"), [(7, False), (7, True), (8, True)]
-)  # the last is exact
+@pytest.mark.parametrize(("bucket_size_y", "complete"), [(7, False), (7, True), (8, True)])
 def test_compiled_models_may_use_it(bucket_size_y: int, complete: bool) -> None:
     hidden, items, targets = make(20, 30, 6)
     loss_fn = ScalableCrossEntropyLoss(bucket_size_y=bucket_size_y, complete_softmax=complete)
