@@ -45,6 +45,8 @@ SETTINGS_OF = {
 }
 #: The share of its own best validation score at which a run counts as nearly there.
 NEARLY = 0.95
+#: Processor seconds of training after which learning curves are compared.
+TIMES = (60, 120, 240, 480, 960)
 #: What decides about no figure, or is said elsewhere in a command.
 _NOT_IN_COMMAND = ("data_path", "show_progress", "state", "checkpoint_dir", "repeatable")
 _CSV = Path("benchmarks/results/quality.csv")
@@ -92,6 +94,11 @@ def row_of(dataset: str, record: Mapping[str, Any]) -> Row:
         **{name: machine[name] for name in ("processor", "gpu", "cores", "threads", "python", "torch")},
         **{name: machine[name] for name in ("recbole", "recbole_sce")},
         "command": command_of(dataset, record),
+        "curve": " ".join(
+            f"{entry['training_cpu_seconds']:.0f}:{entry['score']:.6g}"
+            for entry in curve
+            if "training_cpu_seconds" in entry
+        ),
     }
     return {key: _text(value) for key, value in found.items()}
 
@@ -102,6 +109,18 @@ def nearly_there(curve: Sequence[Mapping[str, Any]], bigger: bool) -> Optional[M
         return None
     best = max(entry["score"] for entry in curve)
     return next(entry for entry in curve if entry["score"] >= NEARLY * best)
+
+
+def best_within(row: Row, seconds: float) -> Optional[float]:
+    """Return the best validation score of a run up to ``seconds`` of processor time.
+
+    0.0 where it had none yet; None where it was not trained that long (and did not stop early by itself),
+    and where the row has no learning curve.
+    """
+    points = [[float(number) for number in point.split(":")] for point in row.get("curve", "").split()]
+    if not points or (points[-1][0] < seconds and row["epochs"] == row["epochs_allowed"]):
+        return None
+    return max((score for at, score in points if at <= seconds), default=0.0)
 
 
 def command_of(dataset: str, record: Mapping[str, Any]) -> str:
@@ -178,7 +197,8 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n", restval="")
+        columns = dict.fromkeys(column for row in rows for column in row)
+        writer = csv.DictWriter(file, list(columns), lineterminator="\n", restval="")
         writer.writeheader()
         writer.writerows(rows)
     os.replace(temporary, path)
@@ -280,10 +300,28 @@ def _dataset_part(dataset: str, labels: Mapping[str, Sequence[Row]]) -> str:
             cells[3] += " (all)"
         seeds = ", ".join(row["seed"] for row in own)
         lines.append(f"| {label} | {seeds} | " + " | ".join(cells) + " |")
+    lines += _at_equal_time(labels)
     lines += ["", "Repeated by (other seeds: `--seed`):", "", "```"]
     lines += [own[0]["command"] for own in labels.values()]
     lines += ["```", "", *_machines(row for own in labels.values() for row in own)]
     return "\n".join(lines)
+
+
+def _at_equal_time(labels: Mapping[str, Sequence[Row]]) -> list[str]:
+    """Return the lines of a table of the best validation scores within equal processor times."""
+    lines = []
+    for label, own in labels.items():
+        kept = [row for row in own if row.get("curve")]
+        cells = []
+        for seconds in TIMES:
+            scores = [score for score in (best_within(row, seconds) for row in kept) if score is not None]
+            cells.append(f"{statistics.fmean(scores):.4f}" if scores and len(scores) == len(kept) else "-")
+        if set(cells) != {"-"}:
+            lines.append(f"| {label} | {', '.join(row['seed'] for row in kept)} | {' | '.join(cells)} |")
+    if not lines:
+        return []
+    head = "| validation NDCG@10 within processor seconds | seeds | " + " | ".join(map(str, TIMES)) + " |"
+    return ["", head, "|---|---|" + "---:|" * len(TIMES), *lines]
 
 
 def _machines(rows: Iterable[Row]) -> list[str]:

@@ -52,6 +52,17 @@ class TestRow:
         assert (row["epochs"], row["epochs_allowed"]) == ("3", "3")
         assert row["device_mib"] == row["gpu"] == ""
 
+    def test_its_learning_curve_is_kept(self) -> None:
+        record = record_of("a", 1, 0.1)
+        scores = {59.6: 0.01, 130.0: 0.03, 200.0: 0.02}
+        record["curve"] = [{"score": s, "training_cpu_seconds": at} for at, s in scores.items()]
+        (row,) = rows_of(record)
+        assert row["curve"] == "60:0.01 130:0.03 200:0.02"
+        found = [quality.best_within(row, seconds) for seconds in (59, 60, 199, 200, 201)]
+        assert found == [0.0, 0.01, 0.03, 0.03, None]  # it used all of its epochs: nobody knows what follows
+        assert quality.best_within({**row, "epochs_allowed": "9"}, 201) == 0.03  # it stopped by itself
+        assert quality.best_within({**row, "curve": ""}, 60) is None
+
     def test_its_command_has_all_that_decides(
         self, tiny_dataset: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -149,6 +160,29 @@ class TestPage:
         root = ElementTree.parse(tmp_path / f"quality-{name}.svg").getroot()
         texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
         assert {"tiny", "SCE", "CE & more", "test NDCG@10"} <= set(texts)
+
+    def test_scores_are_told_at_equal_times(self, tmp_path: Path) -> None:
+        rows = rows_of(*(record_of(label, seed, 0.1) for label in "abc" for seed in (1, 2)))
+        curves = {"a": ("50:0.01 300:0.03", "50:0.03 300:0.02"), "b": ("50:0.02 90:0.05", "50:0.02 300:0.04")}
+        for row in rows:
+            row["curve"] = curves.get(row["label"], ("", ""))[int(row["seed"]) - 1]
+        page = tmp_path / "page.md"
+        quality.render(rows, page)
+        lines = [
+            line for line in page.read_text().splitlines() if line.startswith(("| validation", "| a", "| b"))
+        ]
+        assert (
+            lines[-3]
+            == "| validation NDCG@10 within processor seconds | seeds | 60 | 120 | 240 | 480 | 960 |"
+        )
+        assert lines[-2] == "| a | 1, 2 | 0.0200 | 0.0200 | 0.0200 | - | - |"
+        assert lines[-1] == "| b | 1, 2 | 0.0200 | - | - | - | - |"  # one of both was not trained that long
+
+    def test_rows_of_before_learning_curves_were_kept_stay(self, tmp_path: Path) -> None:
+        old, new = rows_of(record_of("a", 1, 0.1), record_of("a", 2, 0.1))
+        del old["curve"]
+        quality.write_rows(tmp_path / "rows.csv", [old, new])
+        assert quality.read_rows(tmp_path / "rows.csv") == [{**old, "curve": ""}, new]
 
     def test_a_page_without_its_marks_is_refused(self, tmp_path: Path) -> None:
         path = tmp_path / "quality.md"
