@@ -7,7 +7,8 @@ catalogue as it stands for; states in no bucket are trained by these alone.
 
 ``moments_loss``: the mean of exp(x . w) comes from mean and covariance of all items, those of the bucket too,
 which the package takes out: exp(x . mu + v / 2), v the variance of the logits, or by ``taylor`` Taylor's
-expansion exp(x . mu) (1 + v / 2).
+expansion exp(x . mu) (1 + v / 2). By ``over_buckets`` a state in several buckets counts with the largest of
+its losses (``amax``, as in the package) or with their ``mean``.
 
 Plain operations of torch: for quality, not for speed. ``run.py`` trains them.
 """
@@ -64,7 +65,13 @@ class SASRecUniformSCE(SASRecSCE):
 
 
 def moments_loss(
-    hidden: Tensor, table: Tensor, targets: Tensor, b_y: int, alpha: float, taylor: bool
+    hidden: Tensor,
+    table: Tensor,
+    targets: Tensor,
+    b_y: int,
+    alpha: float,
+    taylor: bool,
+    over_buckets: str = "amax",
 ) -> Tensor:
     n, n_items = len(hidden), len(table) - 1  # row 0 is padding
     size = max(1, int(alpha * math.sqrt(n)))
@@ -83,11 +90,14 @@ def moments_loss(
     rest = of_one[rows] + (math.log(n_items - items.size(1)) if items.size(1) < n_items else -math.inf)
     losses = torch.logsumexp(torch.stack([inside, own[rows], rest]), 0) - own[rows]  # (k, x)
 
-    largest = torch.zeros(n).scatter_reduce(0, rows.flatten(), losses.flatten(), "amax", include_self=False)
+    in_buckets = torch.zeros(n)
+    in_buckets = in_buckets.scatter_reduce(
+        0, rows.flatten(), losses.flatten(), over_buckets, include_self=False
+    )
     covered = torch.zeros(n, dtype=torch.bool)
-    covered[rows.flatten()] = True
+    covered[of_states] = True
     alone = of_one + math.log(max(n_items - 1, 1))
-    return torch.where(covered, largest, torch.logaddexp(own, alone) - own).mean()
+    return torch.where(covered, in_buckets, torch.logaddexp(own, alone) - own).mean()
 
 
 @register_model
@@ -95,8 +105,9 @@ class SASRecMomentsSCE(SASRecSCE):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.taylor = bool(config["taylor"])
+        self.over_buckets = str(config["over_buckets"] or "amax")
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         hidden, targets = self.training_states(interaction)
         b_y, alpha = self.settings.bucket_size_y, self.settings.bucket_alpha
-        return moments_loss(hidden, self.item_table(), targets, b_y, alpha, self.taylor)
+        return moments_loss(hidden, self.item_table(), targets, b_y, alpha, self.taylor, self.over_buckets)

@@ -5,6 +5,7 @@ python benchmarks/studies/run.py run --models uniform=SASRecUniformSCE --n_unifo
 
 import sys
 
+import bucket_choices  # noqa: F401  (registers its model)
 import completed_softmax  # noqa: F401  (registers its models)
 import original_sasrec  # noqa: F401  (registers its model)
 import sampled_moments  # noqa: F401  (registers its model)

@@ -13,7 +13,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import recbole_sce
-from recbole_sce import ScalableCrossEntropyLoss
+from recbole_sce import ScalableCrossEntropyLoss, select_buckets
+from recbole_sce.loss.buckets import bucket_centers
 
 STUDIES = Path(__file__).parents[2] / "benchmarks" / "studies"
 
@@ -61,6 +62,72 @@ class TestCompletedSoftmax:
         completed = [loss_fn(hidden, table, targets, b_y=32, alpha=4.0).item() for _ in range(20)]
         sce = [partly(hidden, table, targets).item() for _ in range(20)]
         assert abs(sum(completed) / 20 - exact) < 0.2 * abs(sum(sce) / 20 - exact)
+
+    def test_a_state_in_several_buckets_counts_with_the_mean_of_its_losses_where_asked(self) -> None:
+        from completed_softmax import moments_loss
+
+        hidden, table, targets = self.tensors()
+        found = {}
+        for over_buckets in ("mean", "amax"):
+            torch.manual_seed(0)
+            found[over_buckets] = moments_loss(hidden, table, targets, 32, 4.0, False, over_buckets).item()
+        assert found["mean"] < found["amax"]
+
+
+class TestBucketChoice:
+    def tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        return (
+            torch.randn(25, 4, generator=generator),
+            torch.randn(50, 4, generator=generator),
+            torch.arange(25),
+        )
+
+    def test_the_package_s_own_choice_is_one_of_them(self) -> None:
+        from bucket_choices import BucketChoice
+
+        hidden, table, targets = self.tensors()
+        torch.manual_seed(0)
+        found = BucketChoice("mixtures", 1)(hidden, table, targets, b_y=7, alpha=2.0)
+        torch.manual_seed(0)
+        expected = select_buckets(hidden, table, bucket_centers(hidden, 10), 10, 7)
+        assert torch.equal(found.rows, expected.rows)
+        assert torch.equal(found.items, expected.items)
+
+    def test_centres_are_hidden_states(self) -> None:
+        from bucket_choices import BucketChoice
+
+        hidden, table, _ = self.tensors()
+        centers = BucketChoice("states", 1).draw(hidden, table[:25], 6)
+        assert torch.isin(centers[:, 0], hidden[:, 0]).all()
+        assert centers.shape == (6, 4)
+
+    def test_centres_are_mixtures_of_targets(self) -> None:
+        from bucket_choices import BucketChoice
+
+        hidden, table, _ = self.tensors()
+        table[:25, 2:] = 0  # what follows lies in a plane that hidden states leave
+        assert (BucketChoice("targets", 1).draw(hidden, table[:25], 6)[:, 2:] == 0).all()
+        assert (BucketChoice("mixtures", 1).draw(hidden, table[:25], 6)[:, 2:] != 0).any()
+
+    def test_items_stay_for_as_many_steps_as_said_and_states_do_not(self) -> None:
+        from bucket_choices import BucketChoice
+
+        hidden, table, targets = self.tensors()
+        choice = BucketChoice("mixtures", 2)
+        torch.manual_seed(0)
+        first, second, third = (
+            choice(states, table, targets, 7, 2.0) for states in (hidden, -hidden, -hidden)
+        )
+        assert torch.equal(first.items, second.items)
+        assert not torch.equal(first.rows, second.rows)
+        assert not torch.equal(second.items, third.items)
+
+    def test_unknown_centres_are_refused(self) -> None:
+        from bucket_choices import BucketChoice
+
+        with pytest.raises(ValueError, match="'items' is not allowed"):
+            BucketChoice("items", 1)
 
 
 def test_every_study_can_be_imported() -> None:
