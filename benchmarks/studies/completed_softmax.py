@@ -90,10 +90,8 @@ def moments_loss(
     rest = of_one[rows] + (math.log(n_items - items.size(1)) if items.size(1) < n_items else -math.inf)
     losses = torch.logsumexp(torch.stack([inside, own[rows], rest]), 0) - own[rows]  # (k, x)
 
-    in_buckets = torch.zeros(n)
-    in_buckets = in_buckets.scatter_reduce(
-        0, rows.flatten(), losses.flatten(), over_buckets, include_self=False
-    )
+    of_states, values = rows.flatten(), losses.flatten()  # (k * x,)
+    in_buckets = torch.zeros(n).scatter_reduce(0, of_states, values, over_buckets, include_self=False)
     covered = torch.zeros(n, dtype=torch.bool)
     covered[of_states] = True
     alone = of_one + math.log(max(n_items - 1, 1))
