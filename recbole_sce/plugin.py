@@ -33,7 +33,7 @@ import functools
 import os
 import sys
 from importlib.machinery import ModuleSpec
-from importlib.resources import as_file, files
+from importlib.resources import as_file
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -42,6 +42,8 @@ from typing import TYPE_CHECKING, Any, Callable, TypeVar
 from recbole_sce import compat
 
 if TYPE_CHECKING:
+    from importlib.abc import Traversable
+
     from recbole.config import Config
 
 _Model = TypeVar("_Model", bound=type)
@@ -139,6 +141,20 @@ def base_of(cls: type) -> type:
     return next(base for base in cls.__mro__ if base.__module__.startswith("recbole.model."))
 
 
+def own_property_files(cls: type) -> list[Traversable]:
+    """Return the property files of recbole_sce for ``cls``, those read later last; none for RecBole's models.
+
+    A model that extends one of recbole_sce has that one's file, too.
+    """
+    from recbole_sce.data.properties import model_properties
+    from recbole_sce.model import SCEMixin
+
+    ours = [
+        one.__name__ for one in reversed(cls.__mro__) if issubclass(one, SCEMixin) and one is not SCEMixin
+    ]
+    return model_properties(ours) if ours else []
+
+
 def _dataset_class(cls: type) -> type:
     """Return the data set that ``cls`` is trained on: with a knowledge graph if its base's has one."""
     import recbole.data.dataset
@@ -177,13 +193,8 @@ def _files_after(file: str, model_class: type, dataset: str, folder: str) -> lis
     from recbole_sce.model import SCEMixin
 
     if file == "overall.yaml" and issubclass(model_class, SCEMixin):
-        ours = files("recbole_sce.properties") / "model"
-        found = [
-            Path(folder) / "model" / f"{base_of(model_class).__name__}.yaml",
-            ours / "SCE.yaml",
-            ours / f"{model_class.__name__}.yaml",
-        ]
-        return [path for path in found if path.is_file()]
+        of_base = Path(folder) / "model" / f"{base_of(model_class).__name__}.yaml"
+        return [path for path in (of_base, *own_property_files(model_class)) if path.is_file()]
     if file == "sequential.yaml" and issubclass(model_class, SCEMixin):
         base = base_of(model_class).__name__
         if base in _KNOWLEDGE_MODELS:

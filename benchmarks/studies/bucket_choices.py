@@ -3,7 +3,7 @@
 ``centers``: what the centres are. ``mixtures`` of hidden states are the package's; ``states`` are hidden
 states as they are, drawn at random; ``targets`` are mixtures of the embeddings of the items that follow.
 ``refresh``: for how many steps centres and the items of their buckets stay, 1 in the package. The states of a
-bucket are those of the batch, in each step.
+bucket are those of the batch, in each step. Both have to be said.
 
 The loss of a bucket is the package's. Which loss of a state in several buckets counts is
 ``completed_softmax.py``'s ``over_buckets``. ``run.py`` trains it.
@@ -13,6 +13,7 @@ import math
 from typing import Any, Optional
 
 import torch
+from completed_softmax import StudiedLoss
 from torch import Tensor
 
 from recbole_sce import SASRecSCE, register_model, scalable_cross_entropy, select_buckets
@@ -53,11 +54,11 @@ class BucketChoice:
 class SASRecBucketChoiceSCE(SASRecSCE):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        self.choice = BucketChoice(str(config["centers"]), int(config["refresh"]))
-
-    def calculate_loss(self, interaction: Any) -> Tensor:
-        hidden, targets = self.training_states(interaction)
-        table = self.item_table()
+        choice = BucketChoice(str(config["centers"]), int(config["refresh"]))
         b_y, alpha = self.settings.bucket_size_y, self.settings.bucket_alpha
-        buckets = self.choice(hidden.detach(), table.detach(), targets, b_y, alpha)
-        return scalable_cross_entropy(hidden, table, targets, buckets, item_moments(table.detach()))
+
+        def loss_fn(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+            buckets = choice(hidden.detach(), table.detach(), targets, b_y, alpha)
+            return scalable_cross_entropy(hidden, table, targets, buckets, item_moments(table.detach()))
+
+        self.loss_fct = StudiedLoss(loss_fn)

@@ -14,54 +14,57 @@ Plain operations of torch: for quality, not for speed. ``run.py`` trains them.
 """
 
 import math
-from typing import Any
+from functools import partial
+from typing import Any, Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recbole_sce import SASRecSCE, register_model, select_buckets
-from recbole_sce.loss.buckets import bucket_centers
+from recbole_sce.loss.buckets import Buckets, bucket_centers
+
+
+def drawn_buckets(hidden: Tensor, table: Tensor, b_y: int, alpha: float) -> Buckets:
+    """Draw the package's buckets: rows (k, x), items (k, y)."""
+    size = max(1, int(alpha * math.sqrt(len(hidden))))
+    centers = bucket_centers(hidden.detach(), size)
+    return select_buckets(hidden.detach(), table.detach(), centers, size, b_y)
+
+
+def inside(hidden: Tensor, table: Tensor, targets: Tensor, buckets: Buckets) -> Tensor:
+    """Return the log of the sum of exp over the items of a bucket but for the target, (k, x)."""
+    rows, items = buckets
+    logits = torch.einsum("kxd,kyd->kxy", hidden[rows], table[items])
+    return logits.masked_fill(items[:, None, :] == targets[rows][:, :, None], -math.inf).logsumexp(2)
+
+
+def of_states(in_buckets: Tensor, alone: Tensor, rows: Tensor, over_buckets: str = "amax") -> Tensor:
+    """Return the mean of the losses of states, from those in buckets (k, x) and those in none (N,)."""
+    states, n = rows.flatten(), len(alone)
+    losses = torch.zeros(n).scatter_reduce(0, states, in_buckets.flatten(), over_buckets, include_self=False)
+    covered = torch.zeros(n, dtype=torch.bool)
+    covered[states] = True
+    return torch.where(covered, losses, alone).mean()
 
 
 def uniform_loss(
     hidden: Tensor, table: Tensor, targets: Tensor, b_y: int, n_uniform: int, alpha: float
 ) -> Tensor:
-    n, c = len(hidden), len(table)
-    size = max(1, int(alpha * math.sqrt(n)))
-    fixed_hidden, fixed_table = hidden.detach(), table.detach()
-    centers = bucket_centers(fixed_hidden, size, True, None)
-    buckets = select_buckets(fixed_hidden, fixed_table, centers, size, b_y, (0,))
-    rows, items = buckets.rows, buckets.items  # (k, x), (k, y)
+    c = len(table)
+    buckets = drawn_buckets(hidden, table, b_y, alpha)
+    rows, items = buckets
     own = (hidden * table[targets]).sum(1)  # (N,)
     uniform = torch.randint(1, c, (n_uniform,))
     outside = hidden @ table[uniform].T  # (N, u)
     is_target = uniform == targets[:, None]  # (N, u)
 
-    inside = torch.einsum("kxd,kyd->kxy", hidden[rows], table[items])
-    inside = inside.masked_fill(items[:, None, :] == targets[rows][:, :, None], -math.inf)
     in_bucket = torch.zeros(len(items), c, dtype=torch.bool).scatter_(1, items, True)[:, uniform]  # (k, u)
     dead = in_bucket[:, None, :] | is_target[rows]  # (k, x, u)
     weight = torch.log(max(c - 1 - items.size(1), 0) / (~dead).sum(2).clamp(min=1))  # (k, x)
     rest = outside[rows].masked_fill(dead, -math.inf).logsumexp(2) + weight
-    losses = torch.logsumexp(torch.stack([inside.logsumexp(2), own[rows], rest]), 0) - own[rows]  # (k, x)
-
-    largest = torch.zeros(n).scatter_reduce(0, rows.flatten(), losses.flatten(), "amax", include_self=False)
-    covered = torch.zeros(n, dtype=torch.bool)
-    covered[rows.flatten()] = True
+    sums = torch.stack([inside(hidden, table, targets, buckets), own[rows], rest])  # (3, k, x)
     alone = outside.masked_fill(is_target, -math.inf).logsumexp(1) + math.log((c - 1) / n_uniform)
-    return torch.where(covered, largest, torch.logaddexp(own, alone) - own).mean()
-
-
-@register_model
-class SASRecUniformSCE(SASRecSCE):
-    def __init__(self, config: Any, dataset: Any) -> None:
-        super().__init__(config, dataset)
-        self.n_uniform = int(config["n_uniform"])
-
-    def calculate_loss(self, interaction: Any) -> Tensor:
-        hidden, targets = self.training_states(interaction)
-        b_y, alpha = self.settings.bucket_size_y, self.settings.bucket_alpha
-        return uniform_loss(hidden, self.item_table(), targets, b_y, self.n_uniform, alpha)
+    return of_states(sums.logsumexp(0) - own[rows], torch.logaddexp(own, alone) - own, rows)
 
 
 def moments_loss(
@@ -73,11 +76,9 @@ def moments_loss(
     taylor: bool,
     over_buckets: str = "amax",
 ) -> Tensor:
-    n, n_items = len(hidden), len(table) - 1  # row 0 is padding
-    size = max(1, int(alpha * math.sqrt(n)))
-    fixed_hidden, fixed_table = hidden.detach(), table.detach()
-    centers = bucket_centers(fixed_hidden, size, True, None)
-    rows, items = select_buckets(fixed_hidden, fixed_table, centers, size, b_y, (0,))  # (k, x), (k, y)
+    n_items = len(table) - 1  # row 0 is padding
+    buckets = drawn_buckets(hidden, table, b_y, alpha)
+    rows, items = buckets
     own = (hidden * table[targets]).sum(1)  # (N,)
     mean = table[1:].mean(0)
     covariance = (table[1:] - mean).T @ (table[1:] - mean) / n_items
@@ -85,27 +86,36 @@ def moments_loss(
     # (N,), the log of the mean exponential
     of_one = hidden @ mean + (torch.log1p(variance / 2) if taylor else variance / 2)
 
-    inside = torch.einsum("kxd,kyd->kxy", hidden[rows], table[items])
-    inside = inside.masked_fill(items[:, None, :] == targets[rows][:, :, None], -math.inf).logsumexp(2)
     rest = of_one[rows] + (math.log(n_items - items.size(1)) if items.size(1) < n_items else -math.inf)
-    losses = torch.logsumexp(torch.stack([inside, own[rows], rest]), 0) - own[rows]  # (k, x)
-
-    of_states, values = rows.flatten(), losses.flatten()  # (k * x,)
-    in_buckets = torch.zeros(n).scatter_reduce(0, of_states, values, over_buckets, include_self=False)
-    covered = torch.zeros(n, dtype=torch.bool)
-    covered[of_states] = True
+    sums = torch.stack([inside(hidden, table, targets, buckets), own[rows], rest])  # (3, k, x)
     alone = of_one + math.log(max(n_items - 1, 1))
-    return torch.where(covered, in_buckets, torch.logaddexp(own, alone) - own).mean()
+    losses = sums.logsumexp(0) - own[rows]
+    return of_states(losses, torch.logaddexp(own, alone) - own, rows, over_buckets)
+
+
+class StudiedLoss(nn.Module):
+    """In the place of the package's loss, about which the trainer would tell what is not so here."""
+
+    def __init__(self, loss_fn: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.loss_fn = loss_fn
+
+    def forward(self, hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+        return self.loss_fn(hidden, table, targets)
+
+
+@register_model
+class SASRecUniformSCE(SASRecSCE):
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        sizes = {"b_y": self.settings.bucket_size_y, "alpha": self.settings.bucket_alpha}
+        self.loss_fct = StudiedLoss(partial(uniform_loss, **sizes, n_uniform=int(config["n_uniform"])))
 
 
 @register_model
 class SASRecMomentsSCE(SASRecSCE):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        self.taylor = bool(config["taylor"])
-        self.over_buckets = str(config["over_buckets"] or "amax")
-
-    def calculate_loss(self, interaction: Any) -> Tensor:
-        hidden, targets = self.training_states(interaction)
-        b_y, alpha = self.settings.bucket_size_y, self.settings.bucket_alpha
-        return moments_loss(hidden, self.item_table(), targets, b_y, alpha, self.taylor, self.over_buckets)
+        sizes = {"b_y": self.settings.bucket_size_y, "alpha": self.settings.bucket_alpha}
+        choices = {"taylor": bool(config["taylor"]), "over_buckets": str(config["over_buckets"] or "amax")}
+        self.loss_fct = StudiedLoss(partial(moments_loss, **sizes, **choices))

@@ -15,40 +15,55 @@ import shlex
 import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Optional
 
 from recbole_sce.bench.pictures import Point, panels
-from recbole_sce.experiments.comparison import LEAVE_ONE_OUT, Event, compare
-from recbole_sce.experiments.spec import ExperimentError
+from recbole_sce.experiments.comparison import Event, compare
+from recbole_sce.experiments.spec import Candidate, ExperimentError
 
 DATASETS = ("ml-100k", "ml-1m", "amazon-beauty", "ciao")
 LOSSES = ("SCE", "CE", "CE-", "gBCE", "BCE")
 MODELS = (
-    *(f"{model}:{loss}" for model in ("SASRecSCE", "GRU4RecSCE") for loss in LOSSES),
+    *(f"{loss}=SASRecSCE:{loss}" for loss in LOSSES),
+    *(f"GRU4RecSCE:{loss}" for loss in LOSSES),
     *("SASRec", "GRU4Rec", "BERT4Rec"),
 )
-#: What is computed of every run; the rest is as the models and data sets come.
+#: What is computed of every run.
 SETTINGS = {
     "metrics": ["NDCG", "Recall", "MRR", "ItemCoverage"],
     "topk": [10],
     "valid_metric": "NDCG@10",
 }
-#: Of data sets for which neither RecBole nor recbole_sce has a property file.
-SETTINGS_OF = {
+#: How long all models train, and what a data set needs; the rest is as the models and data sets come.
+SETTINGS_OF: dict[str, dict[str, Any]] = {
+    "ml-100k": {"epochs": 80, "eval_step": 2, "stopping_step": 10},
+    "ml-1m": {"epochs": 15, "eval_step": 3},
+    "amazon-beauty": {"epochs": 60, "eval_step": 3, "stopping_step": 4, "MAX_ITEM_LIST_LENGTH": 20},
     "ciao": {
+        **{"epochs": 12, "eval_step": 1, "stopping_step": 4},
         "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
         "user_inter_num_interval": "[5,inf)",
         "item_inter_num_interval": "[2,inf)",  # an item seen once is either never trained or never tested
-    }
+    },
+}
+#: The same of RecBole's own models, whose epochs go through every prefix of every history: minutes each.
+SETTINGS_OF_RECBOLES: dict[str, dict[str, Any]] = {
+    "ml-1m": {"epochs": 1, "eval_step": 1},
+    "amazon-beauty": {"epochs": 6},
+    "ciao": {"epochs": 1},
 }
 #: The share of its own best validation score at which a run counts as nearly there.
 NEARLY = 0.95
 #: Processor seconds of training after which learning curves are compared.
 TIMES = (60, 120, 240, 480, 960)
 #: What decides about no figure, or is said elsewhere in a command.
-_NOT_IN_COMMAND = ("data_path", "show_progress", "state", "checkpoint_dir", "repeatable")
+_NOT_IN_COMMAND = (
+    *("data_path", "show_progress", "state", "checkpoint_dir"),
+    *("catalog_chunk", "eval_memory_mb", "process_timeout", "resume"),
+)
 _CSV = Path("benchmarks/results/quality.csv")
 _PAGE = Path("docs/quality.md")
 _BEGIN, _END = "<!-- figures: begin -->", "<!-- figures: end -->"
@@ -124,10 +139,12 @@ def best_within(row: Row, seconds: float) -> Optional[float]:
 
 
 def command_of(dataset: str, record: Mapping[str, Any]) -> str:
-    """Return the command that repeats a run."""
-    settings = _settings(record["spec"])
-    if settings.get("eval_args") == LEAVE_ONE_OUT:  # RecBole's way to evaluate sequential models
-        del settings["eval_args"]
+    """Return the command that repeats a run, with later versions of recbole_sce too.
+
+    It has what the run was given, and the values that the package's own property files had for the model.
+    """
+    of_package = {key: value for key, value in record["package_settings"].items() if value is not None}
+    settings = {**of_package, **_settings(record["spec"])}
     words = ["recbole-sce", "run", "--model", record["model"], "--dataset", dataset, "--data_path=DATA_PATH"]
     for key, value in sorted(settings.items()):
         if key not in _NOT_IN_COMMAND:
@@ -358,7 +375,11 @@ def _run(arguments: argparse.Namespace, overrides: Mapping[str, str]) -> int:
     def listen(dataset: str, event: Event) -> None:
         nonlocal failed
         name = f"[{event.number}/{event.of}] {dataset}, {event.label}, seed {event.seed}"
-        if event.kind in ("done", "skipped"):
+        if event.kind == "started":  # a row that could not be kept is refused before it is trained
+            planned = {"dataset": dataset, "label": event.label, "seed": str(event.seed)}
+            planned["command"] = command_of(dataset, event.detail)
+            merged(read_rows(arguments.csv), [planned])
+        elif event.kind in ("done", "skipped"):
             rows = merged(read_rows(arguments.csv), [row_of(dataset, event.detail)])
             write_rows(arguments.csv, rows)
             print(f"{name}: {event.kind}, ndcg@10 {event.detail['metrics']['test']['ndcg@10']:.4f}")
@@ -371,7 +392,7 @@ def _run(arguments: argparse.Namespace, overrides: Mapping[str, str]) -> int:
         if arguments.data_path is not None:
             settings["data_path"] = str(arguments.data_path)
         compare(
-            arguments.models,
+            [candidate(text, dataset, overrides) for text in arguments.models],
             dataset,
             seeds=arguments.seeds,
             settings=settings,
@@ -379,6 +400,17 @@ def _run(arguments: argparse.Namespace, overrides: Mapping[str, str]) -> int:
             listener=partial(listen, dataset),
         )
     return 1 if failed else 0
+
+
+def candidate(text: str, dataset: str, overrides: Mapping[str, str]) -> Candidate:
+    """Read ``[label=]Model[:loss]``; RecBole's own models get their settings, but for what is overridden."""
+    from recbole_sce.plugin import registered_models
+
+    parsed = Candidate.parse(text)
+    if parsed.model in registered_models():
+        return parsed
+    own = SETTINGS_OF_RECBOLES.get(dataset, {})
+    return replace(parsed, settings={key: own[key] for key in own if key not in overrides})
 
 
 def _parser() -> argparse.ArgumentParser:

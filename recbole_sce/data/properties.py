@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from importlib.resources import files
 from typing import TYPE_CHECKING, Optional
 
@@ -22,6 +23,16 @@ def dataset_properties(name: str) -> Optional[Traversable]:
     by_name = {file.name[: -len(".yaml")]: file for file in folder.iterdir() if file.name.endswith(".yaml")}
     del by_name["_aliases"]
     return by_name.get(name) or by_name.get(_shared_files().get(name, ""))
+
+
+def model_properties(names: Iterable[str]) -> list[Traversable]:
+    """Return the property files of models of recbole_sce, those read later last.
+
+    They are ``properties/model/SCE.yaml``, of all of them, and ``properties/model/<name>.yaml`` for each of
+    ``names`` that has one.
+    """
+    folder = files("recbole_sce.properties") / "model"
+    return [file for file in (folder / f"{name}.yaml" for name in ("SCE", *names)) if file.is_file()]
 
 
 def property_file(name: str) -> str:

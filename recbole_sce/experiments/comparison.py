@@ -13,7 +13,14 @@ from typing import Any, Callable, Optional, Union
 import numpy as np
 
 from recbole_sce.experiments.process import run_in_process, write_json
-from recbole_sce.experiments.spec import Candidate, ExperimentError, RunSpec, make_spec, read_files
+from recbole_sce.experiments.spec import (
+    Candidate,
+    ExperimentError,
+    RunSpec,
+    make_spec,
+    package_settings,
+    read_files,
+)
 
 #: How RecBole evaluates sequential models: the last interaction tests, the one before validates.
 LEAVE_ONE_OUT = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full", "group_by": "user"}
@@ -29,8 +36,9 @@ PROTOCOL = (
 class Event:
     """What happens in a comparison, as it happens.
 
-    ``kind`` is one of: skipped (finished earlier), started, progress (``detail``: what
-    :func:`~recbole_sce.experiments.process.execute` tells), done, failed (``detail``: the record).
+    ``kind`` is one of: skipped (finished earlier; ``detail``: the record), started (what of the record is
+    known before), progress (what :func:`~recbole_sce.experiments.process.execute` tells), done, failed (the
+    record).
     """
 
     kind: str
@@ -48,7 +56,7 @@ class Comparison:
     Args:
         dataset: the data set's name.
         records: one record a run: what :func:`~recbole_sce.experiments.process.execute` returns, with
-            ``label``, ``model`` and ``seed``.
+            ``label``, ``model``, ``seed``, ``spec`` and ``package_settings``.
         folder: where they are; ``runs/*.npz`` holds the values of each test user.
         protocol: the settings that are equal for all.
     """
@@ -130,16 +138,14 @@ def compare(
             records[candidate.label, seed] = finished
             listener(event("skipped", detail=finished))
             continue
-        listener(event("started"))
-        record = {
+        planned = {
             **{"label": candidate.label, "model": candidate.model, "seed": seed},
-            **run_in_process(
-                spec,
-                run_file(out, candidate.label, seed, "work"),
-                partial(_pass_on, listener, event),
-            ),
             "spec": spec.identity(),
+            "package_settings": package_settings(configs[candidate.label]),
         }
+        listener(event("started", detail=planned))
+        work = run_file(out, candidate.label, seed, "work")
+        record = {**planned, **run_in_process(spec, work, partial(_pass_on, listener, event))}
         _keep(out, record)
         records[candidate.label, seed] = record
         listener(event(record["status"], detail=record))

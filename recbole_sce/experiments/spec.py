@@ -133,6 +133,22 @@ def make_spec(
     return RunSpec(model, dataset, own, files, _modules_of(cls), tuple(sys.path)), config
 
 
+def package_settings(config: Any) -> dict[str, Any]:
+    """Return the values in RecBole's ``Config`` of the keys that recbole_sce's own files set for the model.
+
+    Another version of recbole_sce may have other values in these files, so that a run is repeated only if
+    they are said. RecBole's own models have none.
+    """
+    from recbole_sce.plugin import own_property_files
+
+    keys = [
+        key
+        for file in own_property_files(config.model_class)
+        for key in yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    ]
+    return {key: config[key] for key in keys}
+
+
 @contextmanager
 def no_arguments() -> Iterator[None]:
     """Hide ``sys.argv`` from RecBole's ``Config``, which reads settings from it."""

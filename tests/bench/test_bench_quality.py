@@ -17,6 +17,7 @@ from recbole_sce.bench import pictures, quality
 from recbole_sce.experiments import Event, comparison
 from tests.experiments.conftest import make_record
 
+COMMITTED = Path(__file__).parents[2] / "benchmarks" / "results" / "quality.csv"
 MACHINE = {
     **{"processor": "a processor", "gpu": None, "cores": 2, "threads": 1, "python": "3", "torch": "2"},
     **{"recbole": "1.2.1", "recbole_sce": "0"},
@@ -34,6 +35,25 @@ def record_of(label: str, seed: int, ndcg: float, settings: dict[str, Any] | Non
 
 def rows_of(*records: dict[str, Any]) -> list[quality.Row]:
     return [quality.row_of("tiny", record) for record in records]
+
+
+def planned(
+    models: list[Any], dataset: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> list[dict[str, Any]]:
+    """Return what compare knows of each run before it trains."""
+    found: list[dict[str, Any]] = []
+
+    def listen(event: Event) -> None:
+        if event.kind == "started":
+            found.append(dict(event.detail))
+
+    def run(spec: Any, folder: Path, progress: Any) -> dict[str, Any]:
+        return {"status": "failed", "error": "not trained here"}
+
+    monkeypatch.setattr(comparison, "run_in_process", run)
+    monkeypatch.setattr(comparison, "_check_data", lambda config: None)
+    recbole_sce.experiments.compare(models, dataset, settings=settings, out="planned", listener=listen)
+    return found
 
 
 class TestRow:
@@ -63,30 +83,33 @@ class TestRow:
         assert quality.best_within({**row, "epochs_allowed": "9"}, 201) == 0.03  # it stopped by itself
         assert quality.best_within({**row, "curve": ""}, 60) is None
 
+    @pytest.mark.parametrize("model", ["SASRecSCE", "SASRec", "Pop"])
     def test_its_command_has_all_that_decides(
-        self, tiny_dataset: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+        self, model: str, tiny_dataset: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The settings of a run that compare would make come back from the command."""
-        kept = []
-
-        def run(spec: Any, folder: Path, progress: Any) -> dict[str, Any]:
-            kept.append(spec)
-            return {"status": "failed", "error": "not trained here"}
-
-        monkeypatch.setattr(comparison, "run_in_process", run)
         settings = {**tiny_dataset, **quality.SETTINGS, "learning_rate": "0.002"}
-        recbole_sce.experiments.compare(["SASRecSCE:CE-"], "tiny", settings=settings, out="out")
-        record = record_of("SASRecSCE:CE-", 2020, 0.1)
-        record |= {"model": "SASRecSCE", "spec": kept[0].identity()}
+        (record,) = planned(
+            [f"CE-={model}:CE-" if model.endswith("SCE") else model], "tiny", settings, monkeypatch
+        )
         words = shlex.split(quality.command_of("tiny", record))
-        assert words[:6] == ["recbole-sce", "run", "--model", "SASRecSCE", "--dataset", "tiny"]
+        assert words[:6] == ["recbole-sce", "run", "--model", model, "--dataset", "tiny"]
         monkeypatch.setattr("sys.argv", ["x", *words[6:]])
-        said = Config("SASRecSCE", "tiny")
+        said = Config(model, "tiny")
         monkeypatch.setattr("sys.argv", ["x"])
-        meant = Config("SASRecSCE", "tiny", config_dict=dict(kept[0].settings))
+        meant = Config(model, "tiny", config_dict=dict(record["spec"]["settings"]))
         keys = set(meant.final_config_dict) - {"data_path", "show_progress"}
         assert {key: said[key] for key in keys} == {key: meant[key] for key in keys}
         assert said["learning_rate"] == 0.002
+
+    def test_its_command_says_what_the_package_sets_itself(
+        self, tiny_dataset: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A later version may set it otherwise; the command is of the run."""
+        (record,) = planned(["SASRecSCE"], "tiny", {**tiny_dataset, "bucket_alpha": 3.0}, monkeypatch)
+        words = shlex.split(quality.command_of("tiny", record))
+        assert {"--bucket_alpha=3.0", "--mix_x=True", "--complete_softmax=True"} < set(words)
+        assert not any(word.startswith(("--n_buckets", "--resume")) for word in words)
 
 
 class TestFile:
@@ -104,6 +127,22 @@ class TestFile:
         rows = rows_of(record_of("a", 1, 0.1), record_of("a", 2, 0.1, {"bucket_size_y": 64}))
         with pytest.raises(quality.QualityError, match=r"(?s)a on tiny .* another label.*bucket_size_y=64"):
             quality.merged([], rows)
+
+    def test_the_benchmark_continues_the_committed_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Its defaults are those of the rows of its labels, so that it adds seeds to them."""
+        rows = {(row["dataset"], row["label"]): row for row in quality.read_rows(COMMITTED)}
+        compared = 0
+        for dataset in quality.DATASETS:
+            settings = {**quality.SETTINGS, **quality.SETTINGS_OF[dataset]}
+            candidates = [quality.candidate(text, dataset, {}) for text in quality.MODELS]
+            for record in planned(candidates, dataset, settings, monkeypatch):
+                row = rows.get((dataset, record["label"]))
+                if row is not None:
+                    command = quality.command_of(dataset, record)
+                    seed = f"--seed={record['seed']}"
+                    assert row["command"].replace(f"--seed={row['seed']}", seed) == command
+                    compared += 1
+        assert compared >= 8
 
     def test_collects_what_compare_has_finished(self, tmp_path: Path) -> None:
         runs = tmp_path / "study" / "runs"
@@ -229,13 +268,16 @@ class TestRun:
 
         def compare(models: Any, dataset: str, *, settings: Any, listener: Any, **given: Any) -> None:
             asked.append((dataset, list(models), given["seeds"], settings["epochs"]))
+            assert not any(candidate.settings.get("epochs") for candidate in models)  # --epochs is for all
             assert ("load_col" in settings) == (dataset == "ciao")  # the others have property files
             listener(Event("done", 1, 1, "SASRec", 1, record_of("SASRec", 1, 0.1)))
 
         monkeypatch.setattr(quality, "compare", compare)
         assert quality.main(["run", "--seeds", "1", "2", "--epochs=7", "--csv", "q.csv"]) == 0
         assert [dataset for dataset, *_ in asked] == ["ml-100k", "ml-1m", "amazon-beauty", "ciao"]
-        assert asked[0][1:] == (list(quality.MODELS), [1, 2], "7")
+        assert [candidate.label for candidate in asked[0][1]][-3:] == ["SASRec", "GRU4Rec", "BERT4Rec"]
+        assert len(asked[0][1]) == len(quality.MODELS)
+        assert asked[0][2:] == ([1, 2], "7")
         assert len(quality.MODELS) == 2 * 5 + 3
         assert {row["dataset"] for row in quality.read_rows(Path("q.csv"))} == set(quality.DATASETS)
 
@@ -253,6 +295,27 @@ class TestRun:
         with pytest.raises(SystemExit):
             quality.main(["run", "--models", "SASRecSEC", "--datasets", "tiny", "--data-path", "data"])
         assert "SASRecSCE" in capsys.readouterr().err
+
+    def test_models_of_recbole_train_for_epochs_of_their_own(self) -> None:
+        own = quality.candidate("SASRec", "amazon-beauty", {})
+        assert own.settings == quality.SETTINGS_OF_RECBOLES["amazon-beauty"]
+        assert quality.candidate("SASRec", "amazon-beauty", {"epochs": "2"}).settings == {}
+        assert quality.candidate("SASRecSCE", "amazon-beauty", {}).settings == {}
+
+    def test_a_label_of_other_settings_is_refused_before_training(
+        self,
+        tiny_dataset: dict[str, Any],
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setattr(comparison, "run_in_process", None)  # nothing may be trained
+        kept = rows_of(record_of("SCE", 1, 0.1, {"bucket_size_y": 64}))
+        quality.write_rows(Path("q.csv"), kept)
+        arguments = ["run", "--models", "SCE=SASRecSCE:SCE", "--datasets", "tiny"]
+        with pytest.raises(SystemExit):
+            quality.main([*arguments, "--csv", "q.csv", "--data-path", "data", "--seeds", "2"])
+        assert "SCE on tiny would stand for two settings" in " ".join(capsys.readouterr().err.split())
+        assert quality.read_rows(Path("q.csv")) == kept
 
     @pytest.mark.slow
     def test_from_a_run_to_the_page(

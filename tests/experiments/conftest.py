@@ -47,6 +47,7 @@ def make_record(
         "data": {"users": 40, "items": 30, "test_users": 40},
         "machine": {"processor": "a processor", "torch": "2", "gpu": None},
         "spec": {"config_files": {}, "settings": {"epochs": 3, "seed": seed}},
+        "package_settings": {},
         **more,
     }
 
