@@ -1,4 +1,4 @@
-"""Scalable Cross-Entropy (arXiv 2409.18721): cross-entropy over the largest logits only."""
+"""Scalable Cross-Entropy (arXiv 2409.18721): the largest logits, and if wanted an estimate of the others."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ def scalable_cross_entropy(
     A state in several buckets counts with the largest of its losses (arXiv 2409.18721, section 3).
 
     With ``moments`` the sum also holds an estimate of all items that are neither in I nor y: their number
-    times exp(mean + variance / 2) of their logits. The mean is then over all states: one in no bucket has the
-    loss of its target against that estimate.
+    times exp(mean + variance / 2) of their logits, less where these spread far (see
+    :mod:`recbole_sce.loss.moments`). The mean is then over all states: one in no bucket has the loss of its
+    target against that estimate.
 
     Args:
         hidden: (N, d) floating point.
