@@ -300,7 +300,8 @@ _HEADINGS = {
 def _dataset_part(dataset: str, labels: Mapping[str, Sequence[Row]]) -> str:
     first = next(iter(labels.values()))[0]
     means = {label: _mean(own, "ndcg@10")[0] for label, own in labels.items()}
-    best = max((mean for mean in means.values() if mean is not None), default=None)
+    most = max(len(own) for own in labels.values())
+    best = max(means[label] or 0.0 for label, own in labels.items() if len(own) == most)
     lines = [
         f"### {dataset}",
         "",
@@ -311,7 +312,7 @@ def _dataset_part(dataset: str, labels: Mapping[str, Sequence[Row]]) -> str:
     ]
     for label, own in labels.items():
         cells = [_spread(_mean(own, column), decimals) for column, (_, decimals) in _HEADINGS.items()]
-        if means[label] == best:
+        if len(own) == most and means[label] == best:
             cells[0] = f"**{cells[0]}**"
         if any(row["epochs"] == row["epochs_allowed"] for row in own):
             cells[3] += " (all)"
