@@ -15,7 +15,7 @@ from recbole.model.sequential_recommender import SASRec
 from recbole.utils import get_model, get_trainer
 
 import recbole_sce
-from recbole_sce import SASRecSCE, SCEMixin, SettingsError, plugin, register_model
+from recbole_sce import BERT4RecSCE, SASRecSCE, SCEMixin, SettingsError, plugin, register_model
 from recbole_sce.data.dataset import IndexedSequenceDataset
 from recbole_sce.training import SCETrainer
 
@@ -57,6 +57,13 @@ class TestPropertyFiles:
         assert config["loss_type"] == "SCE"  # SCE.yaml over SASRec.yaml's CE
         assert config["train_neg_sample_args"]["distribution"] == "none"
         assert config["train_positions"] == "all"
+
+    def test_a_model_reads_the_file_of_the_one_it_extends(self, tiny_dataset: dict[str, object]) -> None:
+        class ExtendedSCE(BERT4RecSCE):
+            pass
+
+        config = Config(ExtendedSCE, "tiny", config_dict=tiny_dataset)
+        assert config["stopping_step"] == 10  # BERT4RecSCE.yaml over SCE.yaml's 30
 
     def test_a_built_in_model_keeps_its_own(self, tiny_dataset: dict[str, object]) -> None:
         config = Config("SASRec", "tiny", config_dict={**tiny_dataset, "train_neg_sample_args": None})

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from recbole_sce.experiments.spec import Candidate, ExperimentError, RunSpec, make_spec, read_files
+from recbole_sce.experiments.spec import (
+    Candidate,
+    ExperimentError,
+    RunSpec,
+    make_spec,
+    package_settings,
+    read_files,
+)
 
 
 @pytest.mark.parametrize(
@@ -108,3 +115,13 @@ def test_bad_files_are_named(tmp_path: Path, content: str | None, said: str) -> 
         file.write_text(content)
     with pytest.raises(ExperimentError, match=said):
         read_files([str(file)])
+
+
+def test_what_the_package_sets_is_told_as_it_is_in_force(tiny_dataset: dict[str, Any]) -> None:
+    _, config = make_spec("BERT4RecSCE", "tiny", {**tiny_dataset, "bucket_alpha": 3.0})
+    found = package_settings(config)
+    assert found["bucket_alpha"] == 3.0
+    assert found["mix_x"] is True
+    assert found["stopping_step"] == 10  # of the model's own file
+    assert "hidden_size" not in found  # RecBole's
+    assert package_settings(make_spec("SASRec", "tiny", tiny_dataset)[1]) == {}
