@@ -41,7 +41,7 @@ SETTINGS = {
 SETTINGS_OF: dict[str, dict[str, Any]] = {
     "ml-100k": {"epochs": 80, "eval_step": 2, "stopping_step": 10},
     "ml-1m": {"epochs": 15, "eval_step": 3},
-    "amazon-beauty": {"epochs": 60, "eval_step": 3, "stopping_step": 4, "MAX_ITEM_LIST_LENGTH": 20},
+    "amazon-beauty": {"epochs": 30, "eval_step": 3, "stopping_step": 4, "MAX_ITEM_LIST_LENGTH": 20},
     "ciao": {
         **{"epochs": 12, "eval_step": 1, "stopping_step": 4},
         "load_col": {"inter": ["user_id", "item_id", "timestamp"]},

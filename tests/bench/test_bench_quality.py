@@ -128,8 +128,11 @@ class TestFile:
         with pytest.raises(quality.QualityError, match=r"(?s)a on tiny .* another label.*bucket_size_y=64"):
             quality.merged([], rows)
 
-    def test_the_benchmark_continues_the_committed_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_benchmark_continues_the_committed_rows(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Its defaults are those of the rows of its labels, so that it adds seeds to them."""
+        monkeypatch.chdir(tmp_path)
         rows = {(row["dataset"], row["label"]): row for row in quality.read_rows(COMMITTED)}
         compared = 0
         for dataset in quality.DATASETS:
