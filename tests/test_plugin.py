@@ -43,11 +43,11 @@ def test_registering_twice_changes_nothing() -> None:
     ],
 )
 def test_any_import_order_registers(imports: str, tmp_path: Path) -> None:
-    code = imports + "\nprint(Config('SASRecSCE', 'ml-100k')['bucket_size_y'])"
+    code = imports + "\nprint(Config('SASRecSCE', 'ml-100k')['bucket_alpha'])"
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     if "from recbole.quick_start" in imports.split(";")[0] and "No module named 'ray'" in run.stderr:
         pytest.skip("without ray RecBole itself cannot be imported before recbole_sce")
-    assert run.stdout.strip() == "1024", run.stderr
+    assert run.stdout.strip() == "2.0", run.stderr
 
 
 class TestPropertyFiles:

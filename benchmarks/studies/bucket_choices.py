@@ -55,7 +55,7 @@ class SASRecBucketChoiceSCE(SASRecSCE):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         choice = BucketChoice(str(config["centers"]), int(config["refresh"]))
-        b_y, alpha = self.settings.bucket_size_y, self.settings.bucket_alpha
+        b_y, alpha = self.loss_fct.bucket_size_y, self.loss_fct.alpha
 
         def loss_fn(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
             buckets = choice(hidden.detach(), table.detach(), targets, b_y, alpha)

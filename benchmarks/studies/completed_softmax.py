@@ -108,7 +108,7 @@ class StudiedLoss(nn.Module):
 class SASRecUniformSCE(SASRecSCE):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        sizes = {"b_y": self.settings.bucket_size_y, "alpha": self.settings.bucket_alpha}
+        sizes = {"b_y": self.loss_fct.bucket_size_y, "alpha": self.loss_fct.alpha}
         self.loss_fct = StudiedLoss(partial(uniform_loss, **sizes, n_uniform=int(config["n_uniform"])))
 
 
@@ -116,6 +116,6 @@ class SASRecUniformSCE(SASRecSCE):
 class SASRecMomentsSCE(SASRecSCE):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        sizes = {"b_y": self.settings.bucket_size_y, "alpha": self.settings.bucket_alpha}
+        sizes = {"b_y": self.loss_fct.bucket_size_y, "alpha": self.loss_fct.alpha}
         choices = {"taylor": bool(config["taylor"]), "over_buckets": str(config["over_buckets"] or "amax")}
         self.loss_fct = StudiedLoss(partial(moments_loss, **sizes, **choices))

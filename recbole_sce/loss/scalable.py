@@ -70,6 +70,8 @@ class ScalableCrossEntropyLoss(nn.Module):
         complete_softmax: whether the softmax of a bucket also holds an estimate of the items outside it,
             and states in no bucket are trained by it (see :func:`scalable_cross_entropy`). In a catalogue
             so small that buckets would save nothing the loss is exact instead (see :meth:`is_exact`).
+        exact_up_to: with ``complete_softmax``, catalogues of at most so many items get exact cross-entropy
+            even where buckets would hold fewer logits.
         catalog_chunk: items scored at a time; None chooses.
         exclude_items: rows of the item embeddings that are never negatives. RecBole's row 0 is padding.
 
@@ -88,6 +90,7 @@ class ScalableCrossEntropyLoss(nn.Module):
         alpha: float = 2.0,
         mix_x: bool = True,
         complete_softmax: bool = False,
+        exact_up_to: int = 0,
         catalog_chunk: Optional[int] = None,
         exclude_items: Sequence[int] = (0,),
     ) -> None:
@@ -101,12 +104,15 @@ class ScalableCrossEntropyLoss(nn.Module):
             check_count(name, value)
         if not (isinstance(alpha, (int, float)) and math.isfinite(alpha) and alpha > 0):
             raise ValueError(f"alpha: {alpha!r} is not allowed; a number above 0 is")
+        if not isinstance(exact_up_to, int) or isinstance(exact_up_to, bool) or exact_up_to < 0:
+            raise ValueError(f"exact_up_to: {exact_up_to!r} is not allowed; a whole number of at least 0 is")
         self.n_buckets = n_buckets
         self.bucket_size_x = bucket_size_x
         self.bucket_size_y = bucket_size_y
         self.alpha = alpha
         self.mix_x = mix_x
         self.complete_softmax = complete_softmax
+        self.exact_up_to = exact_up_to
         self.catalog_chunk = catalog_chunk
         self.exclude_items = tuple(exclude_items)
         self._sizes = (0, 0, 0)
@@ -161,20 +167,18 @@ class ScalableCrossEntropyLoss(nn.Module):
         self._covered = n_covered
         return loss
 
-    def logits_per_state(self, n_items: int) -> float:
-        """Return how many logits buckets of the automatic sizes hold for each state, of ``n_items``."""
-        return self.alpha**2 * min(self.bucket_size_y, n_items)
-
     def is_exact(self, n_items: int) -> bool:
         """Return whether the loss over a catalogue of ``n_items`` is exact cross-entropy, without buckets.
 
-        It is with ``complete_softmax`` where buckets of the automatic sizes would hold at least ``n_items``
-        logits for each state. Sizes set by hand keep their buckets; so does a sparse gradient, since an
-        exact one touches every item.
+        It is with ``complete_softmax`` up to ``exact_up_to`` items, and where buckets of the automatic sizes
+        would hold at least ``n_items`` logits for each state, alpha^2 b_y. Numbers of buckets or of their
+        states set by hand keep their buckets; so does a sparse gradient, since an exact one touches every
+        item.
         """
         automatic = self.n_buckets is None and self.bucket_size_x is None
-        no_fewer = self.logits_per_state(n_items) >= n_items
-        return self.complete_softmax and automatic and no_fewer and not self.sparse_grad
+        logits = self.alpha**2 * min(self.bucket_size_y, n_items)  # of a state in buckets
+        few = n_items <= self.exact_up_to or n_items <= logits
+        return self.complete_softmax and automatic and few and not self.sparse_grad
 
     @property
     def n_trained(self) -> int:
@@ -200,6 +204,6 @@ class ScalableCrossEntropyLoss(nn.Module):
         return (
             f"n_buckets={self.n_buckets}, bucket_size_x={self.bucket_size_x}, "
             f"bucket_size_y={self.bucket_size_y}, alpha={self.alpha}, mix_x={self.mix_x}, "
-            f"complete_softmax={self.complete_softmax}, catalog_chunk={self.catalog_chunk}, "
-            f"exclude_items={self.exclude_items}"
+            f"complete_softmax={self.complete_softmax}, exact_up_to={self.exact_up_to}, "
+            f"catalog_chunk={self.catalog_chunk}, exclude_items={self.exclude_items}"
         )

@@ -26,7 +26,7 @@ class SCESettings:
     loss_type: str = "SCE"
     n_buckets: Optional[int] = None
     bucket_size_x: Optional[int] = None
-    bucket_size_y: int = 1024
+    bucket_size_y: Optional[int] = None
     bucket_alpha: float = 2.0
     mix_x: bool = True
     complete_softmax: bool = True
@@ -166,7 +166,7 @@ _RULES: dict[str, _Rule] = {
     "loss_type": _one_of(LOSS_TYPES),
     "n_buckets": _COUNT_OR_AUTO,
     "bucket_size_x": _COUNT_OR_AUTO,
-    "bucket_size_y": _COUNT,
+    "bucket_size_y": _COUNT_OR_AUTO,
     "bucket_alpha": _Rule(lambda value: _is_number(value) and value > 0, "a number above 0 is"),
     "mix_x": _TRUE_OR_FALSE,
     "complete_softmax": _TRUE_OR_FALSE,

@@ -160,6 +160,25 @@ def test_where_buckets_would_have_as_many_logits_the_softmax_is_exact(
     assert loss_fn.n_trained == n_states
 
 
+@pytest.mark.parametrize(("exact_up_to", "exact"), [(48, False), (49, True)])
+def test_the_softmax_is_exact_up_to_as_many_items_as_said(exact_up_to: int, exact: bool) -> None:
+    loss_fn = ScalableCrossEntropyLoss(bucket_size_y=2, complete_softmax=True, exact_up_to=exact_up_to)
+    assert loss_fn.is_exact(49) is exact
+    hidden, items, targets = make(30, 50, 8)
+    loss_fn(hidden, items, targets)
+    assert (loss_fn.last_stats["n_buckets"] == 1) is exact
+    paper = ScalableCrossEntropyLoss(bucket_size_y=2, exact_up_to=exact_up_to)
+    assert not paper.is_exact(49)
+    by_hand = ScalableCrossEntropyLoss(n_buckets=3, complete_softmax=True, exact_up_to=exact_up_to)
+    assert not by_hand.is_exact(49)
+
+
+@pytest.mark.parametrize("exact_up_to", [-1, 1.5, True, None])
+def test_what_is_no_number_of_items_is_refused(exact_up_to: Any) -> None:
+    with pytest.raises(ValueError, match=f"exact_up_to: {exact_up_to!r} is not allowed"):
+        ScalableCrossEntropyLoss(exact_up_to=exact_up_to)
+
+
 @pytest.mark.parametrize(
     "kept",
     [
