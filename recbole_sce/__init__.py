@@ -25,7 +25,7 @@ __version__ = _version("recbole_sce")
 __all__ = [
     "Buckets",
     "ScalableCrossEntropyLoss",
-    "item_moments",
+    "sample_items",
     "scalable_cross_entropy",
     "select_buckets",
 ]
@@ -41,7 +41,7 @@ if not _is_the_command():
     from recbole_sce.loss import (
         Buckets,
         ScalableCrossEntropyLoss,
-        item_moments,
+        sample_items,
         scalable_cross_entropy,
         select_buckets,
     )

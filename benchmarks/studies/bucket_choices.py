@@ -5,8 +5,8 @@ states as they are, drawn at random; ``targets`` are mixtures of the embeddings 
 ``refresh``: for how many steps centres and the items of their buckets stay, 1 in the package. The states of a
 bucket are those of the batch, in each step. Both have to be said.
 
-The loss of a bucket is the package's. Which loss of a state in several buckets counts is
-``completed_softmax.py``'s ``over_buckets``. ``run.py`` trains it.
+The loss is the package's. Which loss of a state in several buckets counts is ``completed_softmax.py``'s
+``over_buckets``. ``run.py`` trains it.
 """
 
 import math
@@ -16,9 +16,8 @@ import torch
 from completed_softmax import StudiedLoss
 from torch import Tensor
 
-from recbole_sce import SASRecSCE, register_model, scalable_cross_entropy, select_buckets
+from recbole_sce import SASRecSCE, register_model, sample_items, scalable_cross_entropy, select_buckets
 from recbole_sce.loss.buckets import Buckets, bucket_centers
-from recbole_sce.loss.moments import item_moments
 from recbole_sce.loss.search import top_rows
 
 CENTERS = ("mixtures", "states", "targets")
@@ -55,10 +54,14 @@ class SASRecBucketChoiceSCE(SASRecSCE):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         choice = BucketChoice(str(config["centers"]), int(config["refresh"]))
-        b_y, alpha = self.loss_fct.bucket_size_y, self.loss_fct.alpha
+        b_y, alpha, n_outside = (
+            getattr(self.loss_fct, name) for name in ("bucket_size_y", "alpha", "n_outside")
+        )
 
         def loss_fn(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
             buckets = choice(hidden.detach(), table.detach(), targets, b_y, alpha)
-            return scalable_cross_entropy(hidden, table, targets, buckets, item_moments(table.detach()))
+            return scalable_cross_entropy(
+                hidden, table, targets, buckets, sample_items(len(table), n_outside)
+            )
 
         self.loss_fct = StudiedLoss(loss_fn)

@@ -1,14 +1,14 @@
-"""A study: SCE whose partial softmax is completed by something else than ``complete_softmax: True``.
+"""A study: SCE whose partial softmax is completed in other ways than the package completes it.
 
 SCE leaves out what lies outside a bucket, so it takes the normaliser for smaller than it is.
 
-``uniform_loss``: a batch shares ``n_uniform`` uniform negatives, and each counts for as many items of the
-catalogue as it stands for; states in no bucket are trained by these alone.
+``sampled_loss`` is the package's estimate: a batch shares ``n_outside`` uniform items, and those outside a
+bucket stand for all outside it. By ``over_buckets`` the one bucket that counts is that with the ``largest``
+loss inside, as in the package, or all of them do, with the ``mean`` of their losses.
 
-``moments_loss``: the mean of exp(x . w) comes from mean and covariance of all items, those of the bucket too,
-which the package takes out: exp(x . mu + v / 2), v the variance of the logits, or by ``taylor`` Taylor's
-expansion exp(x . mu) (1 + v / 2). By ``over_buckets`` a state in several buckets counts with the largest of
-its losses (``amax``, as in the package) or with their ``mean``.
+``moments_loss``: the mean of exp(x . w) comes from mean and covariance of all items: exp(x . mu + v / 2), v
+the variance of the logits, exact for normally distributed ones, or by ``taylor`` Taylor's expansion
+exp(x . mu) (1 + v / 2).
 
 Plain operations of torch: for quality, not for speed. ``run.py`` trains them.
 """
@@ -20,7 +20,7 @@ from typing import Any, Callable
 import torch
 from torch import Tensor, nn
 
-from recbole_sce import SASRecSCE, register_model, select_buckets
+from recbole_sce import SASRecSCE, register_model, sample_items, select_buckets
 from recbole_sce.loss.buckets import Buckets, bucket_centers
 
 
@@ -47,34 +47,44 @@ def of_states(in_buckets: Tensor, alone: Tensor, rows: Tensor, over_buckets: str
     return torch.where(covered, losses, alone).mean()
 
 
-def uniform_loss(
-    hidden: Tensor, table: Tensor, targets: Tensor, b_y: int, n_uniform: int, alpha: float
-) -> Tensor:
-    c = len(table)
-    buckets = drawn_buckets(hidden, table, b_y, alpha)
-    rows, items = buckets
-    own = (hidden * table[targets]).sum(1)  # (N,)
-    uniform = torch.randint(1, c, (n_uniform,))
-    outside = hidden @ table[uniform].T  # (N, u)
-    is_target = uniform == targets[:, None]  # (N, u)
-
-    in_bucket = torch.zeros(len(items), c, dtype=torch.bool).scatter_(1, items, True)[:, uniform]  # (k, u)
-    dead = in_bucket[:, None, :] | is_target[rows]  # (k, x, u)
-    weight = torch.log(max(c - 1 - items.size(1), 0) / (~dead).sum(2).clamp(min=1))  # (k, x)
-    rest = outside[rows].masked_fill(dead, -math.inf).logsumexp(2) + weight
-    sums = torch.stack([inside(hidden, table, targets, buckets), own[rows], rest])  # (3, k, x)
-    alone = outside.masked_fill(is_target, -math.inf).logsumexp(1) + math.log((c - 1) / n_uniform)
-    return of_states(sums.logsumexp(0) - own[rows], torch.logaddexp(own, alone) - own, rows)
-
-
-def moments_loss(
+def sampled_loss(
     hidden: Tensor,
     table: Tensor,
     targets: Tensor,
     b_y: int,
     alpha: float,
-    taylor: bool,
-    over_buckets: str = "amax",
+    n_outside: int,
+    over_buckets: str = "largest",
+) -> Tensor:
+    c = len(table)
+    buckets = drawn_buckets(hidden, table, b_y, alpha)
+    rows, items = buckets
+    own = (hidden * table[targets]).sum(1)  # (N,)
+    sample = sample_items(c, n_outside).rows
+    logits = hidden @ table[sample].T  # (N, u)
+    is_target = sample == targets[:, None]  # (N, u)
+
+    in_bucket = torch.zeros(len(items), c, dtype=torch.bool).scatter_(1, items, True)  # (k, c)
+    dead = in_bucket[:, sample][:, None, :] | is_target[rows]  # (k, x, u)
+    inside_target = in_bucket.gather(1, targets[rows])  # (k, x)
+    n_left = (c - 1 - items.size(1) - (~inside_target).long()).clamp(min=0)
+    stands_for = torch.log(n_left / (~dead).sum(2).clamp(min=1))  # (k, x)
+    rest = logits[rows].masked_fill(dead, -math.inf).logsumexp(2) + stands_for
+    partial = torch.logaddexp(inside(hidden, table, targets, buckets), own[rows])  # (k, x)
+    losses = torch.logaddexp(partial, rest) - own[rows]
+    stands_for = (c - 2) / (~is_target).sum(1)  # (N,)
+    alone = logits.masked_fill(is_target, -math.inf).logsumexp(1) + torch.log(stands_for)
+    of_alone = torch.logaddexp(own, alone) - own
+    if over_buckets == "mean":
+        return of_states(losses, of_alone, rows, "mean")
+    seen = (partial - own[rows]).flatten()
+    largest = torch.full_like(own, -math.inf).scatter_reduce(0, rows.flatten(), seen, "amax")
+    counts = (seen == largest[rows.flatten()]).view(rows.shape)
+    return of_states(losses.masked_fill(~counts, -math.inf), of_alone, rows)
+
+
+def moments_loss(
+    hidden: Tensor, table: Tensor, targets: Tensor, b_y: int, alpha: float, taylor: bool
 ) -> Tensor:
     n_items = len(table) - 1  # row 0 is padding
     buckets = drawn_buckets(hidden, table, b_y, alpha)
@@ -89,8 +99,7 @@ def moments_loss(
     rest = of_one[rows] + (math.log(n_items - items.size(1)) if items.size(1) < n_items else -math.inf)
     sums = torch.stack([inside(hidden, table, targets, buckets), own[rows], rest])  # (3, k, x)
     alone = of_one + math.log(max(n_items - 1, 1))
-    losses = sums.logsumexp(0) - own[rows]
-    return of_states(losses, torch.logaddexp(own, alone) - own, rows, over_buckets)
+    return of_states(sums.logsumexp(0) - own[rows], torch.logaddexp(own, alone) - own, rows)
 
 
 class StudiedLoss(nn.Module):
@@ -105,11 +114,15 @@ class StudiedLoss(nn.Module):
 
 
 @register_model
-class SASRecUniformSCE(SASRecSCE):
+class SASRecSampledSCE(SASRecSCE):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        sizes = {"b_y": self.loss_fct.bucket_size_y, "alpha": self.loss_fct.alpha}
-        self.loss_fct = StudiedLoss(partial(uniform_loss, **sizes, n_uniform=int(config["n_uniform"])))
+        loss = self.loss_fct
+        sizes = {"b_y": loss.bucket_size_y, "alpha": loss.alpha, "n_outside": loss.n_outside}
+        over_buckets = str(config["over_buckets"])
+        if over_buckets not in ("largest", "mean"):
+            raise ValueError(f"over_buckets: {over_buckets!r} is not allowed; largest or mean is")
+        self.loss_fct = StudiedLoss(partial(sampled_loss, **sizes, over_buckets=over_buckets))
 
 
 @register_model
@@ -117,5 +130,4 @@ class SASRecMomentsSCE(SASRecSCE):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         sizes = {"b_y": self.loss_fct.bucket_size_y, "alpha": self.loss_fct.alpha}
-        choices = {"taylor": bool(config["taylor"]), "over_buckets": str(config["over_buckets"] or "amax")}
-        self.loss_fct = StudiedLoss(partial(moments_loss, **sizes, **choices))
+        self.loss_fct = StudiedLoss(partial(moments_loss, **sizes, taylor=bool(config["taylor"])))

@@ -1,6 +1,6 @@
 """benchmarks/quality.py with the models of the studies known to it, for instance:
 
-python benchmarks/studies/run.py run --models uniform=SASRecUniformSCE --n_uniform=256
+python benchmarks/studies/run.py run --models moments=SASRecMomentsSCE --taylor=False
 """
 
 import sys
@@ -8,7 +8,6 @@ import sys
 import bucket_choices  # noqa: F401  (registers its model)
 import completed_softmax  # noqa: F401  (registers its models)
 import original_sasrec  # noqa: F401  (registers its model)
-import sampled_moments  # noqa: F401  (registers its model)
 
 from recbole_sce.bench.quality import main
 

@@ -5,7 +5,7 @@ return a scalar, so that they stand in for one another.
 """
 
 from recbole_sce.loss.buckets import Buckets, bucket_centers, select_buckets
-from recbole_sce.loss.moments import ItemMoments, item_moments
+from recbole_sce.loss.outside import ItemSample, sample_items
 from recbole_sce.loss.sampled import BCELoss, GBCELoss, SampledCrossEntropyLoss
 from recbole_sce.loss.scalable import ScalableCrossEntropyLoss, scalable_cross_entropy
 from recbole_sce.loss.softmax import CrossEntropyLoss
@@ -15,11 +15,11 @@ __all__ = [
     "Buckets",
     "CrossEntropyLoss",
     "GBCELoss",
-    "ItemMoments",
+    "ItemSample",
     "SampledCrossEntropyLoss",
     "ScalableCrossEntropyLoss",
     "bucket_centers",
-    "item_moments",
+    "sample_items",
     "scalable_cross_entropy",
     "select_buckets",
 ]

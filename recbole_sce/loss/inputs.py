@@ -82,3 +82,16 @@ def excluded_rows(exclude_items: Sequence[int], n_items: int) -> list[int]:
         n_items: number of rows of the catalogue, C.
     """
     return sorted({row for row in exclude_items if 0 <= row < n_items})
+
+
+def candidate_rows(ranks: Tensor, excluded: Sequence[int]) -> Tensor:
+    """Return the rows of a catalogue from their ranks among those that are not excluded.
+
+    Args:
+        ranks: int64 of any shape, from 0.
+        excluded: from :func:`excluded_rows`.
+    """
+    barred = torch.tensor(excluded, dtype=torch.int64, device=ranks.device)
+    return ranks + torch.searchsorted(
+        barred - torch.arange(len(barred), device=ranks.device), ranks, right=True
+    )

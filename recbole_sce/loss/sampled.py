@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recbole_sce.loss.inputs import check_count, check_inputs, excluded_rows
+from recbole_sce.loss.inputs import candidate_rows, check_count, check_inputs, excluded_rows
 from recbole_sce.loss.logits import compute_dtype, gather_rows, row_slices
 from recbole_sce.loss.memory import RowGradient
 
@@ -40,9 +40,7 @@ def uniform_negatives(
     barred = torch.tensor(excluded, dtype=torch.int64, device=targets.device)
     # From the rank among allowed rows to the row: first over the target's rank, then over excluded rows.
     drawn += drawn >= (targets - torch.searchsorted(barred, targets)).unsqueeze(-1)
-    return drawn + torch.searchsorted(
-        barred - torch.arange(len(barred), device=barred.device), drawn, right=True
-    )
+    return candidate_rows(drawn, excluded)
 
 
 class _ItemLogits(torch.autograd.Function):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from recbole_sce.loss.buckets import Buckets, bucket_centers, select_buckets
 from recbole_sce.loss.fused import bucket_loss
 from recbole_sce.loss.inputs import check_count, check_inputs, excluded_rows
-from recbole_sce.loss.moments import ItemMoments, check_moments, item_moments
+from recbole_sce.loss.outside import ItemSample, check_sample, sample_items
 from recbole_sce.loss.softmax import exact_cross_entropy
 
 
@@ -21,7 +21,7 @@ def scalable_cross_entropy(
     item_embeddings: Tensor,
     targets: Tensor,
     buckets: Buckets,
-    moments: Optional[ItemMoments] = None,
+    sample: Optional[ItemSample] = None,
 ) -> Tensor:
     """Return the mean, over the states that fell into a bucket, of each state's largest bucket loss.
 
@@ -31,9 +31,9 @@ def scalable_cross_entropy(
 
     A state in several buckets counts with the largest of its losses (arXiv 2409.18721, section 3).
 
-    With ``moments`` the sum also holds an estimate of all items that are neither in I nor y: their number
-    times exp(mean + variance / 2) of their logits, less where these spread far (see
-    :mod:`recbole_sce.loss.moments`). The mean is then over all states: one in no bucket has the loss of its
+    With ``sample`` the sum of this bucket also holds an estimate of all items that are neither in I nor y:
+    those of the sample that are neither, each counted for as many as it stands for (see
+    :mod:`recbole_sce.loss.outside`). The mean is then over all states: one in no bucket has the loss of its
     target against that estimate.
 
     Args:
@@ -41,8 +41,8 @@ def scalable_cross_entropy(
         item_embeddings: (C, d) floating point.
         targets: (N,) int64, rows of ``item_embeddings``.
         buckets: the states and items of each bucket, from :func:`select_buckets`.
-        moments: of ``item_embeddings``, from :func:`item_moments`, through which it is differentiated too;
-            None for the loss of the paper.
+        sample: of the rows of ``item_embeddings``, from :func:`sample_items`; None for the loss of the
+            paper.
 
     Returns:
         A scalar in float32 (float64 for float64 states); zero where no state is trained. It can be
@@ -52,9 +52,9 @@ def scalable_cross_entropy(
         ValueError: a tensor has the wrong shape, dtype or device.
     """
     check_inputs(hidden, item_embeddings, targets)
-    if moments is not None:
-        check_moments(moments, item_embeddings)
-    loss, _ = bucket_loss(hidden, item_embeddings, targets, buckets, moments=moments)
+    if sample is not None:
+        check_sample(sample, item_embeddings)
+    loss, _ = bucket_loss(hidden, item_embeddings, targets, buckets, sample=sample)
     return loss
 
 
@@ -70,6 +70,8 @@ class ScalableCrossEntropyLoss(nn.Module):
         complete_softmax: whether the softmax of a bucket also holds an estimate of the items outside it,
             and states in no bucket are trained by it (see :func:`scalable_cross_entropy`). In a catalogue
             so small that buckets would save nothing the loss is exact instead (see :meth:`is_exact`).
+        n_outside: of ``complete_softmax``, how many items to draw, for all states together, of which those
+            outside a bucket stand for all outside it.
         exact_up_to: with ``complete_softmax``, catalogues of at most so many items get exact cross-entropy
             even where buckets would hold fewer logits.
         catalog_chunk: items scored at a time; None chooses.
@@ -90,6 +92,7 @@ class ScalableCrossEntropyLoss(nn.Module):
         alpha: float = 2.0,
         mix_x: bool = True,
         complete_softmax: bool = False,
+        n_outside: int = 2048,
         exact_up_to: int = 0,
         catalog_chunk: Optional[int] = None,
         exclude_items: Sequence[int] = (0,),
@@ -99,6 +102,7 @@ class ScalableCrossEntropyLoss(nn.Module):
             ("n_buckets", n_buckets),
             ("bucket_size_x", bucket_size_x),
             ("bucket_size_y", bucket_size_y),
+            ("n_outside", n_outside),
             ("catalog_chunk", catalog_chunk),
         ):
             check_count(name, value)
@@ -112,6 +116,7 @@ class ScalableCrossEntropyLoss(nn.Module):
         self.alpha = alpha
         self.mix_x = mix_x
         self.complete_softmax = complete_softmax
+        self.n_outside = n_outside
         self.exact_up_to = exact_up_to
         self.catalog_chunk = catalog_chunk
         self.exclude_items = tuple(exclude_items)
@@ -132,8 +137,8 @@ class ScalableCrossEntropyLoss(nn.Module):
             hidden: (N, d) floating point; real positions only, no padding.
             item_embeddings: (C, d) floating point.
             targets: (N,) int64, rows of ``item_embeddings``.
-            generator: source of the bucket centres, and of the items that moments are taken from; None is
-                torch's global one.
+            generator: source of the bucket centres and of the items that are drawn; None is torch's global
+                one.
 
         Returns:
             A scalar in float32 (float64 for float64 inputs).
@@ -159,10 +164,12 @@ class ScalableCrossEntropyLoss(nn.Module):
             self.exclude_items,
             self.catalog_chunk,
         )
-        moments = None
+        sample = None
         if self.complete_softmax:
-            moments = item_moments(item_embeddings.detach(), self.exclude_items, generator, self.sparse_grad)
-        loss, n_covered = bucket_loss(hidden, item_embeddings, targets, buckets, self.sparse_grad, moments)
+            sample = sample_items(
+                len(item_embeddings), self.n_outside, self.exclude_items, generator, hidden.device
+            )
+        loss, n_covered = bucket_loss(hidden, item_embeddings, targets, buckets, self.sparse_grad, sample)
         self._sizes = (*buckets.rows.shape, buckets.items.size(1))
         self._covered = n_covered
         return loss
@@ -204,6 +211,7 @@ class ScalableCrossEntropyLoss(nn.Module):
         return (
             f"n_buckets={self.n_buckets}, bucket_size_x={self.bucket_size_x}, "
             f"bucket_size_y={self.bucket_size_y}, alpha={self.alpha}, mix_x={self.mix_x}, "
-            f"complete_softmax={self.complete_softmax}, exact_up_to={self.exact_up_to}, "
-            f"catalog_chunk={self.catalog_chunk}, exclude_items={self.exclude_items}"
+            f"complete_softmax={self.complete_softmax}, n_outside={self.n_outside}, "
+            f"exact_up_to={self.exact_up_to}, catalog_chunk={self.catalog_chunk}, "
+            f"exclude_items={self.exclude_items}"
         )

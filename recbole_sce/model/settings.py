@@ -30,6 +30,7 @@ class SCESettings:
     bucket_alpha: float = 2.0
     mix_x: bool = True
     complete_softmax: bool = True
+    n_outside: Optional[int] = None
     catalog_chunk: Optional[int] = None
     n_negatives: int = 256
     gbce_t: float = 0.75
@@ -170,6 +171,7 @@ _RULES: dict[str, _Rule] = {
     "bucket_alpha": _Rule(lambda value: _is_number(value) and value > 0, "a number above 0 is"),
     "mix_x": _TRUE_OR_FALSE,
     "complete_softmax": _TRUE_OR_FALSE,
+    "n_outside": _COUNT_OR_AUTO,
     "catalog_chunk": _COUNT_OR_AUTO,
     "n_negatives": _COUNT,
     "gbce_t": _Rule(lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1 is"),

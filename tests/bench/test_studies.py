@@ -36,15 +36,16 @@ class TestCompletedSoftmax:
         return hidden, torch.randn(300, 8, generator=generator), torch.arange(1, 61)
 
     def losses(self) -> dict[str, Callable[..., torch.Tensor]]:
-        from completed_softmax import moments_loss, uniform_loss
+        from completed_softmax import moments_loss, sampled_loss
 
         return {
-            "uniform": partial(uniform_loss, n_uniform=128),
+            "sampled": partial(sampled_loss, n_outside=128),
+            "sampled, mean": partial(sampled_loss, n_outside=128, over_buckets="mean"),
             "moments": partial(moments_loss, taylor=False),
             "taylor": partial(moments_loss, taylor=True),
         }
 
-    @pytest.mark.parametrize("name", ["uniform", "moments", "taylor"])
+    @pytest.mark.parametrize("name", ["sampled", "sampled, mean", "moments", "taylor"])
     def test_buckets_of_all_items_are_exact(self, name: str) -> None:
         hidden, table, targets = self.tensors()
         torch.manual_seed(0)
@@ -53,7 +54,7 @@ class TestCompletedSoftmax:
             cross_entropy(hidden @ table[1:].T, targets - 1).item(), rel=1e-5
         )
 
-    @pytest.mark.parametrize("name", ["uniform", "moments", "taylor"])
+    @pytest.mark.parametrize("name", ["sampled", "sampled, mean", "moments", "taylor"])
     def test_the_rest_of_the_catalogue_is_estimated(self, name: str) -> None:
         hidden, table, targets = self.tensors()
         exact = cross_entropy(hidden @ table[1:].T, targets - 1).item()
@@ -63,15 +64,16 @@ class TestCompletedSoftmax:
         sce = [partly(hidden, table, targets).item() for _ in range(20)]
         assert abs(sum(completed) / 20 - exact) < 0.2 * abs(sum(sce) / 20 - exact)
 
-    def test_a_state_in_several_buckets_counts_with_the_mean_of_its_losses_where_asked(self) -> None:
-        from completed_softmax import moments_loss
+    def test_the_sampled_one_is_the_package_s(self) -> None:
+        from completed_softmax import sampled_loss
 
         hidden, table, targets = self.tensors()
-        found = {}
-        for over_buckets in ("mean", "amax"):
-            torch.manual_seed(0)
-            found[over_buckets] = moments_loss(hidden, table, targets, 32, 4.0, False, over_buckets).item()
-        assert found["mean"] < found["amax"]
+        package = ScalableCrossEntropyLoss(bucket_size_y=32, complete_softmax=True, n_outside=50)
+        for seed in range(5):
+            torch.manual_seed(seed)
+            found = sampled_loss(hidden, table, targets, 32, 2.0, 50).item()
+            torch.manual_seed(seed)
+            assert found == pytest.approx(package(hidden, table, targets).item(), rel=1e-5)
 
 
 class TestBucketChoice:

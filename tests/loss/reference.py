@@ -70,26 +70,24 @@ def completed_scalable_cross_entropy(
     targets: Tensor,
     rows: Tensor,
     items: Tensor,
+    sampled: list[int],
     excluded: tuple[int, ...],
 ) -> Tensor:
-    """Return the mean over states of their largest loss, with what is outside from mean and variance."""
+    """Return the mean over states of the loss of their bucket with the largest, and of what is outside.
+
+    ``sampled`` are items that stand for all of the catalogue which are outside.
+    """
     candidates = {index for index in range(len(item_embeddings)) if index not in excluded}
-    largest = []
+    of_states = []
     for row, (state, target) in enumerate(zip(hidden, targets.tolist())):
         logits = item_embeddings @ state
-        losses = []
         of_buckets = [set(own) for members, own in zip(rows.tolist(), items.tolist()) if row in members]
-        for bucket in of_buckets or [set()]:
-            inside = sorted(bucket | {target})
-            terms = list(logits[inside])
-            outside = logits[sorted(candidates - set(inside))]
-            if len(outside):
-                most, variance = 2 * math.log(len(outside)), outside.var(correction=0)
-                if variance < most:
-                    terms.append(math.log(len(outside)) + outside.mean() + variance / 2)
-                else:
-                    terms.append(outside.mean() + (most * variance + 1e-300).sqrt())
-            losses.append(torch.stack(terms).logsumexp(0) - logits[target])
-        values = [loss.item() for loss in losses]
-        largest.append(losses[values.index(max(values))])
-    return torch.stack(largest).mean()
+        seen = [sorted(bucket | {target}) for bucket in of_buckets] or [[target]]
+        inside = max(seen, key=lambda own: float(logits[own].logsumexp(0)))
+        outside = candidates - set(inside)
+        terms = list(logits[inside])
+        standing = sorted(outside & set(sampled))
+        if standing:
+            terms += [logits[item] + math.log(len(outside) / len(standing)) for item in standing]
+        of_states.append(torch.stack(terms).logsumexp(0) - logits[target])
+    return torch.stack(of_states).mean()

@@ -16,89 +16,85 @@ from recbole_sce.loss import (
     CrossEntropyLoss,
     ScalableCrossEntropyLoss,
     bucket_centers,
-    item_moments,
     memory,
-    moments,
+    sample_items,
     scalable_cross_entropy,
     select_buckets,
 )
 from recbole_sce.loss.fused import bucket_loss
-from recbole_sce.loss.moments import logit_moments
 
 
-@pytest.mark.parametrize("excluded", [(), (0,), (0, 7, 99)])
-def test_moments_are_those_of_the_candidates(excluded: tuple[int, ...]) -> None:
-    items = 5 + torch.randn(40, 6, dtype=torch.float64)
-    found = item_moments(items, excluded)
-    kept = items[[row for row in range(40) if row not in excluded]]
-    assert found.n_items == len(kept) == len(found.rows)
-    assert torch.allclose(found.mean, kept.mean(0))
-    assert torch.allclose(found.covariance, kept.T.cov(correction=0))
+@pytest.mark.parametrize("excluded", [(), (0,), (0, 7, 8, 99)])
+@pytest.mark.parametrize("size", [1, 5, 35, 40, 1000])
+def test_each_candidate_is_drawn_at_most_once(size: int, excluded: tuple[int, ...]) -> None:
+    candidates = [row for row in range(40) if row not in excluded]
+    for seed in range(5):
+        rows, n_items = sample_items(40, size, excluded, torch.Generator().manual_seed(seed))
+        assert n_items == len(candidates)
+        assert rows.tolist() == sorted(set(rows.tolist()) & set(candidates))
+        assert len(rows) == min(size, len(candidates))
 
 
-def test_a_long_common_mean_does_not_round_the_covariance_away() -> None:
-    items = 1000 + torch.randn(3000, 4)
-    assert torch.allclose(
-        item_moments(items).covariance, items[1:].double().T.cov(correction=0).float(), rtol=1e-3, atol=1e-3
-    )
-
-
-def test_normally_distributed_items_need_no_more_than_two_moments() -> None:
-    generator = torch.Generator().manual_seed(0)
-    items = torch.randn(400_000, 3, generator=generator, dtype=torch.float64)
-    hidden = torch.randn(5, 3, generator=generator, dtype=torch.float64) / 2
-    exact = (hidden @ items.T).logsumexp(1)
-    none = torch.zeros(5, dtype=torch.float64)
-    found = logit_moments(hidden, item_moments(items, (), generator)).without(none, none, none)
-    assert torch.allclose(found.log, exact, atol=0.03)
-
-
-@pytest.mark.parametrize("deviation", [0.5, 2.0, 3.5, 6.0, 12.0])
-def test_logits_that_spread_far_are_not_overestimated(deviation: float) -> None:
-    generator = torch.Generator().manual_seed(0)
-    items = torch.randn(5000, 40, generator=generator, dtype=torch.float64)
-    hidden = F.normalize(torch.randn(50, 40, generator=generator, dtype=torch.float64)) * deviation
-    none = torch.zeros(50, dtype=torch.float64)
-    found = logit_moments(hidden, item_moments(items, ())).without(none, none, none).log
-    exact = (hidden @ items.T).logsumexp(1)
-    # variance / 2 alone would make it 80 instead of 44 for the largest deviation
-    assert abs(float((found - exact).mean())) < 0.13 * float(exact.mean())
-
-
-def test_a_large_catalogue_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(moments, "_SAMPLE", 5000)
-    items = torch.randn(20_000, 3)
-    found = item_moments(items, (0,), torch.Generator().manual_seed(1))
-    assert found.n_items == 19_999
-    assert 4_990 <= len(found.rows) <= 5_000
-    assert 0 not in found.rows.tolist()
-    assert torch.allclose(found.covariance, items[1:].T.cov(), atol=0.1)
-    again = item_moments(items, (0,), torch.Generator().manual_seed(1))
-    assert torch.equal(found.rows, again.rows)
-
-
-def test_a_sparse_gradient_names_few_rows_and_is_right_on_average(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(moments, "_SPARSE_ROWS", 20)
-    hidden, items, targets = make(30, 300, 4, scale=0.7)
-    buckets = random_buckets(30, 300, 3, 8, 6)
-    dense = scalable_cross_entropy(hidden, items, targets, buckets, item_moments(items))
-    (expected,) = torch.autograd.grad(dense, items)
-    generator, total, draws = torch.Generator().manual_seed(0), torch.zeros_like(items), 3000
+@pytest.mark.parametrize(("n_rows", "size"), [(51, 10), (501, 10)])  # shuffled, and drawn one by one
+def test_all_candidates_are_drawn_alike(n_rows: int, size: int) -> None:
+    generator, draws = torch.Generator().manual_seed(0), 4000
+    counts, total = torch.zeros(n_rows), 0
     for _ in range(draws):
-        few = item_moments(items, (0,), generator, sparse_grad=True)
-        assert len(few.rows) == 20
-        loss, _ = bucket_loss(hidden, items, targets, buckets, True, few)
-        assert float(loss) == pytest.approx(float(dense))
-        (gradient,) = torch.autograd.grad(loss, items)
-        assert gradient.is_sparse
-        assert gradient.values().size(0) <= 20 + 18 + 30
-        total += gradient.to_dense() / draws
-    assert F.cosine_similarity(total.flatten(), expected.flatten(), 0) > 0.998
-    untouched = torch.ones(300, dtype=torch.bool).index_fill_(
-        0, torch.cat([buckets.items.flatten(), targets]), False
-    )
-    untouched[0] = False
-    assert F.cosine_similarity(total[untouched].flatten(), expected[untouched].flatten(), 0) > 0.9
+        rows = sample_items(n_rows, size, (3,), generator).rows
+        counts[rows] += 1
+        total += len(rows)
+    assert 0.97 * size * draws < total <= size * draws
+    assert counts[3] == 0
+    expected = total / (n_rows - 1)
+    counts[3] = expected
+    assert float((counts - expected).abs().max()) < 5 * math.sqrt(expected)
+
+
+def test_the_same_seed_draws_the_same_sample() -> None:
+    first, again, other = (sample_items(900, 20, (), torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    assert torch.equal(first.rows, again.rows)
+    assert not torch.equal(first.rows, other.rows)
+
+
+def test_the_estimated_sum_is_right_on_average() -> None:
+    hidden, items, targets = (tensor.detach() for tensor in make(1, 200, 4, scale=0.7))
+    buckets = random_buckets(1, 200, 1, 1, 20)
+    logits = (hidden @ items.T).squeeze(0)
+    generator, draws, estimated = torch.Generator().manual_seed(0), 3000, 0.0
+    for _ in range(draws):
+        loss = scalable_cross_entropy(hidden, items, targets, buckets, sample_items(200, 40, (), generator))
+        estimated += math.exp(float(loss + logits[targets])) / draws
+    assert estimated == pytest.approx(float(logits.exp().sum()), rel=0.01)
+    partial = scalable_cross_entropy(hidden, items, targets, buckets)
+    assert math.exp(float(partial + logits[targets])) < 0.5 * estimated
+
+
+def test_a_sample_of_a_larger_catalogue_is_refused() -> None:
+    hidden, items, targets = make(20, 30, 4)
+    with pytest.raises(ValueError, match="sample: one of 49 items is not allowed with item_embeddings of 30"):
+        scalable_cross_entropy(hidden, items, targets, random_buckets(20, 30, 4, 9, 9), sample_items(50, 10))
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, True])
+def test_what_is_no_size_is_refused(size: Any) -> None:
+    with pytest.raises(ValueError, match=f"size: {size!r} is not allowed"):
+        sample_items(50, size)
+    with pytest.raises(ValueError, match=f"n_outside: {size!r} is not allowed"):
+        ScalableCrossEntropyLoss(n_outside=size)
+
+
+def test_a_sparse_gradient_names_the_rows_touched() -> None:
+    hidden, items, targets = make(30, 300, 4, scale=0.7)
+    buckets, sample = random_buckets(30, 300, 3, 8, 6), sample_items(300, 20)
+    loss = scalable_cross_entropy(hidden, items, targets, buckets, sample)
+    (dense,) = torch.autograd.grad(loss, items)
+    named, _ = bucket_loss(hidden, items, targets, buckets, True, sample)
+    assert float(named.detach()) == pytest.approx(float(loss.detach()))
+    (sparse,) = torch.autograd.grad(named, items)
+    assert sparse.is_sparse
+    touched = torch.cat([buckets.items.flatten(), targets, sample.rows]).unique()
+    assert torch.equal(sparse.indices()[0], touched)
+    assert torch.allclose(sparse.to_dense(), dense)
 
 
 @settings(max_examples=60, deadline=None)
@@ -110,16 +106,20 @@ def test_a_sparse_gradient_names_few_rows_and_is_right_on_average(monkeypatch: p
     b_x=st.integers(1, 16),
     b_y=st.integers(1, 20),
     scale=st.sampled_from([1e-3, 1.0, 4.0]),
+    n_outside=st.integers(1, 20),
     seed=st.integers(0, 1000),
 )
 def test_any_shape_agrees_with_the_reference(
-    n: int, c: int, d: int, n_b: int, b_x: int, b_y: int, scale: float, seed: int
+    n: int, c: int, d: int, n_b: int, b_x: int, b_y: int, scale: float, n_outside: int, seed: int
 ) -> None:
     hidden, items, targets = make(n, c, d, seed, scale=scale)
     centers = bucket_centers(hidden.detach(), n_b, True, torch.Generator().manual_seed(seed))
     buckets = select_buckets(hidden.detach(), items.detach(), centers, b_x, b_y)
-    actual = scalable_cross_entropy(hidden, items, targets, buckets, item_moments(items))
-    expected = reference.completed_scalable_cross_entropy(hidden, items, targets, *buckets, (0,))
+    sample = sample_items(c, n_outside, (0,), torch.Generator().manual_seed(seed))
+    actual = scalable_cross_entropy(hidden, items, targets, buckets, sample)
+    expected = reference.completed_scalable_cross_entropy(
+        hidden, items, targets, *buckets, sample.rows.tolist(), (0,)
+    )
     assert_agree(actual, expected, (hidden, items), 1e-9)
 
 
@@ -131,9 +131,10 @@ def test_random_buckets_in_small_groups_agree_with_the_reference(
     hidden, items, targets = make(40, 60, 6, dtype=dtype)
     buckets = random_buckets(40, 60, 5, 10, 9)
     assert len(buckets.rows.unique()) < 40  # some states are in no bucket
-    actual = scalable_cross_entropy(hidden, items, targets, buckets, item_moments(items, ()))
+    sample = sample_items(60, 25, (), torch.Generator().manual_seed(0))
+    actual = scalable_cross_entropy(hidden, items, targets, buckets, sample)
     expected = reference.completed_scalable_cross_entropy(
-        hidden.double(), items.double(), targets, *buckets, ()
+        hidden.double(), items.double(), targets, *buckets, sample.rows.tolist(), ()
     )
     assert_agree(actual, expected, (hidden, items), rtol)
 
@@ -141,7 +142,16 @@ def test_random_buckets_in_small_groups_agree_with_the_reference(
 def test_buckets_of_the_whole_catalogue_leave_nothing_to_estimate() -> None:
     hidden, items, targets = make(30, 50, 8)
     buckets = Buckets(torch.arange(30).expand(3, 30), torch.arange(1, 50).expand(3, 49))
-    actual = scalable_cross_entropy(hidden, items, targets, buckets, item_moments(items))
+    actual = scalable_cross_entropy(hidden, items, targets, buckets, sample_items(50, 10))
+    expected = F.cross_entropy(hidden @ items[1:].T, targets - 1)
+    assert_agree(actual, expected, (hidden, items), 1e-10)
+
+
+@pytest.mark.parametrize("b_y", [1, 9, 49])
+def test_a_sample_of_the_whole_catalogue_is_exact(b_y: int) -> None:
+    hidden, items, targets = make(30, 50, 8)
+    buckets = select_buckets(hidden, items, hidden[:4], 7, b_y)
+    actual = scalable_cross_entropy(hidden, items, targets, buckets, sample_items(50, 49))
     expected = F.cross_entropy(hidden @ items[1:].T, targets - 1)
     assert_agree(actual, expected, (hidden, items), 1e-10)
 
@@ -229,7 +239,7 @@ def test_states_in_no_bucket_are_trained() -> None:
     buckets = Buckets(rows, candidates)
     (partial,) = torch.autograd.grad(scalable_cross_entropy(hidden, items, targets, buckets), hidden)
     assert torch.count_nonzero(partial.abs().sum(1)) == 2
-    loss = scalable_cross_entropy(hidden, items, targets, buckets, item_moments(items))
+    loss = scalable_cross_entropy(hidden, items, targets, buckets, sample_items(50, 10))
     (completed,) = torch.autograd.grad(loss, hidden)
     assert torch.count_nonzero(completed.abs().sum(1)) == 20
 
@@ -249,11 +259,12 @@ def test_the_number_of_trained_states_is_told() -> None:
 def test_half_precision_sums_in_float32(dtype: torch.dtype) -> None:
     hidden, items, targets = make(60, 90, 8, dtype=dtype, scale=0.5)
     buckets = random_buckets(60, 90, 4, 20, 16)
-    actual = scalable_cross_entropy(hidden, items, targets, buckets, item_moments(items))
+    sample = sample_items(90, 30)
+    actual = scalable_cross_entropy(hidden, items, targets, buckets, sample)
     assert actual.dtype == torch.float32
     assert all(gradient.dtype == dtype for gradient in gradients(actual, hidden, items))
     wide = [tensor.detach().float().requires_grad_() for tensor in (hidden, items)]
-    expected = scalable_cross_entropy(*wide, targets, buckets, item_moments(wide[1]))
+    expected = scalable_cross_entropy(*wide, targets, buckets, sample)
     assert float(actual) == pytest.approx(float(expected), rel=1e-5)
     for ours, theirs in zip(gradients(actual, hidden, items), gradients(expected, *wide)):
         assert torch.allclose(ours.float(), theirs, rtol=0, atol=0.01 * float(theirs.abs().max()))
@@ -262,12 +273,11 @@ def test_half_precision_sums_in_float32(dtype: torch.dtype) -> None:
 def test_frozen_inputs_get_no_gradient() -> None:
     hidden, items, targets = make(30, 40, 4)
     buckets = random_buckets(30, 40, 3, 8, 6)
-    both = gradients(
-        scalable_cross_entropy(hidden, items, targets, buckets, item_moments(items)), hidden, items
-    )
+    sample = sample_items(40, 10)
+    both = gradients(scalable_cross_entropy(hidden, items, targets, buckets, sample), hidden, items)
     for frozen, other, expected in ((items, hidden, both[0]), (hidden, items, both[1])):
         frozen.requires_grad_(False)
-        loss = scalable_cross_entropy(hidden, items, targets, buckets, item_moments(items))
+        loss = scalable_cross_entropy(hidden, items, targets, buckets, sample)
         assert torch.allclose(torch.autograd.grad(loss, other)[0], expected)
         frozen.requires_grad_(True)
 
@@ -275,7 +285,7 @@ def test_frozen_inputs_get_no_gradient() -> None:
 def test_no_state_is_a_zero_with_a_graph() -> None:
     hidden, items, targets = make(0, 9, 4)
     buckets = Buckets(torch.empty(2, 0, dtype=torch.int64), torch.tensor([[1, 2], [3, 4]]))
-    loss = scalable_cross_entropy(hidden, items, targets, buckets, item_moments(items))
+    loss = scalable_cross_entropy(hidden, items, targets, buckets, sample_items(9, 3))
     assert float(loss) == 0
     assert all(not gradient.any() for gradient in gradients(loss, hidden, items))
 
@@ -286,7 +296,7 @@ def test_a_catalogue_of_one_item_has_nothing_to_learn(n_items: int) -> None:
     targets = torch.full((6,), n_items - 1)
     excluded = (0,) if n_items == 2 else ()
     buckets = select_buckets(hidden, items, hidden[:2], 3, 5, excluded)
-    loss = scalable_cross_entropy(hidden, items, targets, buckets, item_moments(items, excluded))
+    loss = scalable_cross_entropy(hidden, items, targets, buckets, sample_items(n_items, 5, excluded))
     assert float(loss) == pytest.approx(0)
     assert all(torch.isfinite(gradient).all() for gradient in gradients(loss, hidden, items))
 
@@ -331,24 +341,14 @@ def test_deterministic_algorithms_give_the_same() -> None:
     assert all(torch.allclose(one, other, rtol=1e-12, atol=1e-14) for one, other in zip(*found))
 
 
-@pytest.mark.parametrize(("rows", "width", "named"), [(40, 3, "width 3"), (300, 4, "299 items")])
-def test_moments_of_another_table_are_refused(rows: int, width: int, named: str) -> None:
+def test_a_sample_on_another_device_is_refused() -> None:
     hidden, items, targets = make(30, 40, 4)
-    of_another = item_moments(torch.randn(rows, width, dtype=torch.float64))
-    with pytest.raises(ValueError, match=named):
-        scalable_cross_entropy(hidden, items, targets, random_buckets(30, 40, 3, 8, 6), of_another)
-
-
-def test_moments_on_another_device_are_refused() -> None:
-    hidden, items, targets = make(30, 40, 4)
-    found = item_moments(items)
-    elsewhere = found._replace(mean=found.mean.to("meta"))
-    with pytest.raises(ValueError, match="meta is not allowed; cpu"):
+    elsewhere = sample_items(40, 10)._replace(rows=torch.arange(5, device="meta"))
+    with pytest.raises(ValueError, match="sample: meta is not allowed; cpu"):
         scalable_cross_entropy(hidden, items, targets, random_buckets(30, 40, 3, 8, 6), elsewhere)
 
 
-def test_few_candidates_of_a_large_table_are_all_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(moments, "_SAMPLE", 50)
-    found = item_moments(torch.randn(400, 3), range(2, 400))
-    assert found.rows.tolist() == [0, 1]
-    assert found.n_items == 2
+def test_few_candidates_of_a_large_table_are_all_found() -> None:
+    sample = sample_items(400, 50, range(2, 400))
+    assert sample.rows.tolist() == [0, 1]
+    assert sample.n_items == 2
