@@ -43,7 +43,10 @@ RUNS: dict[str, dict[str, Any]] = {
     "users": {"model": "BPR", "train_batch_size": 300},
 }
 RUNS["one bucket"]["sparse_item_updates"] = True
-_GOES_ON = {"model": "SASRecSCE", "hidden_dropout_prob": 0.3, "train_batch_size": 20, "bucket_size_y": 4}
+_GOES_ON = {
+    **{"model": "SASRecSCE", "hidden_dropout_prob": 0.3, "train_batch_size": 20},
+    **{"bucket_size_y": 4, "n_outside": 3},
+}
 RUNS["whole"] = {**_GOES_ON, "checkpoint_dir": "whole"}
 RUNS["cut off"] = {**_GOES_ON, "checkpoint_dir": "cut", "epochs": 1}
 RUNS["resumed"] = {**_GOES_ON, "checkpoint_dir": "cut", "resume": "auto"}

@@ -35,7 +35,7 @@ _SMALL: Mapping[str, Any] = {
     **{"hidden_size": 16, "embedding_size": 16, "inner_size": 16, "n_layers": 1, "n_heads": 1},
     **{"load_col": {"inter": ["user_id", "item_id", "timestamp"]}, "use_gpu": False, "state": "WARNING"},
     **{"show_progress": False, "checkpoint_dir": "saved", "metric_decimal_place": 8},
-    "bucket_size_y": 5,  # with larger buckets, SCE would compute the exact softmax of so few items
+    **{"bucket_size_y": 5, "n_outside": 5},  # with more, SCE would compute the exact softmax of so few items
 }
 #: Epochs that a process may live for, at most, before it is killed.
 _EPOCHS_TO_LIVE = 3

@@ -141,6 +141,7 @@ def draw_trial(rng: np.random.Generator) -> Trial:
         "n_buckets": one_of(None, None, size(100)),
         "bucket_size_x": one_of(None, None, size(300)),
         "bucket_size_y": size(1000),
+        "n_outside": size(1000),
         "bucket_alpha": float(rng.uniform(0.1, 4)),
         "mix_x": one_of(True, False),
         "complete_softmax": one_of(True, False),

@@ -81,7 +81,7 @@ class SCETrainer(ResumableTrainer):
         if isinstance(loss_fct, ScalableCrossEntropyLoss) and loss_fct.is_exact(n_items):
             self.logger.info(
                 f"This catalogue has {n_items:,} items, so few that buckets would save nothing: loss_type: "
-                "SCE computes the exact softmax here (a smaller bucket_size_y has buckets, "
+                "SCE computes the exact softmax here (smaller bucket_size_y and n_outside have buckets, "
                 "complete_softmax: False is the paper's loss)"
             )
 

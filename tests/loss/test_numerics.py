@@ -24,7 +24,7 @@ from recbole_sce.loss import (
 
 LOSSES: dict[str, Callable[[], nn.Module]] = {
     "SCE": lambda: ScalableCrossEntropyLoss(bucket_size_y=16),
-    "SCE, completed": lambda: ScalableCrossEntropyLoss(bucket_size_y=16, complete_softmax=True),
+    "SCE, completed": lambda: ScalableCrossEntropyLoss(bucket_size_y=16, complete_softmax=True, n_outside=16),
     "CE": CrossEntropyLoss,
     "CE-": lambda: SampledCrossEntropyLoss(n_negatives=16),
     "gBCE": lambda: GBCELoss(n_negatives=16),
@@ -152,7 +152,7 @@ def test_gradients_are_finite_differences(loss_type: str) -> None:
     if loss_type == "SCE":
         loss_fn: nn.Module = ScalableCrossEntropyLoss(**of_one, bucket_size_y=8)
     elif loss_type == "SCE, completed":
-        loss_fn = ScalableCrossEntropyLoss(**of_one, bucket_size_y=4, complete_softmax=True)
+        loss_fn = ScalableCrossEntropyLoss(**of_one, bucket_size_y=4, complete_softmax=True, n_outside=4)
     else:
         loss_fn = LOSSES[loss_type]()
     assert torch.autograd.gradcheck(

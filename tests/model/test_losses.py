@@ -9,18 +9,30 @@ from recbole_sce.model.losses import build_loss
 from recbole_sce.model.settings import SCESettings
 
 
-@pytest.mark.parametrize(("n_items", "exact"), [(12_288, True), (12_289, False)])
-def test_small_catalogues_get_the_exact_softmax_where_no_size_is_set(n_items: int, exact: bool) -> None:
+@pytest.mark.parametrize(
+    ("chosen", "largest"),
+    [
+        ({}, 6_144),
+        ({"bucket_size_y": 1024}, 12_288),
+        ({"n_outside": 1024}, 4_096),
+        ({"bucket_alpha": 4.0}, 12_288),
+    ],
+)
+def test_small_catalogues_get_the_exact_softmax(chosen: dict[str, float], largest: int) -> None:
+    loss_fn = build_loss(SCESettings(**chosen))  # type: ignore[arg-type]
+    assert isinstance(loss_fn, ScalableCrossEntropyLoss)
+    assert loss_fn.is_exact(largest)
+    assert not loss_fn.is_exact(largest + 1)
+
+
+def test_sizes_that_nobody_sets() -> None:
     loss_fn = build_loss(SCESettings())
     assert isinstance(loss_fn, ScalableCrossEntropyLoss)
-    assert loss_fn.bucket_size_y == 1024
-    assert loss_fn.is_exact(n_items) is exact
+    assert (loss_fn.bucket_size_y, loss_fn.n_outside) == (256, 2048)
 
 
-@pytest.mark.parametrize(
-    "kept", [{"bucket_size_y": 1024}, {"n_buckets": 50}, {"bucket_size_x": 50}, {"complete_softmax": False}]
-)
+@pytest.mark.parametrize("kept", [{"n_buckets": 50}, {"bucket_size_x": 50}, {"complete_softmax": False}])
 def test_sizes_set_by_hand_have_buckets(kept: dict[str, int]) -> None:
     loss_fn = build_loss(SCESettings(**kept))  # type: ignore[arg-type]
     assert isinstance(loss_fn, ScalableCrossEntropyLoss)
-    assert not loss_fn.is_exact(4_097)
+    assert not loss_fn.is_exact(100)

@@ -149,7 +149,9 @@ class TestLoss:
 
     @pytest.mark.parametrize("complete", [True, False])
     def test_a_completed_softmax_is_the_default(self, prepared: Any, complete: bool) -> None:
-        run = prepared("SASRecSCE", **({} if complete else {"complete_softmax": False}), bucket_size_y=5)
+        run = prepared(
+            "SASRecSCE", **({} if complete else {"complete_softmax": False}), bucket_size_y=5, n_outside=200
+        )
         states, targets = run.model.training_states(next(iter(run.train)))
         loss, exact = run.model.loss_fct, CrossEntropyLoss()(states, run.model.item_table(), targets)
         # At initialisation all logits are small: the softmax over a catalogue is that many times as wide.
