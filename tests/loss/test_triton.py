@@ -7,13 +7,21 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 import torch
 from torch import Tensor
 
-from recbole_sce.loss import Buckets, ScalableCrossEntropyLoss, memory, scalable_cross_entropy, search
+from recbole_sce.loss import (
+    Buckets,
+    ItemSample,
+    ScalableCrossEntropyLoss,
+    memory,
+    sample_items,
+    scalable_cross_entropy,
+    search,
+)
 from recbole_sce.loss.kernels import SWITCH, kernels_for
 
 pytest.importorskip("triton", reason="the kernels need triton, which is not installed (make test-triton)")
@@ -183,9 +191,11 @@ def random_buckets(n: int, c: int, n_b: int, b_x: int, b_y: int) -> Buckets:
     return Buckets(torch.stack(rows).to(DEVICE), torch.stack(items).to(DEVICE))
 
 
-def step(hidden: Tensor, items: Tensor, targets: Tensor, buckets: Buckets) -> list[Tensor]:
+def step(
+    hidden: Tensor, items: Tensor, targets: Tensor, buckets: Buckets, sample: Optional[ItemSample] = None
+) -> list[Tensor]:
     """Return the loss and the gradients of those inputs that want one."""
-    loss = scalable_cross_entropy(hidden, items, targets, buckets)
+    loss = scalable_cross_entropy(hidden, items, targets, buckets, sample)
     wanted = [tensor for tensor in (hidden, items) if tensor.requires_grad]
     return [loss.detach(), *torch.autograd.grad(1.5 * loss, wanted)]
 
@@ -225,6 +235,13 @@ def test_values_and_gradients_are_those_of_pytorch(
 ) -> None:
     arguments = (*make(n, c, d, scale=d**-0.25), random_buckets(n, c, n_b, b_x, b_y))
     assert_agree(*both(monkeypatch, *arguments), rtol=1e-5)
+
+
+def test_a_sample_completes_what_the_kernels_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    buckets = random_buckets(24, 40, 3, 5, 12)
+    assert len(buckets.rows.unique()) < 24  # some states are in no bucket
+    sample = sample_items(40, 15, (0,), torch.Generator(DEVICE).manual_seed(4), torch.device(DEVICE))
+    assert_agree(*both(monkeypatch, *make(24, 40, 6), buckets, sample), rtol=1e-5)
 
 
 def test_equal_targets_in_and_out_of_their_buckets_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
