@@ -76,30 +76,34 @@ class _BucketLoss(torch.autograd.Function):
             # A target that is among the bucket's items is in the sums already.
             totals = torch.where(inside, totals, torch.logaddexp(totals, own))
             winners = _winning_pairs((totals - own).view(-1), rows.view(-1), len(hidden))
-            # From here on, of each state that is trained (T,): first those of the winning pairs.
-            trained = rows.view(-1)[winners]
+            covered = rows.view(-1)[winners]
             own, totals, inside = (full.view(-1)[winners] for full in (own, totals, inside))
-            ctx.outside, completed = None, ()
-            losses = totals - own
+            # From here on, of each state that is trained (T,): those of the winning pairs, or all.
+            trained, losses = covered, totals - own
+            outside: tuple[Tensor, ...] = ()
             if sample is not None:
-                alone = _left_out(trained, len(hidden))  # with their target and nothing else
-                buckets = torch.cat([winners // max(rows.size(1), 1), torch.full_like(alone, len(rows))])
-                trained = torch.cat([trained, alone])
-                own, totals = (torch.cat([of_pairs, own_of_all[alone]]) for of_pairs in (own, totals))
-                inside = torch.cat([inside, torch.zeros_like(alone, dtype=torch.bool)])
-                ctx.outside = Outside(sample, items, buckets, targets[trained], inside, own.dtype)
-                peaks, sums = completed = ctx.outside.complete(hidden, item_embeddings, trained, totals)
-                losses, totals = (peaks - own).add_(sums.log()), peaks + sums.log()
+                trained, own = torch.arange(len(hidden), device=hidden.device), own_of_all
+                # A state in no bucket has its target and nothing else inside.
+                totals = own.index_copy(0, covered, totals)
+                inside = torch.zeros_like(own, dtype=torch.bool).index_copy_(0, covered, inside)
+                bucket = torch.full_like(trained, len(rows))
+                bucket.index_copy_(0, covered, winners // max(rows.size(1), 1))
+                of_sample = Outside.of(sample, items, bucket, targets, inside, own.dtype)
+                peaks, sums = of_sample.complete(hidden, item_embeddings, totals)
+                losses = (peaks - own).add_(sums.log())
+                totals = (peaks + sums.log())[covered]
+                outside = (*of_sample, peaks, sums)
             # Never below zero, but own logits are sums in another order: where large, rounding shows.
-            loss = losses.clamp_(min=0).sum() / max(len(trained), 1)
+            losses = losses.clamp_(min=0)
+            loss = losses.sum() / max(len(trained), 1)
             # Adds zero. A state that is no number may fall into no bucket, but must not go unnoticed: times
             # its gradient of zero, it is no number in the encoder's gradient.
             loss = loss + own_of_all.mul(0).sum()
-            # The derivative of a state's loss by its own logit is exp(own - total) - 1; inside the bucket,
-            # the first term comes with the bucket's items.
-            own_slope = torch.expm1(own - totals).masked_fill_(inside, -1.0)
+            # The derivative of a state's loss by its own logit is exp(-loss) - 1; inside the bucket, the
+            # first term comes with the bucket's items.
+            own_slope = torch.expm1(-losses).masked_fill_(inside, -1.0)
         ctx.save_for_backward(
-            *(hidden, item_embeddings, targets, rows, items, winners, trained, totals, own_slope), *completed
+            *(hidden, item_embeddings, targets, rows, items, winners, totals, trained, own_slope), *outside
         )
         n_covered = torch.tensor(len(winners), device=hidden.device)
         ctx.mark_non_differentiable(n_covered)
@@ -112,19 +116,20 @@ class _BucketLoss(torch.autograd.Function):
                 "scalable_cross_entropy can be differentiated once only: its gradient has no graph of its "
                 "own, so create_graph=True and gradients of gradients are not possible"
             )
-        hidden, item_embeddings, targets, rows, items, winners, trained, *sums = ctx.saved_tensors
-        totals, own_slope, *completed = sums
+        hidden, item_embeddings, targets, rows, items, winners, totals, trained, *more = ctx.saved_tensors
+        own_slope, *outside = more
+        of_sample = Outside(*outside[:-2]) if outside else None
         dtype = compute_dtype(hidden)
         scale = grad.to(dtype) / max(len(trained), 1)
         # The last row takes what padding writes.
         grad_hidden = hidden.new_zeros(len(hidden) + 1, hidden.size(1), dtype=dtype)
         grad_items = None
         if ctx.needs_input_grad[1]:
-            touched = [items, targets] if ctx.outside is None else [items, targets, ctx.outside.rows]
+            touched = [items, targets] if of_sample is None else [items, targets, of_sample.rows]
             grad_items = RowGradient(item_embeddings, dtype, *touched, sparse=ctx.sparse_grad)
         wanted_hidden = grad_hidden if ctx.needs_input_grad[0] else None
         with torch.autocast(hidden.device.type, enabled=False):
-            pairs = (hidden, item_embeddings, rows, items, winners, totals[: len(winners)], scale)
+            pairs = (hidden, item_embeddings, rows, items, winners, totals, scale)
             # The kernels sum in an order that varies, so they stand back where that is not wanted.
             if ctx.kernels is None or torch.are_deterministic_algorithms_enabled():
                 _add_gradients(*pairs, wanted_hidden, grad_items)
@@ -137,9 +142,10 @@ class _BucketLoss(torch.autograd.Function):
                     wanted_hidden.index_add_(0, state, slope * own_items)
                 if grad_items is not None:
                     grad_items.add(targets[state], slope * gather_rows(hidden, state, dtype))
-            if ctx.outside is not None:
-                ctx.outside.add_gradients(
-                    hidden, item_embeddings, trained, *completed, scale, wanted_hidden, grad_items
+            if of_sample is not None:
+                peaks, sums = outside[-2:]
+                of_sample.add_gradients(
+                    hidden, item_embeddings, peaks, sums, scale, wanted_hidden, grad_items
                 )
         return (
             grad_hidden[:-1].to(hidden.dtype) if ctx.needs_input_grad[0] else None,
@@ -243,12 +249,6 @@ def _winning_pairs(losses: Tensor, rows: Tensor, n_states: int) -> Tensor:
     first = torch.full_like(largest, len(losses), dtype=torch.int64)
     first.scatter_reduce_(0, rows[candidates], candidates, "amin")
     return first[first < len(losses)].sort().values
-
-
-def _left_out(states: Tensor, n_states: int) -> Tensor:
-    """Return, ascending, which of 0 to ``n_states`` - 1 are not among int64 ``states``."""
-    left = torch.ones(n_states, dtype=torch.bool, device=states.device)
-    return left.index_fill_(0, states, False).nonzero().squeeze(1)
 
 
 class _Tile(NamedTuple):

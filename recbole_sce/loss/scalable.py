@@ -41,15 +41,15 @@ def scalable_cross_entropy(
         item_embeddings: (C, d) floating point.
         targets: (N,) int64, rows of ``item_embeddings``.
         buckets: the states and items of each bucket, from :func:`select_buckets`.
-        sample: of the rows of ``item_embeddings``, from :func:`sample_items`; None for the loss of the
-            paper.
+        sample: of the rows of ``item_embeddings``, from :func:`sample_items`, with the same excluded rows as
+            the buckets; None for the loss of the paper.
 
     Returns:
         A scalar in float32 (float64 for float64 states); zero where no state is trained. It can be
         differentiated once.
 
     Raises:
-        ValueError: a tensor has the wrong shape, dtype or device.
+        ValueError: a tensor has the wrong shape, dtype or device, or ``sample`` is of another catalogue.
     """
     check_inputs(hidden, item_embeddings, targets)
     if sample is not None:
@@ -171,15 +171,15 @@ class ScalableCrossEntropyLoss(nn.Module):
     def is_exact(self, n_items: int) -> bool:
         """Return whether the loss over a catalogue of ``n_items`` is exact cross-entropy, without buckets.
 
-        It is with ``complete_softmax`` where that takes no longer: up to twice as many items as a state has
-        logits in buckets of the automatic sizes and in the sample, alpha^2 b_y + n_outside. (A bucket's logit
-        costs more than one of the exact softmax, whose items need not be searched and gathered.) Numbers of
+        It is with ``complete_softmax`` where that takes no longer: up to as many items as a state has logits
+        in the sample, and twice those that it has in buckets of the automatic sizes, alpha^2 b_y. (A bucket's
+        logit costs more than another one, since its items have to be searched and gathered.) Numbers of
         buckets or of their states set by hand keep their buckets; so does a sparse gradient, since an exact
         one touches every item.
         """
         automatic = self.n_buckets is None and self.bucket_size_x is None
-        logits = self.alpha**2 * min(self.bucket_size_y, n_items) + min(self.n_outside, n_items)
-        return self.complete_softmax and automatic and n_items <= 2 * logits and not self.sparse_grad
+        as_costly = 2 * self.alpha**2 * min(self.bucket_size_y, n_items) + self.n_outside
+        return self.complete_softmax and automatic and n_items <= as_costly and not self.sparse_grad
 
     @property
     def n_trained(self) -> int:

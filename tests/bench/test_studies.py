@@ -64,6 +64,17 @@ class TestCompletedSoftmax:
         sce = [partly(hidden, table, targets).item() for _ in range(20)]
         assert abs(sum(completed) / 20 - exact) < 0.2 * abs(sum(sce) / 20 - exact)
 
+    def test_the_mean_over_buckets_is_another_loss(self) -> None:
+        from completed_softmax import sampled_loss
+
+        hidden, table, targets = self.tensors()
+        found = {}
+        for over_buckets in ("largest", "mean"):
+            torch.manual_seed(0)
+            found[over_buckets] = sampled_loss(hidden, table, targets, 20, 4.0, 40, over_buckets).item()
+        assert found["mean"] != pytest.approx(found["largest"], rel=1e-4)
+        assert found["mean"] == pytest.approx(found["largest"], rel=0.05)
+
     def test_the_sampled_one_is_the_package_s(self) -> None:
         from completed_softmax import sampled_loss
 

@@ -83,7 +83,7 @@ def completed_scalable_cross_entropy(
         logits = item_embeddings @ state
         of_buckets = [set(own) for members, own in zip(rows.tolist(), items.tolist()) if row in members]
         seen = [sorted(bucket | {target}) for bucket in of_buckets] or [[target]]
-        inside = max(seen, key=lambda own: float(logits[own].logsumexp(0)))
+        inside = max(seen, key=lambda own: float(logits[own].detach().logsumexp(0)))
         outside = candidates - set(inside)
         terms = list(logits[inside])
         standing = sorted(outside & set(sampled))

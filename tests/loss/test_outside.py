@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from recbole_sce.loss import (
     Buckets,
     CrossEntropyLoss,
+    ItemSample,
     ScalableCrossEntropyLoss,
     bucket_centers,
     memory,
@@ -29,7 +30,7 @@ from recbole_sce.loss.fused import bucket_loss
 def test_each_candidate_is_drawn_at_most_once(size: int, excluded: tuple[int, ...]) -> None:
     candidates = [row for row in range(40) if row not in excluded]
     for seed in range(5):
-        rows, n_items = sample_items(40, size, excluded, torch.Generator().manual_seed(seed))
+        rows, n_items, _ = sample_items(40, size, excluded, torch.Generator().manual_seed(seed))
         assert n_items == len(candidates)
         assert rows.tolist() == sorted(set(rows.tolist()) & set(candidates))
         assert len(rows) == min(size, len(candidates))
@@ -69,10 +70,21 @@ def test_the_estimated_sum_is_right_on_average() -> None:
     assert math.exp(float(partial + logits[targets])) < 0.5 * estimated
 
 
-def test_a_sample_of_a_larger_catalogue_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("sample", "message"),
+    [
+        (sample_items(31, 30), "one of a catalogue of 31 rows is not allowed with item_embeddings of 30"),
+        (sample_items(29, 30), "one of a catalogue of 29 rows is not allowed with item_embeddings of 30"),
+        (ItemSample(torch.tensor([3, 2]), 29, 30), "not ascending from 0 to 29"),
+        (ItemSample(torch.tensor([2, 2]), 29, 30), "not ascending from 0 to 29"),
+        (ItemSample(torch.tensor([2, 30]), 29, 30), "not ascending from 0 to 29"),
+        (ItemSample(torch.tensor([-1, 3]), 29, 30), "not ascending from 0 to 29"),
+    ],
+)
+def test_what_is_no_sample_of_the_catalogue_is_refused(sample: ItemSample, message: str) -> None:
     hidden, items, targets = make(20, 30, 4)
-    with pytest.raises(ValueError, match="sample: one of 49 items is not allowed with item_embeddings of 30"):
-        scalable_cross_entropy(hidden, items, targets, random_buckets(20, 30, 4, 9, 9), sample_items(50, 10))
+    with pytest.raises(ValueError, match=f"sample: .*{message}"):
+        scalable_cross_entropy(hidden, items, targets, random_buckets(20, 30, 4, 9, 9), sample)
 
 
 @pytest.mark.parametrize("size", [0, -1, 2.5, True])
@@ -158,10 +170,10 @@ def test_a_sample_of_the_whole_catalogue_is_exact(b_y: int) -> None:
 
 @pytest.mark.parametrize("n_states", [0, 1, 5, 30])
 @pytest.mark.parametrize(
-    "sizes", [{"bucket_size_y": 5, "n_outside": 5}, {"alpha": 1, "bucket_size_y": 20, "n_outside": 5}, {}]
+    "sizes", [{"bucket_size_y": 5, "n_outside": 9}, {"alpha": 1, "bucket_size_y": 20, "n_outside": 9}, {}]
 )
 def test_where_buckets_would_save_nothing_the_softmax_is_exact(n_states: int, sizes: dict[str, Any]) -> None:
-    hidden, items, targets = make(n_states, 50, 8)  # 49 items, and 4 * 5 + 5 logits a state
+    hidden, items, targets = make(n_states, 50, 8)  # 49 items, and 2 * 4 * 5 + 9
     loss_fn = ScalableCrossEntropyLoss(complete_softmax=True, **sizes)
     expected = F.cross_entropy(hidden @ items[1:].T, targets - 1, reduction="sum") / max(n_states, 1)
     assert_agree(loss_fn(hidden, items, targets), expected, (hidden, items), 1e-10)
@@ -174,8 +186,8 @@ def test_where_buckets_would_save_nothing_the_softmax_is_exact(n_states: int, si
     "kept",
     [
         {"bucket_size_y": 4},
-        {"n_outside": 4},
-        {"alpha": 1.5},
+        {"n_outside": 8},
+        {"alpha": 1.9},
         {"n_buckets": 30},
         {"bucket_size_x": 30},
         {"complete_softmax": False},
@@ -184,7 +196,7 @@ def test_where_buckets_would_save_nothing_the_softmax_is_exact(n_states: int, si
 def test_fewer_logits_and_sizes_by_hand_keep_the_buckets(kept: dict[str, Any]) -> None:
     hidden, items, targets = make(30, 50, 8)
     loss_fn = ScalableCrossEntropyLoss(
-        **{"complete_softmax": True, "bucket_size_y": 5, "n_outside": 5, **kept}
+        **{"complete_softmax": True, "bucket_size_y": 5, "n_outside": 9, **kept}
     )
     loss_fn(hidden, items, targets)
     assert not loss_fn.is_exact(49)
@@ -215,6 +227,24 @@ def test_it_is_closer_to_exact_cross_entropy_than_buckets_alone() -> None:
         ]
         errors[complete] = (abs(float(mean - exact)), *(1 - float(cosine) for cosine in cosines))
     assert all(complete < partial / 4 for complete, partial in zip(errors[True], errors[False]))
+
+
+def test_large_equal_logits_cancel_in_the_gradient_of_a_state_in_no_bucket() -> None:
+    item = 1e4 * torch.randn(1, 8, generator=torch.Generator().manual_seed(0))
+    hidden, items = item.repeat(3, 1).requires_grad_(), item.repeat(50, 1)
+    buckets = Buckets(torch.tensor([[0, 1]]), torch.arange(1, 9).unsqueeze(0))
+    loss = scalable_cross_entropy(hidden, items, torch.tensor([1, 20, 30]), buckets, sample_items(50, 20))
+    (gradient,) = torch.autograd.grad(loss, hidden)
+    assert float(gradient[2].abs().max()) < 1e-6 * float(item.abs().max())  # of equals: nothing to learn
+
+
+def test_a_sample_with_nothing_outside_adds_nothing() -> None:
+    hidden, items, targets = make(20, 50, 4)
+    buckets = Buckets(torch.arange(20).unsqueeze(0), torch.arange(1, 30).unsqueeze(0))
+    partial = scalable_cross_entropy(hidden, items, targets, buckets)
+    for rows in (torch.arange(1, 30), torch.arange(0)):
+        loss = scalable_cross_entropy(hidden, items, targets, buckets, ItemSample(rows, 49, 50))
+        assert_agree(loss, partial, (hidden, items), 1e-12)
 
 
 def test_states_in_no_bucket_are_trained() -> None:
@@ -337,4 +367,4 @@ def test_a_sample_on_another_device_is_refused() -> None:
 def test_few_candidates_of_a_large_table_are_all_found() -> None:
     sample = sample_items(400, 50, range(2, 400))
     assert sample.rows.tolist() == [0, 1]
-    assert sample.n_items == 2
+    assert (sample.n_items, sample.n_rows) == (2, 400)

@@ -12,10 +12,10 @@ from recbole_sce.model.settings import SCESettings
 @pytest.mark.parametrize(
     ("chosen", "largest"),
     [
-        ({}, 6_144),
-        ({"bucket_size_y": 1024}, 12_288),
-        ({"n_outside": 1024}, 4_096),
-        ({"bucket_alpha": 4.0}, 12_288),
+        ({}, 4_096),
+        ({"bucket_size_y": 1024}, 10_240),
+        ({"n_outside": 1024}, 3_072),
+        ({"bucket_alpha": 4.0}, 10_240),
     ],
 )
 def test_small_catalogues_get_the_exact_softmax(chosen: dict[str, float], largest: int) -> None:
