@@ -69,9 +69,11 @@ class ScalableCrossEntropyLoss(nn.Module):
         mix_x: whether bucket centres are mixtures of the hidden states.
         complete_softmax: whether the softmax of a bucket also holds an estimate of the items outside it,
             and states in no bucket are trained by it (see :func:`scalable_cross_entropy`). In a catalogue
-            so small that buckets would save nothing the loss is exact instead (see :meth:`is_exact`).
+            so small that buckets save little the loss is exact instead (see :meth:`is_exact`).
         n_outside: of ``complete_softmax``, how many items to draw, for all states together, of which those
             outside a bucket stand for all outside it.
+        exact_up_to: with ``complete_softmax``, catalogues of at most so many items get exact cross-entropy
+            even where buckets would save time.
         catalog_chunk: items scored at a time; None chooses.
         exclude_items: rows of the item embeddings that are never negatives. RecBole's row 0 is padding.
 
@@ -91,6 +93,7 @@ class ScalableCrossEntropyLoss(nn.Module):
         mix_x: bool = True,
         complete_softmax: bool = False,
         n_outside: int = 2048,
+        exact_up_to: int = 0,
         catalog_chunk: Optional[int] = None,
         exclude_items: Sequence[int] = (0,),
     ) -> None:
@@ -105,6 +108,8 @@ class ScalableCrossEntropyLoss(nn.Module):
             check_count(name, value)
         if not (isinstance(alpha, (int, float)) and math.isfinite(alpha) and alpha > 0):
             raise ValueError(f"alpha: {alpha!r} is not allowed; a number above 0 is")
+        if not isinstance(exact_up_to, int) or isinstance(exact_up_to, bool) or exact_up_to < 0:
+            raise ValueError(f"exact_up_to: {exact_up_to!r} is not allowed; a whole number of at least 0 is")
         self.n_buckets = n_buckets
         self.bucket_size_x = bucket_size_x
         self.bucket_size_y = bucket_size_y
@@ -112,6 +117,7 @@ class ScalableCrossEntropyLoss(nn.Module):
         self.mix_x = mix_x
         self.complete_softmax = complete_softmax
         self.n_outside = n_outside
+        self.exact_up_to = exact_up_to
         self.catalog_chunk = catalog_chunk
         self.exclude_items = tuple(exclude_items)
         self._sizes = (0, 0, 0)
@@ -171,15 +177,16 @@ class ScalableCrossEntropyLoss(nn.Module):
     def is_exact(self, n_items: int) -> bool:
         """Return whether the loss over a catalogue of ``n_items`` is exact cross-entropy, without buckets.
 
-        It is with ``complete_softmax`` where that takes no longer: up to as many items as a state has logits
-        in the sample, and twice those that it has in buckets of the automatic sizes, alpha^2 b_y. (A bucket's
-        logit costs more than another one, since its items have to be searched and gathered.) Numbers of
-        buckets or of their states set by hand keep their buckets; so does a sparse gradient, since an exact
-        one touches every item.
+        It is with ``complete_softmax`` up to ``exact_up_to`` items, and where that takes no longer: up to as
+        many items as a state has logits in the sample, and twice those that it has in buckets of the
+        automatic sizes, alpha^2 b_y. (A bucket's logit costs more than another one, since its items have to
+        be searched and gathered.) Numbers of buckets or of their states set by hand keep their buckets; so
+        does a sparse gradient, since an exact one touches every item.
         """
         automatic = self.n_buckets is None and self.bucket_size_x is None
         as_costly = 2 * self.alpha**2 * min(self.bucket_size_y, n_items) + self.n_outside
-        return self.complete_softmax and automatic and n_items <= as_costly and not self.sparse_grad
+        few = n_items <= max(self.exact_up_to, as_costly)
+        return self.complete_softmax and automatic and few and not self.sparse_grad
 
     @property
     def n_trained(self) -> int:
@@ -206,5 +213,6 @@ class ScalableCrossEntropyLoss(nn.Module):
             f"n_buckets={self.n_buckets}, bucket_size_x={self.bucket_size_x}, "
             f"bucket_size_y={self.bucket_size_y}, alpha={self.alpha}, mix_x={self.mix_x}, "
             f"complete_softmax={self.complete_softmax}, n_outside={self.n_outside}, "
-            f"catalog_chunk={self.catalog_chunk}, exclude_items={self.exclude_items}"
+            f"exact_up_to={self.exact_up_to}, catalog_chunk={self.catalog_chunk}, "
+            f"exclude_items={self.exclude_items}"
         )

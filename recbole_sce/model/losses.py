@@ -13,8 +13,9 @@ from recbole_sce.loss import (
 )
 from recbole_sce.model.settings import SCESettings
 
-#: ``bucket_size_y`` and ``n_outside`` where nobody sets them (docs/quality.md).
-_BUCKET_SIZE_Y, _N_OUTSIDE = 256, 2048
+#: ``bucket_size_y`` and ``n_outside`` where nobody sets them. Catalogues of at most 12,288 items then get the
+#: exact softmax: it is streamed, so that memory is as low, and there worth its time (docs/quality.md).
+_BUCKET_SIZE_Y, _N_OUTSIDE, _EXACT_UP_TO = 256, 2048, 12288
 
 
 def build_loss(settings: SCESettings) -> nn.Module:
@@ -24,6 +25,7 @@ def build_loss(settings: SCESettings) -> nn.Module:
     row 0 of the item embeddings, RecBole's padding item.
     """
     if settings.loss_type == "SCE":
+        chosen = settings.bucket_size_y is not None or settings.n_outside is not None
         return ScalableCrossEntropyLoss(
             n_buckets=settings.n_buckets,
             bucket_size_x=settings.bucket_size_x,
@@ -32,6 +34,7 @@ def build_loss(settings: SCESettings) -> nn.Module:
             mix_x=settings.mix_x,
             complete_softmax=settings.complete_softmax,
             n_outside=_N_OUTSIDE if settings.n_outside is None else settings.n_outside,
+            exact_up_to=0 if chosen else _EXACT_UP_TO,
             catalog_chunk=settings.catalog_chunk,
         )
     if settings.loss_type == "CE":

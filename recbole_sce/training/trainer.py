@@ -76,13 +76,13 @@ class SCETrainer(ResumableTrainer):
         self._tell_of_exactness()
 
     def _tell_of_exactness(self) -> None:
-        """Say so where SCE computes all logits, since buckets would save nothing."""
+        """Say so where SCE computes all logits, since buckets would save little."""
         loss_fct, n_items = self.model.loss_fct, self.model.n_items - 1
         if isinstance(loss_fct, ScalableCrossEntropyLoss) and loss_fct.is_exact(n_items):
             self.logger.info(
-                f"This catalogue has {n_items:,} items, so few that buckets would save nothing: loss_type: "
-                "SCE computes the exact softmax here (smaller bucket_size_y and n_outside have buckets, "
-                "complete_softmax: False is the paper's loss)"
+                f"This catalogue has {n_items:,} items, so few that buckets would save little: loss_type: "
+                "SCE computes the exact softmax here (bucket_size_y and n_outside, set small enough, have "
+                "buckets; complete_softmax: False is the paper's loss)"
             )
 
     def _evaluate_densely(self) -> None:

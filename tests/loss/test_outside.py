@@ -182,6 +182,24 @@ def test_where_buckets_would_save_nothing_the_softmax_is_exact(n_states: int, si
     assert loss_fn.n_trained == n_states
 
 
+@pytest.mark.parametrize(("exact_up_to", "exact"), [(48, False), (49, True)])
+def test_the_softmax_is_exact_up_to_as_many_items_as_said(exact_up_to: int, exact: bool) -> None:
+    sizes: dict[str, Any] = {"bucket_size_y": 2, "n_outside": 3, "exact_up_to": exact_up_to}
+    loss_fn = ScalableCrossEntropyLoss(complete_softmax=True, **sizes)
+    assert loss_fn.is_exact(49) is exact
+    hidden, items, targets = make(30, 50, 8)
+    loss_fn(hidden, items, targets)
+    assert (loss_fn.last_stats["n_buckets"] == 1) is exact
+    assert not ScalableCrossEntropyLoss(**sizes).is_exact(49)
+    assert not ScalableCrossEntropyLoss(n_buckets=3, complete_softmax=True, **sizes).is_exact(49)
+
+
+@pytest.mark.parametrize("exact_up_to", [-1, 1.5, True, None])
+def test_what_is_no_number_of_items_is_refused(exact_up_to: Any) -> None:
+    with pytest.raises(ValueError, match=f"exact_up_to: {exact_up_to!r} is not allowed"):
+        ScalableCrossEntropyLoss(exact_up_to=exact_up_to)
+
+
 @pytest.mark.parametrize(
     "kept",
     [

@@ -12,10 +12,11 @@ from recbole_sce.model.settings import SCESettings
 @pytest.mark.parametrize(
     ("chosen", "largest"),
     [
-        ({}, 4_096),
+        ({}, 12_288),
         ({"bucket_size_y": 1024}, 10_240),
+        ({"bucket_size_y": 256}, 4_096),
         ({"n_outside": 1024}, 3_072),
-        ({"bucket_alpha": 4.0}, 10_240),
+        ({"bucket_alpha": 4.0, "n_outside": 2048}, 10_240),
     ],
 )
 def test_small_catalogues_get_the_exact_softmax(chosen: dict[str, float], largest: int) -> None:
