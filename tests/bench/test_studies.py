@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -141,6 +143,23 @@ class TestBucketChoice:
 
         with pytest.raises(ValueError, match="'items' is not allowed"):
             BucketChoice("items", 1)
+
+
+def test_the_last_row_of_each_user_is_left_out() -> None:
+    from epochs import without_last
+
+    rows = ["user\titem\ttime", "1\ta\t1", "1\tb\t2", "2\ta\t1", "3\tc\t1", "3\ta\t2", "3\tb\t3"]
+    assert without_last("\n".join(rows)).splitlines() == [rows[0], rows[1], rows[4], rows[5]]
+
+
+@pytest.mark.slow
+def test_every_epoch_is_validated_and_tested(tiny_dataset: dict[str, Any], tmp_path: Path) -> None:
+    script = [sys.executable, str(STUDIES / "epochs.py"), "tiny", "--data-path", tiny_dataset["data_path"]]
+    small = ["--epochs=2", "--eval_step=1", "--hidden_size=8", "--inner_size=8", "--n_layers=1"]
+    done = subprocess.run([*script, *small], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    table = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert [line.split(" | ")[0] for line in table] == ["| epoch", "| 1", "| 2"]
 
 
 def test_every_study_can_be_imported() -> None:

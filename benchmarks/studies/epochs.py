@@ -1,0 +1,70 @@
+"""Validation and test after each few epochs, on data without each user's last interaction.
+
+    python benchmarks/studies/epochs.py amazon-beauty --data-path DATA --loss_type=CE
+
+What validates a model elsewhere tests it here, so that the test of the whole data stays unseen. Early
+stopping picks one epoch, by a validation score that goes up and down by chance; this shows all. The data are
+not filtered. --key=value is a setting of the run, as in recbole-sce run.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import get_model, get_trainer, init_seed
+
+from recbole_sce.cli.overrides import parse_overrides, recbole_sees
+
+METRICS = ("ndcg@10", "recall@10", "itemcoverage@10")
+SETTINGS = {
+    **{"metrics": ["NDCG", "Recall", "ItemCoverage"], "topk": [10], "valid_metric": "NDCG@10"},
+    **{"epochs": 18, "eval_step": 3, "stopping_step": 1000, "seed": 1, "train_neg_sample_args": None},
+    **{"user_inter_num_interval": None, "item_inter_num_interval": None},
+    **{"load_col": {"inter": ["user_id", "item_id", "timestamp"]}, "state": "WARNING"},
+}
+
+
+def without_last(text: str) -> str:
+    """Return an atomic file less the last row of each user; rows are grouped by user, in order of time."""
+    header, *rows = text.splitlines()
+    users = [row.partition("\t")[0] for row in rows]
+    kept = [row for row, user, following in zip(rows, users, [*users[1:], None]) if user == following]
+    return "\n".join([header, *kept, ""])
+
+
+def run(dataset: str, folder: str, model: str) -> None:
+    config = Config(model, dataset, config_dict={**SETTINGS, "data_path": folder, "checkpoint_dir": folder})
+    init_seed(config["seed"], config["reproducibility"])
+    train, valid, test = data_preparation(config, create_dataset(config))
+    init_seed(config["seed"], config["reproducibility"])
+    built = get_model(model)(config, train._dataset)
+    trainer = get_trainer(config["MODEL_TYPE"], model)(config, built)
+
+    def show(epoch: int, validation: float) -> None:
+        result = trainer.evaluate(test, load_best_model=False)
+        cells = [validation, *(result[name] for name in METRICS)]
+        print(f"| {epoch + 1} | " + " | ".join(f"{cell:.4f}" for cell in cells) + " |", flush=True)
+
+    print("| epoch | validation ndcg@10 | " + " | ".join(f"test {name}" for name in METRICS) + " |")
+    print("|---:|---:|" + "---:|" * len(METRICS))
+    trainer.fit(train, valid, verbose=False, saved=False, callback_fn=show)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dataset")
+    parser.add_argument("--data-path", type=Path, required=True)
+    parser.add_argument("--model", default="SASRecSCE")
+    arguments, further = parser.parse_known_args()
+    name = f"{arguments.dataset}.inter"
+    text = (arguments.data_path / arguments.dataset / name).read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory() as folder, recbole_sees(parse_overrides(further)):
+        (Path(folder) / arguments.dataset).mkdir()
+        (Path(folder) / arguments.dataset / name).write_text(without_last(text), encoding="utf-8")
+        run(arguments.dataset, folder, arguments.model)
+
+
+if __name__ == "__main__":
+    main()
