@@ -88,11 +88,11 @@ class _BucketLoss(torch.autograd.Function):
                 inside = torch.zeros_like(own, dtype=torch.bool).index_copy_(0, covered, inside)
                 bucket = torch.full_like(trained, len(rows))
                 bucket.index_copy_(0, covered, winners // max(rows.size(1), 1))
-                of_sample = Outside.of(sample, items, bucket, targets, inside, own.dtype)
-                peaks, sums = of_sample.complete(hidden, item_embeddings, totals)
+                of_outside = Outside.of(sample, items, bucket, targets)
+                peaks, sums = of_outside.complete(hidden, item_embeddings, totals)
                 losses = (peaks - own).add_(sums.log())
                 totals = (peaks + sums.log())[covered]
-                outside = (*of_sample, peaks, sums)
+                outside = (*of_outside, peaks, sums)
             # Never below zero, but own logits are sums in another order: where large, rounding shows.
             losses = losses.clamp_(min=0)
             loss = losses.sum() / max(len(trained), 1)
@@ -118,14 +118,14 @@ class _BucketLoss(torch.autograd.Function):
             )
         hidden, item_embeddings, targets, rows, items, winners, totals, trained, *more = ctx.saved_tensors
         own_slope, *outside = more
-        of_sample = Outside(*outside[:-2]) if outside else None
+        of_outside = Outside(*outside[:-2]) if outside else None
         dtype = compute_dtype(hidden)
         scale = grad.to(dtype) / max(len(trained), 1)
         # The last row takes what padding writes.
         grad_hidden = hidden.new_zeros(len(hidden) + 1, hidden.size(1), dtype=dtype)
         grad_items = None
         if ctx.needs_input_grad[1]:
-            touched = [items, targets] if of_sample is None else [items, targets, of_sample.rows]
+            touched = [items, targets] if of_outside is None else [items, targets, of_outside.rows]
             grad_items = RowGradient(item_embeddings, dtype, *touched, sparse=ctx.sparse_grad)
         wanted_hidden = grad_hidden if ctx.needs_input_grad[0] else None
         with torch.autocast(hidden.device.type, enabled=False):
@@ -142,9 +142,9 @@ class _BucketLoss(torch.autograd.Function):
                     wanted_hidden.index_add_(0, state, slope * own_items)
                 if grad_items is not None:
                     grad_items.add(targets[state], slope * gather_rows(hidden, state, dtype))
-            if of_sample is not None:
+            if of_outside is not None:
                 peaks, sums = outside[-2:]
-                of_sample.add_gradients(
+                of_outside.add_gradients(
                     hidden, item_embeddings, peaks, sums, scale, wanted_hidden, grad_items
                 )
         return (

@@ -72,10 +72,12 @@ def completed_scalable_cross_entropy(
     items: Tensor,
     sampled: list[int],
     excluded: tuple[int, ...],
+    block: int = 256,
 ) -> Tensor:
     """Return the mean over states of the loss of their bucket with the largest, and of what is outside.
 
-    ``sampled`` are items that stand for all of the catalogue which are outside.
+    Targets of the same block of states and of the one before are in the sum. ``sampled`` are items that stand
+    for all others.
     """
     candidates = {index for index in range(len(item_embeddings)) if index not in excluded}
     of_states = []
@@ -84,6 +86,9 @@ def completed_scalable_cross_entropy(
         of_buckets = [set(own) for members, own in zip(rows.tolist(), items.tolist()) if row in members]
         seen = [sorted(bucket | {target}) for bucket in of_buckets] or [[target]]
         inside = max(seen, key=lambda own: float(logits[own].detach().logsumexp(0)))
+        first = row // block * block
+        near = targets[max(0, first - block) : first + block].tolist()
+        inside = sorted({*inside, *near})
         outside = candidates - set(inside)
         terms = list(logits[inside])
         standing = sorted(outside & set(sampled))

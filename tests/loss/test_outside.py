@@ -18,6 +18,7 @@ from recbole_sce.loss import (
     ScalableCrossEntropyLoss,
     bucket_centers,
     memory,
+    outside,
     sample_items,
     scalable_cross_entropy,
     select_buckets,
@@ -135,18 +136,20 @@ def test_any_shape_agrees_with_the_reference(
     assert_agree(actual, expected, (hidden, items), 1e-9)
 
 
+@pytest.mark.parametrize("block", [1, 7, 20, 64])
 @pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
 def test_random_buckets_in_small_groups_agree_with_the_reference(
-    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, rtol: float
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, rtol: float, block: int
 ) -> None:
     monkeypatch.setattr(memory, "_CPU_WORKSPACE", 4000)
+    monkeypatch.setattr(outside, "_BLOCK", block)
     hidden, items, targets = make(40, 60, 6, dtype=dtype)
     buckets = random_buckets(40, 60, 5, 10, 9)
     assert len(buckets.rows.unique()) < 40  # some states are in no bucket
     sample = sample_items(60, 25, (), torch.Generator().manual_seed(0))
     actual = scalable_cross_entropy(hidden, items, targets, buckets, sample)
     expected = reference.completed_scalable_cross_entropy(
-        hidden.double(), items.double(), targets, *buckets, sample.rows.tolist(), ()
+        hidden.double(), items.double(), targets, *buckets, sample.rows.tolist(), (), block
     )
     assert_agree(actual, expected, (hidden, items), rtol)
 
@@ -256,8 +259,28 @@ def test_large_equal_logits_cancel_in_the_gradient_of_a_state_in_no_bucket() -> 
     assert float(gradient[2].abs().max()) < 1e-6 * float(item.abs().max())  # of equals: nothing to learn
 
 
+def test_targets_of_two_blocks_are_scored_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outside, "_BLOCK", 4)
+    hidden, items, _ = make(10, 50, 8)
+    targets = torch.arange(10, 20)
+    buckets = Buckets(torch.tensor([[0]]), torch.tensor([[40]]))
+    sample = ItemSample(torch.tensor([30, 31]), 49, 50)
+    loss = scalable_cross_entropy(hidden[[0, 0, 0, 0, 0, 0, 0, 0, 0, 1]], items, targets, buckets, sample)
+    # of the last state, alone in its row, and of the items that only it is pushed from
+    (gradient,) = torch.autograd.grad(loss, hidden)
+    logits = hidden.detach()[1] @ items.detach().T
+    scored = [*range(14, 20), 30, 31]  # the targets of states 4 to 9, and the sample
+    weights = torch.ones(8, dtype=torch.float64)
+    weights[6:] = (49 - 6) / 2
+    probabilities = weights * logits[scored].exp()
+    probabilities /= probabilities.sum()
+    expected = probabilities @ items.detach()[scored] - items.detach()[19]
+    assert torch.allclose(gradient[1], expected / 10)
+
+
 def test_a_sample_with_nothing_outside_adds_nothing() -> None:
-    hidden, items, targets = make(20, 50, 4)
+    hidden, items, _ = make(20, 50, 4)
+    targets = torch.arange(5, 25)
     buckets = Buckets(torch.arange(20).unsqueeze(0), torch.arange(1, 30).unsqueeze(0))
     partial = scalable_cross_entropy(hidden, items, targets, buckets)
     for rows in (torch.arange(1, 30), torch.arange(0)):
