@@ -2,8 +2,9 @@
 
 SCE leaves out what lies outside a bucket, so it takes the normaliser for smaller than it is.
 
-``sampled_loss`` is the package's estimate: a batch shares ``n_outside`` uniform items, and those outside a
-bucket stand for all outside it. By ``over_buckets`` the one bucket that counts is that with the ``largest``
+``sampled_loss`` is the package's: targets near a state are scored, a batch shares ``n_outside`` uniform
+items, and those that are neither near nor in a bucket stand for all such items. Without ``near`` the sample
+stands for all outside the bucket. By ``over_buckets`` the one bucket that counts is that with the ``largest``
 loss inside, as in the package, or all of them do, with the ``mean`` of their losses.
 
 ``moments_loss``: the mean of exp(x . w) comes from mean and covariance of all items: exp(x . mu + v / 2), v
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from recbole_sce import SASRecSCE, register_model, sample_items, select_buckets
 from recbole_sce.loss.buckets import Buckets, bucket_centers
+from recbole_sce.loss.outside import _BLOCK
 
 
 def drawn_buckets(hidden: Tensor, table: Tensor, b_y: int, alpha: float) -> Buckets:
@@ -55,32 +57,40 @@ def sampled_loss(
     alpha: float,
     n_outside: int,
     over_buckets: str = "largest",
+    near: bool = True,
 ) -> Tensor:
-    c = len(table)
+    c, n = len(table), len(hidden)
     buckets = drawn_buckets(hidden, table, b_y, alpha)
     rows, items = buckets
     own = (hidden * table[targets]).sum(1)  # (N,)
     sample = sample_items(c, n_outside).rows
-    logits = hidden @ table[sample].T  # (N, u)
-    is_target = sample == targets[:, None]  # (N, u)
+    logits = hidden @ table.T  # (N, c)
 
+    scored = torch.zeros(n, c, dtype=torch.bool).scatter_(1, targets[:, None], True)
+    if near:
+        for start in range(0, n, _BLOCK):
+            window = targets[max(0, start - _BLOCK) : start + _BLOCK]
+            scored[start : start + _BLOCK, window] = True
     in_bucket = torch.zeros(len(items), c, dtype=torch.bool).scatter_(1, items, True)  # (k, c)
-    dead = in_bucket[:, sample][:, None, :] | is_target[rows]  # (k, x, u)
-    inside_target = in_bucket.gather(1, targets[rows])  # (k, x)
-    n_left = (c - 1 - items.size(1) - (~inside_target).long()).clamp(min=0)
-    stands_for = torch.log(n_left / (~dead).sum(2).clamp(min=1))  # (k, x)
-    rest = logits[rows].masked_fill(dead, -math.inf).logsumexp(2) + stands_for
-    partial = torch.logaddexp(inside(hidden, table, targets, buckets), own[rows])  # (k, x)
-    losses = torch.logaddexp(partial, rest) - own[rows]
-    stands_for = (c - 2) / (~is_target).sum(1)  # (N,)
-    alone = logits.masked_fill(is_target, -math.inf).logsumexp(1) + torch.log(stands_for)
-    of_alone = torch.logaddexp(own, alone) - own
+    in_bucket = in_bucket[:, None, :].expand(-1, rows.size(1), -1)  # (k, x, c)
+
+    def completed(of: Tensor, logits: Tensor, inside: Tensor, scored: Tensor) -> Tensor:
+        """Return the losses of states with logits ``of`` their targets, from (..., c) of what a sum holds."""
+        outside = ~(inside | scored)
+        outside[..., 0] = False  # padding
+        exact = logits.masked_fill(~(inside | scored), -math.inf).logsumexp(-1)
+        left = outside[..., sample]
+        stands_for = torch.log(outside.sum(-1) / left.sum(-1).clamp(min=1))
+        rest = logits[..., sample].masked_fill(~left, -math.inf).logsumexp(-1) + stands_for
+        return torch.logaddexp(exact, rest) - of
+
+    losses = completed(own[rows], logits[rows], in_bucket, scored[rows])  # (k, x)
+    of_alone = completed(own, logits, torch.zeros_like(scored), scored)  # (N,)
     if over_buckets == "mean":
         return of_states(losses, of_alone, rows, "mean")
-    seen = (partial - own[rows]).flatten()
-    largest = torch.full_like(own, -math.inf).scatter_reduce(0, rows.flatten(), seen, "amax")
-    counts = (seen == largest[rows.flatten()]).view(rows.shape)
-    return of_states(losses.masked_fill(~counts, -math.inf), of_alone, rows)
+    seen = torch.logaddexp(inside(hidden, table, targets, buckets), own[rows]) - own[rows]  # (k, x)
+    largest = torch.full_like(own, -math.inf).scatter_reduce(0, rows.flatten(), seen.flatten(), "amax")
+    return of_states(losses.masked_fill(seen < largest[rows], -math.inf), of_alone, rows)
 
 
 def moments_loss(
@@ -122,7 +132,8 @@ class SASRecSampledSCE(SASRecSCE):
         over_buckets = str(config["over_buckets"])
         if over_buckets not in ("largest", "mean"):
             raise ValueError(f"over_buckets: {over_buckets!r} is not allowed; largest or mean is")
-        self.loss_fct = StudiedLoss(partial(sampled_loss, **sizes, over_buckets=over_buckets))
+        near = bool(config["near"])
+        self.loss_fct = StudiedLoss(partial(sampled_loss, **sizes, over_buckets=over_buckets, near=near))
 
 
 @register_model

@@ -10,7 +10,7 @@ import argparse
 import math
 
 import torch
-from completed_softmax import moments_loss
+from completed_softmax import moments_loss, sampled_loss
 from recbole.quick_start import load_data_and_model
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -32,6 +32,9 @@ LOSSES = {
         )
         for b_y, n in ((64, 2048), (256, 256), (256, 1024), (256, 2048), (256, 4096), (1024, 1024))
     },
+    "SCE b_y=256, completed by 2,048 items, nothing near": lambda h, w, y: sampled_loss(
+        h, w, y, 256, 2.0, 2048, near=False
+    ),
     "SCE b_y=256, completed by moments": lambda h, w, y: moments_loss(h, w, y, 256, 2.0, False),
     "SCE b_y=256, completed by the same, Taylor": lambda h, w, y: moments_loss(h, w, y, 256, 2.0, True),
 }

@@ -5,8 +5,8 @@ Only the pair with a state's largest loss, the winning one, carries gradient: wi
 a quarter of the pairs at most. Backward scores the winning pairs again and adds their gradients straight to
 those of the inputs. Nothing of size (n_b, b_x, b_y) is ever stored.
 
-With a sample of the catalogue, the winning sum is completed by an estimate of what the items outside the
-bucket add to it (see ``outside``), and a state in no bucket is trained as well: by its target and that alone.
+With a sample of the catalogue, the winning sum is completed by what the items outside the bucket add to it
+(see ``outside``), and a state in no bucket is trained as well: by its target and these alone.
 """
 
 from __future__ import annotations

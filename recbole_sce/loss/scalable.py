@@ -1,4 +1,4 @@
-"""Scalable Cross-Entropy (arXiv 2409.18721): the largest logits, and if wanted an estimate of the others."""
+"""Scalable Cross-Entropy (arXiv 2409.18721): the largest logits, and if wanted a sample of the others."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def scalable_cross_entropy(
 
     A state in several buckets counts with the largest of its losses (arXiv 2409.18721, section 3).
 
-    With ``sample`` the sum of this bucket also holds an estimate of all items that are neither in I nor y:
-    those of the sample that are neither, each counted for as many as it stands for (see
-    :mod:`recbole_sce.loss.outside`). The mean is then over all states: one in no bucket has the loss of its
-    target against that estimate.
+    With ``sample`` the sum of this bucket also holds all other items: the targets of states near x in
+    ``hidden``, one by one, and for all that are not near the sample, each item of which is counted for as
+    many as it stands for (see :mod:`recbole_sce.loss.outside`). The mean is then over all states: one in no
+    bucket has the loss of its target against these alone.
 
     Args:
-        hidden: (N, d) floating point.
+        hidden: (N, d) floating point; with ``sample``, rows that belong to one history are best neighbours.
         item_embeddings: (C, d) floating point.
         targets: (N,) int64, rows of ``item_embeddings``.
         buckets: the states and items of each bucket, from :func:`select_buckets`.
@@ -67,11 +67,11 @@ class ScalableCrossEntropyLoss(nn.Module):
         bucket_size_y: items a bucket b_y.
         alpha: factor of the automatic sizes.
         mix_x: whether bucket centres are mixtures of the hidden states.
-        complete_softmax: whether the softmax of a bucket also holds an estimate of the items outside it,
-            and states in no bucket are trained by it (see :func:`scalable_cross_entropy`). In a catalogue
-            so small that buckets save little the loss is exact instead (see :meth:`is_exact`).
-        n_outside: of ``complete_softmax``, how many items to draw, for all states together, of which those
-            outside a bucket stand for all outside it.
+        complete_softmax: whether the softmax of a bucket also holds the items outside it, those near and a
+            sample of the others, and states in no bucket are trained by these (see
+            :func:`scalable_cross_entropy`). In a catalogue so small that buckets save little the loss is
+            exact instead (see :meth:`is_exact`).
+        n_outside: of ``complete_softmax``, the size of the sample, which all states share.
         exact_up_to: with ``complete_softmax``, catalogues of at most so many items get exact cross-entropy
             even where buckets would save time.
         catalog_chunk: items scored at a time; None chooses.

@@ -43,11 +43,12 @@ class TestCompletedSoftmax:
         return {
             "sampled": partial(sampled_loss, n_outside=128),
             "sampled, mean": partial(sampled_loss, n_outside=128, over_buckets="mean"),
+            "sampled, not near": partial(sampled_loss, n_outside=128, near=False),
             "moments": partial(moments_loss, taylor=False),
             "taylor": partial(moments_loss, taylor=True),
         }
 
-    @pytest.mark.parametrize("name", ["sampled", "sampled, mean", "moments", "taylor"])
+    @pytest.mark.parametrize("name", ["sampled", "sampled, mean", "sampled, not near", "moments", "taylor"])
     def test_buckets_of_all_items_are_exact(self, name: str) -> None:
         hidden, table, targets = self.tensors()
         torch.manual_seed(0)
@@ -56,7 +57,7 @@ class TestCompletedSoftmax:
             cross_entropy(hidden @ table[1:].T, targets - 1).item(), rel=1e-5
         )
 
-    @pytest.mark.parametrize("name", ["sampled", "sampled, mean", "moments", "taylor"])
+    @pytest.mark.parametrize("name", ["sampled", "sampled, mean", "sampled, not near", "moments", "taylor"])
     def test_the_rest_of_the_catalogue_is_estimated(self, name: str) -> None:
         hidden, table, targets = self.tensors()
         exact = cross_entropy(hidden @ table[1:].T, targets - 1).item()
