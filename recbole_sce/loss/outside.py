@@ -1,9 +1,10 @@
-"""What a softmax holds of the items outside a bucket: those of the same histories, a sample of the others.
+"""What a softmax holds of the items outside a bucket: targets of states nearby, a sample of the others.
 
 A bucket holds the items that score high against its centre, and not all that score high against a state x.
 Those that it misses are above all the items of x's own history: what a user has just had scores high, is
-rarely what follows, and so is the hardest negative. Rows of the hidden states that belong to one history are
-neighbours; so the targets of the states near x, its block's and those of the block before, are all scored.
+rarely what follows, and so is the hardest negative. Where all positions of a sequence are trained, its states
+are neighbours; so the targets of the states near x, its block's and those of the block before, are all
+scored. (Where one position is trained, these are other users' targets.)
 
 All other items outside are many, and their logits are small. A uniform sample stands for them, which a whole
 batch shares, so that its logits are one product of matrices. Of n such items k are in the sample::
@@ -64,6 +65,8 @@ def sample_items(
     Raises:
         ValueError: ``size`` is not a whole number of at least 1.
     """
+    if size is None:
+        raise ValueError("size: None is not allowed; a whole number of at least 1 is")
     check_count("size", size)
     excluded = excluded_rows(exclude_items, n_rows)
     n_items = n_rows - len(excluded)

@@ -180,8 +180,8 @@ class ScalableCrossEntropyLoss(nn.Module):
         It is with ``complete_softmax`` up to ``exact_up_to`` items, and where that takes no longer: up to as
         many items as a state has logits in the sample, and twice those that it has in buckets of the
         automatic sizes, alpha^2 b_y. (A bucket's logit costs more than another one, since its items have to
-        be searched and gathered.) Numbers of buckets or of their states set by hand keep their buckets; so
-        does a sparse gradient, since an exact one touches every item.
+        be searched and gathered; targets near are not counted.) Numbers of buckets or of their states set by
+        hand keep their buckets; so does a sparse gradient, since an exact one touches every item.
         """
         automatic = self.n_buckets is None and self.bucket_size_x is None
         as_costly = 2 * self.alpha**2 * min(self.bucket_size_y, n_items) + self.n_outside

@@ -88,10 +88,14 @@ def test_what_is_no_sample_of_the_catalogue_is_refused(sample: ItemSample, messa
         scalable_cross_entropy(hidden, items, targets, random_buckets(20, 30, 4, 9, 9), sample)
 
 
-@pytest.mark.parametrize("size", [0, -1, 2.5, True])
+@pytest.mark.parametrize("size", [0, -1, 2.5, True, None])
 def test_what_is_no_size_is_refused(size: Any) -> None:
     with pytest.raises(ValueError, match=f"size: {size!r} is not allowed"):
         sample_items(50, size)
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, True])
+def test_what_is_no_size_of_a_sample_is_refused(size: Any) -> None:
     with pytest.raises(ValueError, match=f"n_outside: {size!r} is not allowed"):
         ScalableCrossEntropyLoss(n_outside=size)
 
@@ -251,12 +255,13 @@ def test_it_is_closer_to_exact_cross_entropy_than_buckets_alone() -> None:
 
 
 def test_large_equal_logits_cancel_in_the_gradient_of_a_state_in_no_bucket() -> None:
-    item = 1e4 * torch.randn(1, 8, generator=torch.Generator().manual_seed(0))
-    hidden, items = item.repeat(3, 1).requires_grad_(), item.repeat(50, 1)
-    buckets = Buckets(torch.tensor([[0, 1]]), torch.arange(1, 9).unsqueeze(0))
-    loss = scalable_cross_entropy(hidden, items, torch.tensor([1, 20, 30]), buckets, sample_items(50, 20))
+    item = torch.full((1, 8), 8192.0)  # whose products have no rounding, in any order
+    hidden, items = item.clone().requires_grad_(), item.repeat(50, 1)
+    buckets = Buckets(torch.empty(1, 0, dtype=torch.int64), torch.arange(1, 9).unsqueeze(0))
+    loss = scalable_cross_entropy(hidden, items, torch.tensor([30]), buckets, sample_items(50, 20))
+    assert float(loss) == pytest.approx(math.log(49))
     (gradient,) = torch.autograd.grad(loss, hidden)
-    assert float(gradient[2].abs().max()) < 1e-6 * float(item.abs().max())  # of equals: nothing to learn
+    assert float(gradient.abs().max()) < 1e-6 * 8192  # of equals there is nothing to learn
 
 
 def test_targets_of_two_blocks_are_scored_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,7 +366,11 @@ def test_states_that_are_no_numbers_are_not_hidden() -> None:
     with torch.no_grad():
         hidden[3] = math.nan
     loss_fn = ScalableCrossEntropyLoss(bucket_size_y=2, complete_softmax=True, n_outside=4)
-    assert not math.isfinite(float(loss_fn(hidden, items, targets)))
+    loss = loss_fn(hidden, items, targets)
+    assert not math.isfinite(float(loss))
+    with torch.autograd.set_detect_anomaly(False):
+        (gradient,) = torch.autograd.grad(loss, hidden)
+    assert gradient.isfinite().all(1).nonzero().flatten().tolist() == [*range(3), *range(4, 30)]
 
 
 def test_large_logits_do_not_overflow() -> None:
