@@ -11,10 +11,6 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
-from recbole.utils import get_model, get_trainer, init_seed
-
 from recbole_sce.cli.overrides import parse_overrides, recbole_sees
 
 METRICS = ("ndcg@10", "recall@10", "itemcoverage@10")
@@ -35,6 +31,11 @@ def without_last(text: str) -> str:
 
 
 def run(dataset: str, folder: str, model: str) -> None:
+    # RecBole comes after recbole_sce, which repairs it.
+    from recbole.config import Config
+    from recbole.data import create_dataset, data_preparation
+    from recbole.utils import get_model, get_trainer, init_seed
+
     config = Config(model, dataset, config_dict={**SETTINGS, "data_path": folder, "checkpoint_dir": folder})
     init_seed(config["seed"], config["reproducibility"])
     train, valid, test = data_preparation(config, create_dataset(config))
