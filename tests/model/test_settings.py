@@ -33,6 +33,8 @@ def test_values_are_read_by_their_configuration_keys() -> None:
         ("bucket_size_y", -256, "whole number of at least 1"),
         ("bucket_size_y", 2.5, "whole number of at least 1"),
         ("bucket_size_y", True, "whole number of at least 1"),
+        ("n_outside", 0, "whole number of at least 1"),
+        ("n_outside", "many", "whole number of at least 1"),
         ("n_negatives", None, "whole number of at least 1"),
         ("bucket_alpha", 0, "above 0"),
         ("bucket_alpha", float("nan"), "above 0"),
