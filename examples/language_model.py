@@ -8,7 +8,7 @@ many seconds. The model and the batches are the same. Each runs in a process of 
 memory is its own. The loss after training is exact for all: full cross-entropy on text that none has seen.
 
 A language model is judged by its probabilities, for which words that score low count too: the softmax of a
-bucket is completed by an estimate of all words outside it.
+bucket is completed by the words of the text at hand, one by one, and by a sample of all others.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from recbole_sce import ScalableCrossEntropyLoss
+from recbole_sce import Histories, ScalableCrossEntropyLoss
 from torch import nn
 from torch.nn import functional as F
 
@@ -103,7 +103,10 @@ def train(loss: str, limit: float, words_file: str, options: argparse.Namespace,
         batch = training[torch.randint(len(training), (options.batch,), generator=batches)]
         started = time.perf_counter()
         hidden = model(batch[:, :-1]).flatten(0, 1)  # (batch * length, width)
-        value = loss_fn(hidden, model.words.weight, batch[:, 1:].flatten())
+        given = {}
+        if loss == "SCE":  # which window each state is of
+            given["histories"] = Histories(batch, torch.arange(len(hidden)) // options.length)
+        value = loss_fn(hidden, model.words.weight, batch[:, 1:].flatten(), **given)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()

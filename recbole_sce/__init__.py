@@ -24,6 +24,7 @@ __version__ = _version("recbole_sce")
 
 __all__ = [
     "Buckets",
+    "Histories",
     "ScalableCrossEntropyLoss",
     "sample_items",
     "scalable_cross_entropy",
@@ -40,6 +41,7 @@ def _is_the_command() -> bool:
 if not _is_the_command():
     from recbole_sce.loss import (
         Buckets,
+        Histories,
         ScalableCrossEntropyLoss,
         sample_items,
         scalable_cross_entropy,

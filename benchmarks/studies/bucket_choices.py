@@ -16,7 +16,14 @@ import torch
 from completed_softmax import StudiedLoss
 from torch import Tensor
 
-from recbole_sce import SASRecSCE, register_model, sample_items, scalable_cross_entropy, select_buckets
+from recbole_sce import (
+    Histories,
+    SASRecSCE,
+    register_model,
+    sample_items,
+    scalable_cross_entropy,
+    select_buckets,
+)
 from recbole_sce.loss.buckets import Buckets, bucket_centers
 from recbole_sce.loss.search import top_rows
 
@@ -58,10 +65,10 @@ class SASRecBucketChoiceSCE(SASRecSCE):
             getattr(self.loss_fct, name) for name in ("bucket_size_y", "alpha", "n_outside")
         )
 
-        def loss_fn(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+        def loss_fn(hidden: Tensor, table: Tensor, targets: Tensor, histories: Histories) -> Tensor:
             buckets = choice(hidden.detach(), table.detach(), targets, b_y, alpha)
-            return scalable_cross_entropy(
-                hidden, table, targets, buckets, sample_items(len(table), n_outside)
-            )
+            sample = sample_items(len(table), n_outside)
+            own = histories._replace(items=histories.items.masked_fill(histories.items == 0, -1))  # padding
+            return scalable_cross_entropy(hidden, table, targets, buckets, sample, own)
 
-        self.loss_fct = StudiedLoss(loss_fn)
+        self.loss_fct = StudiedLoss(loss_fn, uses_histories=True)

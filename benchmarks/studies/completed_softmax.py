@@ -2,10 +2,10 @@
 
 SCE leaves out what lies outside a bucket, so it takes the normaliser for smaller than it is.
 
-``sampled_loss`` is the package's: targets near a state are scored, a batch shares ``n_outside`` uniform
-items, and those that are neither near nor in a bucket stand for all such items. Without ``near`` the sample
-stands for all outside the bucket. By ``over_buckets`` the one bucket that counts is that with the ``largest``
-loss inside, as in the package, or all of them do, with the ``mean`` of their losses.
+``sampled_loss`` is the package's: the items of a state's history are scored, a batch shares ``n_outside``
+uniform items, and those that are neither in the history nor in a bucket stand for all such items. Without
+``near`` the sample stands for all outside the bucket. By ``over_buckets`` the one bucket that counts is that
+with the ``largest`` loss inside, as in the package, or all of them do, with the ``mean`` of their losses.
 
 ``moments_loss``: the mean of exp(x . w) comes from mean and covariance of all items: exp(x . mu + v / 2), v
 the variance of the logits, exact for normally distributed ones, or by ``taylor`` Taylor's expansion
@@ -16,14 +16,14 @@ Plain operations of torch: for quality, not for speed. ``run.py`` trains them.
 
 import math
 from functools import partial
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import torch
 from torch import Tensor, nn
 
 from recbole_sce import SASRecSCE, register_model, sample_items, select_buckets
 from recbole_sce.loss.buckets import Buckets, bucket_centers
-from recbole_sce.loss.outside import _BLOCK
+from recbole_sce.loss.histories import Histories
 
 
 def drawn_buckets(hidden: Tensor, table: Tensor, b_y: int, alpha: float) -> Buckets:
@@ -57,7 +57,7 @@ def sampled_loss(
     alpha: float,
     n_outside: int,
     over_buckets: str = "largest",
-    near: bool = True,
+    histories: Optional[Histories] = None,
 ) -> Tensor:
     c, n = len(table), len(hidden)
     buckets = drawn_buckets(hidden, table, b_y, alpha)
@@ -67,10 +67,9 @@ def sampled_loss(
     logits = hidden @ table.T  # (N, c)
 
     scored = torch.zeros(n, c, dtype=torch.bool).scatter_(1, targets[:, None], True)
-    if near:
-        for start in range(0, n, _BLOCK):
-            window = targets[max(0, start - _BLOCK) : start + _BLOCK]
-            scored[start : start + _BLOCK, window] = True
+    if histories is not None:
+        scored.scatter_(1, histories.items.clamp(min=0)[histories.owner], True)
+        scored[:, 0] = False  # padding
     in_bucket = torch.zeros(len(items), c, dtype=torch.bool).scatter_(1, items, True)  # (k, c)
     in_bucket = in_bucket[:, None, :].expand(-1, rows.size(1), -1)  # (k, x, c)
 
@@ -115,12 +114,13 @@ def moments_loss(
 class StudiedLoss(nn.Module):
     """In the place of the package's loss, about which the trainer would tell what is not so here."""
 
-    def __init__(self, loss_fn: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+    def __init__(self, loss_fn: Callable[..., Tensor], uses_histories: bool = False) -> None:
         super().__init__()
         self.loss_fn = loss_fn
+        self.uses_histories = uses_histories
 
-    def forward(self, hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
-        return self.loss_fn(hidden, table, targets)
+    def forward(self, hidden: Tensor, table: Tensor, targets: Tensor, **given: Histories) -> Tensor:
+        return self.loss_fn(hidden, table, targets, **given)
 
 
 @register_model
@@ -132,8 +132,8 @@ class SASRecSampledSCE(SASRecSCE):
         over_buckets = str(config["over_buckets"])
         if over_buckets not in ("largest", "mean"):
             raise ValueError(f"over_buckets: {over_buckets!r} is not allowed; largest or mean is")
-        near = bool(config["near"])
-        self.loss_fct = StudiedLoss(partial(sampled_loss, **sizes, over_buckets=over_buckets, near=near))
+        loss_fn = partial(sampled_loss, **sizes, over_buckets=over_buckets)
+        self.loss_fct = StudiedLoss(loss_fn, uses_histories=bool(config["near"]))
 
 
 @register_model

@@ -10,13 +10,15 @@ import argparse
 import math
 
 import torch
-from completed_softmax import moments_loss, sampled_loss
+from completed_softmax import moments_loss
 from recbole.quick_start import load_data_and_model
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from recbole_sce import ScalableCrossEntropyLoss
+from recbole_sce import Histories, ScalableCrossEntropyLoss
 from recbole_sce.loss.sampled import SampledCrossEntropyLoss
+
+WITHOUT = ", without histories"
 
 LOSSES = {
     "SCE b_y=64": ScalableCrossEntropyLoss(bucket_size_y=64),
@@ -32,9 +34,7 @@ LOSSES = {
         )
         for b_y, n in ((64, 2048), (256, 256), (256, 1024), (256, 2048), (256, 4096), (1024, 1024))
     },
-    "SCE b_y=256, completed by 2,048 items, nothing near": lambda h, w, y: sampled_loss(
-        h, w, y, 256, 2.0, 2048, near=False
-    ),
+    f"SCE b_y=256, completed by 2,048 items{WITHOUT}": ScalableCrossEntropyLoss(complete_softmax=True),
     "SCE b_y=256, completed by moments": lambda h, w, y: moments_loss(h, w, y, 256, 2.0, False),
     "SCE b_y=256, completed by the same, Taylor": lambda h, w, y: moments_loss(h, w, y, 256, 2.0, True),
 }
@@ -47,7 +47,8 @@ def cosine(a: Tensor, b: Tensor) -> float:
 def agreement(model: torch.nn.Module, batch: object, draws: int) -> tuple[float, dict[str, list[float]]]:
     """Return the exact loss, and of each loss: value, then single and mean cosine of states, of items."""
     with torch.no_grad():
-        states, targets = model.training_states(batch)
+        states, targets, rows = model.training_states(batch)
+        own = {"histories": Histories(model.row_items(batch), rows)}
         items = model.item_table().detach()
     hidden, table = states.clone().requires_grad_(), items.clone().requires_grad_()
     logits = hidden @ table.T
@@ -56,8 +57,9 @@ def agreement(model: torch.nn.Module, batch: object, draws: int) -> tuple[float,
     found = {}
     for name, loss_fn in LOSSES.items():
         values, gradients = [], []
+        given = own if "completed by" in name and hasattr(loss_fn, "uses_histories") else {}
         for _ in range(draws):
-            loss = loss_fn(hidden, table, targets)
+            loss = loss_fn(hidden, table, targets, **({} if WITHOUT in name else given))
             values.append(float(loss))
             gradients.append(torch.autograd.grad(loss, (hidden, table)))
         row = [sum(values) / draws]
@@ -71,7 +73,7 @@ def agreement(model: torch.nn.Module, batch: object, draws: int) -> tuple[float,
 def spread(model: torch.nn.Module, batch: object) -> tuple[float, float, float]:
     """Return, of a state's logits, deviation, half variance, and log mean exponential less the mean."""
     with torch.no_grad():
-        states, _ = model.training_states(batch)
+        states, _, _ = model.training_states(batch)
         logits = states @ model.item_table()[1:].T  # (N, items)
     above = logits.logsumexp(1) - math.log(logits.size(1)) - logits.mean(1)
     deviation, half_variance, above_mean = (

@@ -1,10 +1,12 @@
 """Losses for softmax heads over large catalogues; they need torch alone.
 
 All are called ``loss_fn(hidden (N, d), item_embeddings (C, d), targets (N,) int64, generator=None)`` and
-return a scalar, so that they stand in for one another.
+return a scalar, so that they stand in for one another. Scalable Cross-Entropy is better for the states'
+``histories``, too.
 """
 
 from recbole_sce.loss.buckets import Buckets, bucket_centers, select_buckets
+from recbole_sce.loss.histories import Histories
 from recbole_sce.loss.outside import ItemSample, sample_items
 from recbole_sce.loss.sampled import BCELoss, GBCELoss, SampledCrossEntropyLoss
 from recbole_sce.loss.scalable import ScalableCrossEntropyLoss, scalable_cross_entropy
@@ -15,6 +17,7 @@ __all__ = [
     "Buckets",
     "CrossEntropyLoss",
     "GBCELoss",
+    "Histories",
     "ItemSample",
     "SampledCrossEntropyLoss",
     "ScalableCrossEntropyLoss",

@@ -113,3 +113,11 @@ def select_buckets(
         rows=top_rows(centers, hidden, bucket_size_x),
         items=top_rows(centers, item_embeddings, bucket_size_y, excluded, catalog_chunk),
     )
+
+
+def contains(ordered: Tensor, wanted: Tensor) -> Tensor:
+    """Return which of the items ``wanted`` (n, m) are in the same row of ``ordered`` (n, k), ascending."""
+    if ordered.size(1) == 0:
+        return torch.zeros_like(wanted, dtype=torch.bool)
+    position = torch.searchsorted(ordered, wanted).clamp_(max=ordered.size(1) - 1)
+    return ordered.gather(1, position) == wanted

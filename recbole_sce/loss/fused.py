@@ -17,7 +17,8 @@ from typing import Any, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from recbole_sce.loss.buckets import Buckets
+from recbole_sce.loss.buckets import Buckets, contains
+from recbole_sce.loss.histories import Histories
 from recbole_sce.loss.kernels import kernels_for
 from recbole_sce.loss.logits import compute_dtype, gather_rows, row_slices, target_logits
 from recbole_sce.loss.memory import RowGradient, workspace_bytes
@@ -31,6 +32,7 @@ def bucket_loss(
     buckets: Buckets,
     sparse_grad: bool = False,
     sample: Optional[ItemSample] = None,
+    histories: Optional[Histories] = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the loss of :func:`recbole_sce.scalable_cross_entropy` and its number of covered states.
 
@@ -41,13 +43,16 @@ def bucket_loss(
         buckets: the states and items of each bucket.
         sparse_grad: whether the gradient of ``item_embeddings`` is a sparse (COO) tensor.
         sample: of the rows of ``item_embeddings``; None leaves out what is outside the buckets.
+        histories: with ``sample``, those of the states, in each an item once; None for empty ones.
 
     Returns:
         The loss, a scalar in float32 (float64 for float64 states), and the number of states that are in a
         bucket, a scalar int64. The loss can be differentiated once.
     """
     rows, items = buckets.rows.contiguous(), buckets.items.contiguous()
-    loss, n_covered = _apply(hidden, item_embeddings, targets, rows, items, sparse_grad, sample)
+    if histories is None or len(targets) == 0:
+        histories = Histories.none(targets)
+    loss, n_covered = _apply(hidden, item_embeddings, targets, rows, items, sparse_grad, sample, histories)
     return loss, n_covered
 
 
@@ -62,6 +67,7 @@ class _BucketLoss(torch.autograd.Function):
         items: Tensor,
         sparse_grad: bool,
         sample: Optional[ItemSample],
+        histories: Histories,
     ) -> tuple[Tensor, Tensor]:
         ctx.sparse_grad = sparse_grad
         ctx.kernels = kernels_for(hidden)
@@ -69,7 +75,7 @@ class _BucketLoss(torch.autograd.Function):
             own_of_all = target_logits(hidden, item_embeddings, targets)  # (N,)
             own = own_of_all[rows]  # (n_b, b_x)
             if ctx.kernels is None:
-                inside = _contains(items, targets[rows])  # (n_b, b_x)
+                inside = contains(items.sort(1).values, targets[rows])  # (n_b, b_x)
                 totals = _bucket_sums(hidden, item_embeddings, rows, items)  # (n_b, b_x)
             else:
                 totals, inside = ctx.kernels.bucket_totals(hidden, item_embeddings, targets, rows, items)
@@ -88,7 +94,7 @@ class _BucketLoss(torch.autograd.Function):
                 inside = torch.zeros_like(own, dtype=torch.bool).index_copy_(0, covered, inside)
                 bucket = torch.full_like(trained, len(rows))
                 bucket.index_copy_(0, covered, winners // max(rows.size(1), 1))
-                of_outside = Outside.of(sample, items, bucket, targets)
+                of_outside = Outside.of(hidden, sample, histories, items, bucket, targets, inside)
                 peaks, sums = of_outside.complete(hidden, item_embeddings, totals)
                 losses = (peaks - own).add_(sums.log())
                 totals = (peaks + sums.log())[covered]
@@ -125,7 +131,9 @@ class _BucketLoss(torch.autograd.Function):
         grad_hidden = hidden.new_zeros(len(hidden) + 1, hidden.size(1), dtype=dtype)
         grad_items = None
         if ctx.needs_input_grad[1]:
-            touched = [items, targets] if of_outside is None else [items, targets, of_outside.rows]
+            touched = [items, targets]
+            if of_outside is not None:
+                touched += [of_outside.rows, of_outside.history]
             grad_items = RowGradient(item_embeddings, dtype, *touched, sparse=ctx.sparse_grad)
         wanted_hidden = grad_hidden if ctx.needs_input_grad[0] else None
         with torch.autocast(hidden.device.type, enabled=False):
@@ -150,11 +158,7 @@ class _BucketLoss(torch.autograd.Function):
         return (
             grad_hidden[:-1].to(hidden.dtype) if ctx.needs_input_grad[0] else None,
             grad_items.result() if grad_items is not None else None,
-            None,
-            None,
-            None,
-            None,
-            None,
+            *(None,) * 6,
         )
 
 
@@ -197,15 +201,6 @@ def _add_gradients(
             grad_hidden.index_copy_(0, tile.owners.view(-1), (slopes @ weights).flatten(0, 1))
         if grad_items is not None:
             grad_items.add(tile.items, slopes.mT @ states)
-
-
-def _contains(items: Tensor, wanted: Tensor) -> Tensor:
-    """Return which of the items ``wanted`` (n_b, b_x) are among their bucket's ``items`` (n_b, b_y)."""
-    if items.size(1) == 0:
-        return torch.zeros_like(wanted, dtype=torch.bool)
-    ordered = items.sort(1).values
-    position = torch.searchsorted(ordered, wanted).clamp_(max=items.size(1) - 1)
-    return ordered.gather(1, position) == wanted
 
 
 def _bucket_sums(hidden: Tensor, item_embeddings: Tensor, rows: Tensor, items: Tensor) -> Tensor:

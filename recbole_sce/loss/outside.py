@@ -1,13 +1,11 @@
-"""What a softmax holds of the items outside a bucket: targets of states nearby, a sample of the others.
+"""What a softmax holds of the items outside a bucket: those of the state's history, a sample of the others.
 
 A bucket holds the items that score high against its centre, and not all that score high against a state x.
-Those that it misses are above all the items of x's own history: what a user has just had scores high, is
-rarely what follows, and so is the hardest negative. Where all positions of a sequence are trained, its states
-are neighbours; so the targets of the states near x, its block's and those of the block before, are all
-scored. (Where one position is trained, these are other users' targets.)
+Those that it misses are above all the items of x's own history (see ``histories``), which are near x: all of
+them are scored. The states of one history share its items, so that these logits are products of matrices.
 
 All other items outside are many, and their logits are small. A uniform sample stands for them, which a whole
-batch shares, so that its logits are one product of matrices. Of n such items k are in the sample::
+batch shares. Of n such items k are in the sample::
 
     sum_{outside} exp(x . w_i)  ~  sum_{near} exp(x . w_i) + n / k * sum_{sampled, not near} exp(x . w_i)
 
@@ -23,14 +21,14 @@ from typing import NamedTuple, Optional
 import torch
 from torch import Tensor
 
+from recbole_sce.loss.buckets import contains
+from recbole_sce.loss.histories import Histories
 from recbole_sce.loss.inputs import candidate_rows, check_count, excluded_rows
 from recbole_sce.loss.logits import compute_dtype, gather_rows, row_slices
 from recbole_sce.loss.memory import RowGradient
 
 #: Up to so many times the size of the sample the catalogue is shuffled, which leaves out doubles.
 _SHUFFLE = 16
-#: States a block. Two blocks are longer than most histories are, and few columns beside those of a sample.
-_BLOCK = 256
 
 
 class ItemSample(NamedTuple):
@@ -109,51 +107,75 @@ def _is_ascending(rows: Tensor, n_rows: int) -> bool:
 
 
 class Outside(NamedTuple):
-    """Which sampled items, and which targets of a batch, lie outside the buckets of all states.
+    """Which items of a sample, and which of the states' histories, lie outside the buckets of all states.
 
-    All int64. ``rows`` (K,) are the sampled items, ``near`` (M,) the targets of the batch, both ascending,
-    each once. ``held`` (n_b + 1, m) says which of ``rows``, 0 to K - 1, a bucket holds, filled up with K, and
-    ``near_held`` (n_b + 1, m') which of ``near``, filled up with M; the last row of both, of fillings alone,
-    is that of states in no bucket. ``near_sampled`` (M,) says which of ``rows`` a target is, K for none.
-    ``n_outside`` and ``n_sampled`` (n_b + 1,) are how many items, and how many of the sample, a bucket does
-    not hold. Of each state ``bucket`` (N,) is its bucket, n_b for none, and ``target`` (N,) says which of
-    ``near`` is its target.
+    ``rows`` (K,) int64 are the sampled items, ascending, each once. ``held`` (n_b + 1, m) int64 says which of
+    ``rows``, 0 to K - 1, a bucket holds, filled up with K; its last row, of fillings alone, is that of states
+    in no bucket. Of each state, int64, ``bucket`` (N,) is its bucket, n_b for none, ``target_sampled`` (N,)
+    says which of ``rows`` is its target, K for none, and ``owner`` (N,), ascending, which history is its own.
+    ``history`` (G, L) int64 are the items of these, any where there is none, and ``history_sampled`` (G, L)
+    says which of ``rows`` they are, K for none. ``near`` (N, L) bool: the items of its history that are
+    outside the state's bucket, and not its target. ``weights`` (N,): how many items that are not in the sum
+    each sampled one of them stands for.
     """
 
     rows: Tensor
-    near: Tensor
     held: Tensor
-    near_held: Tensor
-    near_sampled: Tensor
-    n_outside: Tensor
-    n_sampled: Tensor
     bucket: Tensor
-    target: Tensor
+    target_sampled: Tensor
+    owner: Tensor
+    history: Tensor
+    history_sampled: Tensor
+    near: Tensor
+    weights: Tensor
 
     @classmethod
-    def of(cls, sample: ItemSample, items: Tensor, bucket: Tensor, targets: Tensor) -> Outside:
-        """Take the items of buckets out of a sample, and out of the targets.
+    def of(
+        cls,
+        hidden: Tensor,
+        sample: ItemSample,
+        histories: Histories,
+        items: Tensor,
+        bucket: Tensor,
+        targets: Tensor,
+        inside: Tensor,
+    ) -> Outside:
+        """Take what the buckets hold out of a sample and out of the states' histories.
 
         Args:
+            hidden: (N, d).
             sample: of the catalogue.
+            histories: of the states; in each an item is once.
             items: (n_b, b_y) int64, the items of each bucket.
             bucket: (N,) int64, the bucket of each state; n_b stands for none.
             targets: (N,) int64, the target of each state.
+            inside: (N,) bool, whether the target is among the items of the state's bucket.
         """
-        near, target = torch.unique(targets, return_inverse=True)
+        history, owner = histories
+        size, n_states = len(sample.rows), len(targets)
         held, n_held = _held(sample.rows, items)
-        in_buckets = torch.full_like(n_held, items.size(1))
-        in_buckets[-1] = 0
+        history_sampled, target_sampled = _places(sample.rows, history), _places(sample.rows, targets)
+        near = torch.empty(n_states, history.size(1), dtype=torch.bool, device=history.device)
+        n_outside = sample.n_items - items.size(1) * (bucket < len(items)) - (~inside).long()  # (N,)
+        n_sampled = size - n_held[bucket] - (~inside & (target_sampled < size)).long()  # (N,)
+        ordered = torch.cat([items, items.new_full((1, items.size(1)), -1)]).sort(1).values
+        for part in row_slices(n_states, 2 * items.size(1) + 8 * history.size(1), hidden):
+            own = history[owner[part]]  # (n, L)
+            near[part] = (own >= 0) & (own != targets[part].unsqueeze(1))
+            near[part] &= ~contains(ordered[bucket[part]], own)
+            n_outside[part] -= near[part].sum(1)
+            n_sampled[part] -= (near[part] & (history_sampled[owner[part]] < size)).sum(1)
+        n_outside.masked_fill_(n_sampled < 1, 0)
         return cls(
             rows=sample.rows,
-            near=near,
             held=held,
-            near_held=_held(near, items)[0],
-            near_sampled=_places(sample.rows, near),
-            n_outside=sample.n_items - in_buckets,
-            n_sampled=len(sample.rows) - n_held,
             bucket=bucket,
-            target=target,
+            target_sampled=target_sampled,
+            owner=owner,
+            history=torch.where(history < 0, targets[:1], history),
+            history_sampled=history_sampled,
+            near=near,
+            weights=n_outside.clamp_(min=0).to(compute_dtype(hidden)) / n_sampled.clamp_(min=1),
         )
 
     def complete(self, hidden: Tensor, item_embeddings: Tensor, totals: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,13 +192,11 @@ class Outside(NamedTuple):
         """
         peaks, sums = totals.clone(), torch.ones_like(totals)
         for tile in self._tiles(hidden, item_embeddings, self._table(hidden, item_embeddings)):
-            peak = torch.maximum(tile.sampled.amax(1), tile.near.amax(1))
-            peak = torch.maximum(totals[tile.part], peak)
-            column = peak.unsqueeze(1)
-            sampled = tile.sampled.sub_(column).exp_().sum(1).mul_(tile.weights)
-            near = tile.near.sub_(column).exp_().sum(1)
+            peak = torch.maximum(totals[tile.part], tile.logits.amax(1))
+            near, sampled = tile.split(tile.logits.sub_(peak.unsqueeze(1)).exp_())
             inside = (totals[tile.part] - peak).exp_()
-            peaks[tile.part], sums[tile.part] = peak, inside.add_(sampled).add_(near)
+            weighted = sampled.sum(1).mul_(self.weights[tile.part])
+            peaks[tile.part], sums[tile.part] = peak, inside.add_(weighted).add_(near.sum(1))
         return peaks, sums
 
     def add_gradients(
@@ -203,75 +223,85 @@ class Outside(NamedTuple):
         table = self._table(hidden, item_embeddings)
         of_sample = torch.zeros_like(table)
         for tile in self._tiles(hidden, item_embeddings, table):
-            column = peaks[tile.part].unsqueeze(1)
             factors = (scale / sums[tile.part]).unsqueeze(1)  # (n, 1)
-            weights = factors * tile.weights.unsqueeze(1)  # (n, 1)
-            sampled = tile.sampled.sub_(column).exp_()  # (n, K + 1), slopes without their factors
-            near = tile.near.sub_(column).exp_().mul_(factors)  # (n, M + 1)
+            weights = factors * self.weights[tile.part].unsqueeze(1)  # (n, 1)
+            slopes = tile.logits.sub_(peaks[tile.part].unsqueeze(1)).exp_()  # without their factors
+            near, sampled = tile.split(slopes)  # (n, L), (n, K + 1)
+            near = tile.padded(near.mul_(factors))  # (g, s, L)
             if grad_hidden is not None:
-                grad_hidden[tile.part] += (sampled @ table).mul_(weights).addmm_(near, tile.near_table)
+                grad_hidden[tile.part] += (sampled @ table).mul_(weights)
+                grad_hidden[tile.part] += tile.real(near @ tile.own_items)
             if grad_items is not None:
                 of_sample.addmm_(sampled.T, tile.states * weights)
-                grad_items.add(tile.near_rows, (near.T @ tile.states)[:-1])
+                grad_items.add(self.history[tile.owners], near.mT @ tile.padded(tile.states))
         if grad_items is not None:
             grad_items.add(self.rows, of_sample[:-1])
 
     def _table(self, hidden: Tensor, item_embeddings: Tensor) -> Tensor:
         """Return the embeddings of the sample, and zeros as its last row: (K + 1, d) in the compute dtype."""
-        return _with_zeros(gather_rows(item_embeddings, self.rows, compute_dtype(hidden)))
+        sampled = gather_rows(item_embeddings, self.rows, compute_dtype(hidden))
+        return torch.cat([sampled, sampled.new_zeros(1, sampled.size(1))])
 
     def _tiles(self, hidden: Tensor, item_embeddings: Tensor, table: Tensor) -> Iterator[_Tile]:
-        """Yield all states, a block or less at a time, with their logits outside."""
-        space = table.new_empty(0)
-        for start in range(0, len(hidden), _BLOCK):
-            chosen = torch.unique(self.target[max(0, start - _BLOCK) : start + _BLOCK])  # (M',) of ``near``
-            n_near = len(chosen)
-            near_rows = self.near[chosen]
-            near_table = _with_zeros(gather_rows(item_embeddings, near_rows, table.dtype))  # (M' + 1, d)
-            # Where the block has each target of the batch; M' where it has not.
-            column = chosen.new_full((len(self.near) + 1,), n_near)
-            column[chosen] = torch.arange(n_near, device=chosen.device)
-            held = column[self.near_held]  # (n_b + 1, m')
-            sampled = self.near_sampled[chosen]  # (M',)
-            is_sampled = torch.cat([sampled < len(self.rows), sampled.new_zeros(1, dtype=torch.bool)])
-            # Of each bucket: what neither it nor the block holds, in all and of the sample. (n_b + 1,)
-            n_outside = self.n_outside - n_near + (held < n_near).sum(1)
-            n_sampled = self.n_sampled - is_sampled.sum() + is_sampled[held].sum(1)
-            n_outside = n_outside.masked_fill(n_sampled < 1, 0).clamp_(min=0)
-            weights = n_outside.to(table.dtype) / n_sampled.clamp(min=1)
-            states_of_block = hidden[start : start + _BLOCK]
-            numbers = len(table) + len(near_table) + hidden.size(1)
-            for rows in row_slices(len(states_of_block), numbers, hidden):
-                states = states_of_block[rows].to(table.dtype)
-                part = slice(start + rows.start, start + rows.stop)
-                bucket = self.bucket[part]
-                if len(space) < len(states):
-                    space = table.new_empty(len(states), len(table))
-                logits = torch.mm(states, table.T, out=space[: len(states)])
-                logits.scatter_(1, self.held[bucket], -torch.inf).index_fill_(1, sampled, -torch.inf)
-                near = states @ near_table.T
-                near.scatter_(1, held[bucket], -torch.inf)
-                near.scatter_(1, column[self.target[part]].unsqueeze(1), -torch.inf)
-                yield _Tile(part, states, logits, near, near_rows, near_table, weights[bucket])
+        """Yield all states, those of a few histories at a time, with their logits outside."""
+        n_histories, length = self.history.shape
+        bounds = torch.arange(n_histories + 1, device=self.owner.device)
+        starts = torch.searchsorted(self.owner, bounds).tolist()  # where the states of each begin
+        most = max((stop - start for start, stop in zip(starts, starts[1:])), default=0)
+        width = length + len(table)
+        numbers = most * (width + 2 * length + 3 * hidden.size(1)) + length * hidden.size(1)
+        for owners in row_slices(n_histories, numbers, hidden):
+            part = slice(starts[owners.start], starts[owners.stop])
+            states = hidden[part].to(table.dtype)
+            owner = self.owner[part] - owners.start  # (n,)
+            first = torch.searchsorted(owner, owner)  # (n,), the first state of the same history
+            tile = _Tile(
+                part=part,
+                owners=owners,
+                places=owner * most + torch.arange(len(owner), device=owner.device) - first,
+                most=most,
+                states=states,
+                own_items=gather_rows(item_embeddings, self.history[owners], table.dtype),
+                logits=table.new_empty(len(states), width),
+            )
+            near, sampled = tile.split(tile.logits)
+            near.copy_(tile.real(tile.padded(states) @ tile.own_items.mT))
+            near.masked_fill_(~self.near[part], -torch.inf)
+            torch.mm(states, table.T, out=sampled)
+            for in_sum in (self.held[self.bucket[part]], self.history_sampled[self.owner[part]]):
+                sampled.scatter_(1, in_sum, -torch.inf)
+            sampled.scatter_(1, self.target_sampled[part].unsqueeze(1), -torch.inf)
+            yield tile
 
 
 class _Tile(NamedTuple):
-    """States and their logits outside, to be used before the next tile.
+    """The n states of g histories, with their logits outside, to be used before the next tile.
 
-    Logits are -inf where an item is not outside, or is the target, and in the last column.
+    Their histories have up to s states, so that (n, ...) tensors become (g, s, ...) ones.
     """
 
-    part: slice
+    part: slice  # of the states
+    owners: slice  # of the histories
+    places: Tensor  # (n,) int64, where states are among g * s
+    most: int  # s
     states: Tensor  # (n, d) in the compute dtype
-    sampled: Tensor  # (n, K + 1), with items of the sample that are not near
-    near: Tensor  # (n, M' + 1), with targets near
-    near_rows: Tensor  # (M',) int64
-    near_table: Tensor  # (M' + 1, d), the last row zeros
-    weights: Tensor  # (n,), how many items each of the sample stands for; 0 where there are none
+    own_items: Tensor  # (g, L, d) the same
+    logits: Tensor  # (n, L + K + 1), -inf where an item is in a sum already, and in the last column
 
+    def split(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the columns of the history (n, L) and those of the sample (n, K + 1)."""
+        length = self.own_items.size(1)
+        return logits[:, :length], logits[:, length:]
 
-def _with_zeros(rows: Tensor) -> Tensor:
-    return torch.cat([rows, rows.new_zeros(1, rows.size(1))])
+    def padded(self, rows: Tensor) -> Tensor:
+        """Return (g, s, m) from (n, m), with zeros where a history has fewer states."""
+        n_histories = len(self.own_items)
+        space = rows.new_zeros(n_histories * self.most, rows.size(1))
+        return space.index_copy_(0, self.places, rows).view(n_histories, self.most, -1)
+
+    def real(self, padded: Tensor) -> Tensor:
+        """Return (n, m) from (g, s, m)."""
+        return padded.flatten(0, 1)[self.places]
 
 
 def _held(rows: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:

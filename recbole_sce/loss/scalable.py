@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from recbole_sce.loss.buckets import Buckets, bucket_centers, select_buckets
 from recbole_sce.loss.fused import bucket_loss
+from recbole_sce.loss.histories import Histories, check_histories
 from recbole_sce.loss.inputs import check_count, check_inputs, excluded_rows
 from recbole_sce.loss.outside import ItemSample, check_sample, sample_items
 from recbole_sce.loss.softmax import exact_cross_entropy
@@ -22,6 +23,7 @@ def scalable_cross_entropy(
     targets: Tensor,
     buckets: Buckets,
     sample: Optional[ItemSample] = None,
+    histories: Optional[Histories] = None,
 ) -> Tensor:
     """Return the mean, over the states that fell into a bucket, of each state's largest bucket loss.
 
@@ -31,30 +33,37 @@ def scalable_cross_entropy(
 
     A state in several buckets counts with the largest of its losses (arXiv 2409.18721, section 3).
 
-    With ``sample`` the sum of this bucket also holds all other items: the targets of states near x in
-    ``hidden``, one by one, and for all that are not near the sample, each item of which is counted for as
-    many as it stands for (see :mod:`recbole_sce.loss.outside`). The mean is then over all states: one in no
-    bucket has the loss of its target against these alone.
+    With ``sample`` the sum of this bucket also holds all other items: those of x's own history, one by one,
+    and for all others the sample, each item of which is counted for as many as it stands for (see
+    :mod:`recbole_sce.loss.outside`). The mean is then over all states: one in no bucket has the loss of its
+    target against these alone.
 
     Args:
-        hidden: (N, d) floating point; with ``sample``, rows that belong to one history are best neighbours.
+        hidden: (N, d) floating point.
         item_embeddings: (C, d) floating point.
         targets: (N,) int64, rows of ``item_embeddings``.
         buckets: the states and items of each bucket, from :func:`select_buckets`.
         sample: of the rows of ``item_embeddings``, from :func:`sample_items`, with the same excluded rows as
             the buckets; None for the loss of the paper.
+        histories: with ``sample``, the items of each state's history, without excluded rows; None for none.
 
     Returns:
         A scalar in float32 (float64 for float64 states); zero where no state is trained. It can be
         differentiated once.
 
     Raises:
-        ValueError: a tensor has the wrong shape, dtype or device, or ``sample`` is of another catalogue.
+        ValueError: a tensor has the wrong shape, dtype or device, ``sample`` or ``histories`` are of another
+            catalogue, or there are ``histories`` without a ``sample``.
     """
     check_inputs(hidden, item_embeddings, targets)
     if sample is not None:
         check_sample(sample, item_embeddings)
-    loss, _ = bucket_loss(hidden, item_embeddings, targets, buckets, sample=sample)
+    if histories is not None:
+        if sample is None:
+            raise ValueError("histories: not allowed without a sample, which completes the softmax")
+        check_histories(histories, hidden, item_embeddings)
+        histories = histories.distinct()
+    loss, _ = bucket_loss(hidden, item_embeddings, targets, buckets, sample=sample, histories=histories)
     return loss
 
 
@@ -67,8 +76,8 @@ class ScalableCrossEntropyLoss(nn.Module):
         bucket_size_y: items a bucket b_y.
         alpha: factor of the automatic sizes.
         mix_x: whether bucket centres are mixtures of the hidden states.
-        complete_softmax: whether the softmax of a bucket also holds the items outside it, those near and a
-            sample of the others, and states in no bucket are trained by these (see
+        complete_softmax: whether the softmax of a bucket also holds the items outside it, those of the
+            state's history and a sample of the others, and states in no bucket are trained by these (see
             :func:`scalable_cross_entropy`). In a catalogue so small that buckets save little the loss is
             exact instead (see :meth:`is_exact`).
         n_outside: of ``complete_softmax``, the size of the sample, which all states share.
@@ -83,6 +92,8 @@ class ScalableCrossEntropyLoss(nn.Module):
 
     #: Whether the gradient of the item embeddings is a sparse (COO) tensor that names the rows touched.
     sparse_grad = False
+    #: That it can be given the states' ``histories``.
+    uses_histories = True
 
     def __init__(
         self,
@@ -130,6 +141,7 @@ class ScalableCrossEntropyLoss(nn.Module):
         item_embeddings: Tensor,
         targets: Tensor,
         generator: Optional[torch.Generator] = None,
+        histories: Optional[Histories] = None,
     ) -> Tensor:
         """Draw buckets and return their loss.
 
@@ -139,6 +151,8 @@ class ScalableCrossEntropyLoss(nn.Module):
             targets: (N,) int64, rows of ``item_embeddings``.
             generator: source of the bucket centres and of the items that are drawn; None is torch's global
                 one.
+            histories: the items of each state's history, which ``complete_softmax`` scores one by one;
+                excluded rows in them, padding for instance, count for nothing. None for empty ones.
 
         Returns:
             A scalar in float32 (float64 for float64 inputs).
@@ -147,6 +161,8 @@ class ScalableCrossEntropyLoss(nn.Module):
             ValueError: a tensor has the wrong shape, dtype or device.
         """
         check_inputs(hidden, item_embeddings, targets, self.exclude_items)
+        if histories is not None:
+            check_histories(histories, hidden, item_embeddings)
         n_states = self._states = len(hidden)
         excluded = excluded_rows(self.exclude_items, len(item_embeddings))
         n_items = len(item_embeddings) - len(excluded)
@@ -169,7 +185,10 @@ class ScalableCrossEntropyLoss(nn.Module):
             sample = sample_items(
                 len(item_embeddings), self.n_outside, self.exclude_items, generator, hidden.device
             )
-        loss, n_covered = bucket_loss(hidden, item_embeddings, targets, buckets, self.sparse_grad, sample)
+            histories = histories.distinct(excluded) if histories is not None else None
+        loss, n_covered = bucket_loss(
+            hidden, item_embeddings, targets, buckets, self.sparse_grad, sample, histories
+        )
         self._sizes = (*buckets.rows.shape, buckets.items.size(1))
         self._covered = n_covered
         return loss
@@ -180,7 +199,7 @@ class ScalableCrossEntropyLoss(nn.Module):
         It is with ``complete_softmax`` up to ``exact_up_to`` items, and where that takes no longer: up to as
         many items as a state has logits in the sample, and twice those that it has in buckets of the
         automatic sizes, alpha^2 b_y. (A bucket's logit costs more than another one, since its items have to
-        be searched and gathered; targets near are not counted.) Numbers of buckets or of their states set by
+        be searched and gathered; histories are not counted.) Numbers of buckets or of their states set by
         hand keep their buckets; so does a sparse gradient, since an exact one touches every item.
         """
         automatic = self.n_buckets is None and self.bucket_size_x is None

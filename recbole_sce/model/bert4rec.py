@@ -31,18 +31,19 @@ class BERT4RecSCE(SCEMixin, BERT4Rec):  # type: ignore[misc]
         masked_seq = self.reconstruct_test_data(interaction[self.ITEM_SEQ], lengths)  # (B, L)
         return _with_one(self.gather_indexes(self(masked_seq), lengths - 1))
 
-    def training_states(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
+    def training_states(self, interaction: Interaction) -> tuple[Tensor, Tensor, Tensor]:
         """Return masked positions, all but the first of a row.
 
         RecBole marks unused places of ``MASK_INDEX`` by 0, and so does not train a mask at position 0 either.
 
         Returns:
-            Hidden states (N, d + 1) and the items (N,) int64 behind the masks.
+            Hidden states (N, d + 1), the items (N,) int64 behind the masks, and the row (N,) int64 of each.
         """
         index = interaction[self.MASK_INDEX]  # (B, masks), 0 where there is none
         rows, places = torch.nonzero(index, as_tuple=True)  # (N,) each
         hidden = self(interaction[self.MASK_ITEM_SEQ])  # (B, L, d)
-        return _with_one(hidden[rows, index[rows, places]]), interaction[self.POS_ITEMS][rows, places]
+        targets = interaction[self.POS_ITEMS][rows, places]
+        return _with_one(hidden[rows, index[rows, places]]), targets, rows
 
 
 def _with_one(hidden: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_sce.data.fields import target_list_field
+from recbole_sce.loss import Histories
 from recbole_sce.model.losses import build_loss
 from recbole_sce.model.settings import SCESettings
 
@@ -142,13 +143,17 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
         selected: Tensor = super().gather_indexes(output, gather_index)
         return selected
 
-    def training_states(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
-        """Return what a batch trains: hidden states (N, d) and the items (N,) int64 that follow them."""
+    def training_states(self, interaction: Interaction) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what a batch trains: hidden states (N, d), the items (N,) int64 that follow them, and rows.
+
+        Rows (N,) int64, ascending, say which row of the batch a state is of.
+        """
         if self.settings.train_positions == "last":
-            return self.encode(interaction), interaction[self.POS_ITEM_ID]
+            targets = interaction[self.POS_ITEM_ID]  # (B,)
+            return self.encode(interaction), targets, torch.arange(len(targets), device=targets.device)
         targets = interaction[self.TARGET_SEQ]  # (B, L), 0 where a row has no target
-        real = targets != 0
-        return self.encode_positions(interaction)[real], targets[real]
+        rows, places = torch.nonzero(targets, as_tuple=True)  # (N,) each
+        return self.encode_positions(interaction)[rows, places], targets[rows, places], rows
 
     def extra_loss(self, interaction: Interaction, hidden: Tensor) -> Tensor:
         """Return what the model's base adds to its item softmax, a scalar; zero unless a model says more.
@@ -161,9 +166,16 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Return the mean loss of the batch's positions and the extra loss, a scalar (RecBole's contract)."""
-        hidden, targets = self.training_states(interaction)
-        loss: Tensor = self.loss_fct(hidden, self.item_table(), targets)
+        hidden, targets, rows = self.training_states(interaction)
+        given = {}
+        if getattr(self.loss_fct, "uses_histories", False):
+            given["histories"] = Histories(self.row_items(interaction), rows)
+        loss: Tensor = self.loss_fct(hidden, self.item_table(), targets, **given)
         return loss + self.extra_loss(interaction, hidden)
+
+    def row_items(self, interaction: Interaction) -> Tensor:
+        """Return each row's items (B, L + 1) int64: history, 0 where it is shorter, and what follows it."""
+        return torch.cat((interaction[self.ITEM_SEQ], interaction[self.POS_ITEM_ID].unsqueeze(1)), 1)
 
     def predict(self, interaction: Interaction) -> Tensor:
         """Return the score (B,) of each row's item (RecBole's contract)."""

@@ -67,14 +67,9 @@ def _of_inputs(interaction: Interaction) -> list[str]:
 
 
 def _of_states(model: SCEMixin, interaction: Interaction) -> list[str]:
-    hidden, _ = model.training_states(interaction)  # (N, d)
+    hidden, _, rows = model.training_states(interaction)  # (N, d), ..., (N,)
     found = _named("hidden states, row", hidden)
-    if model.TARGET_SEQ in interaction:
-        owner = (interaction[model.TARGET_SEQ] != 0).nonzero()[:, 0]  # (N,) batch row of each state
-        bad = _bad_rows(hidden)
-        if found and len(owner) == len(hidden):
-            return [f"{found[0]} (batch rows {_listed(owner[bad].unique())})"]
-    return found
+    return [f"{text} (batch rows {_listed(torch.unique(rows[_bad_rows(hidden)]))})" for text in found]
 
 
 def _named(what: str, tensor: Tensor) -> list[str]:

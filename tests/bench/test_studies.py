@@ -15,7 +15,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import recbole_sce
-from recbole_sce import ScalableCrossEntropyLoss, select_buckets
+from recbole_sce import Histories, ScalableCrossEntropyLoss, select_buckets
 from recbole_sce.loss.buckets import bucket_centers
 
 STUDIES = Path(__file__).parents[2] / "benchmarks" / "studies"
@@ -37,18 +37,22 @@ class TestCompletedSoftmax:
         hidden = 0.3 * torch.randn(60, 8, generator=generator)  # a flat softmax, as trained models have
         return hidden, torch.randn(300, 8, generator=generator), torch.arange(1, 61)
 
+    def histories(self) -> Histories:
+        items = torch.randint(0, 300, (12, 7), generator=torch.Generator().manual_seed(1))
+        return Histories(items, torch.arange(60) // 5)
+
     def losses(self) -> dict[str, Callable[..., torch.Tensor]]:
         from completed_softmax import moments_loss, sampled_loss
 
         return {
             "sampled": partial(sampled_loss, n_outside=128),
             "sampled, mean": partial(sampled_loss, n_outside=128, over_buckets="mean"),
-            "sampled, not near": partial(sampled_loss, n_outside=128, near=False),
+            "sampled, near": partial(sampled_loss, n_outside=128, histories=self.histories()),
             "moments": partial(moments_loss, taylor=False),
             "taylor": partial(moments_loss, taylor=True),
         }
 
-    @pytest.mark.parametrize("name", ["sampled", "sampled, mean", "sampled, not near", "moments", "taylor"])
+    @pytest.mark.parametrize("name", ["sampled", "sampled, mean", "sampled, near", "moments", "taylor"])
     def test_buckets_of_all_items_are_exact(self, name: str) -> None:
         hidden, table, targets = self.tensors()
         torch.manual_seed(0)
@@ -57,7 +61,7 @@ class TestCompletedSoftmax:
             cross_entropy(hidden @ table[1:].T, targets - 1).item(), rel=1e-5
         )
 
-    @pytest.mark.parametrize("name", ["sampled", "sampled, mean", "sampled, not near", "moments", "taylor"])
+    @pytest.mark.parametrize("name", ["sampled", "sampled, mean", "sampled, near", "moments", "taylor"])
     def test_the_rest_of_the_catalogue_is_estimated(self, name: str) -> None:
         hidden, table, targets = self.tensors()
         exact = cross_entropy(hidden @ table[1:].T, targets - 1).item()
@@ -85,9 +89,10 @@ class TestCompletedSoftmax:
         package = ScalableCrossEntropyLoss(bucket_size_y=20, complete_softmax=True, n_outside=40)
         for seed in range(5):
             torch.manual_seed(seed)
-            found = sampled_loss(hidden, table, targets, 20, 2.0, 40).item()
+            found = sampled_loss(hidden, table, targets, 20, 2.0, 40, histories=self.histories()).item()
             torch.manual_seed(seed)
-            assert found == pytest.approx(package(hidden, table, targets).item(), rel=1e-5)
+            expected = package(hidden, table, targets, histories=self.histories()).item()
+            assert found == pytest.approx(expected, rel=1e-5)
 
 
 class TestBucketChoice:

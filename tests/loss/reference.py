@@ -72,12 +72,11 @@ def completed_scalable_cross_entropy(
     items: Tensor,
     sampled: list[int],
     excluded: tuple[int, ...],
-    block: int = 256,
+    histories: list[list[int]] | None = None,
 ) -> Tensor:
     """Return the mean over states of the loss of their bucket with the largest, and of what is outside.
 
-    Targets of the same block of states and of the one before are in the sum. ``sampled`` are items that stand
-    for all others.
+    The items of a state's history are in the sum. ``sampled`` are items that stand for all others.
     """
     candidates = {index for index in range(len(item_embeddings)) if index not in excluded}
     of_states = []
@@ -86,9 +85,7 @@ def completed_scalable_cross_entropy(
         of_buckets = [set(own) for members, own in zip(rows.tolist(), items.tolist()) if row in members]
         seen = [sorted(bucket | {target}) for bucket in of_buckets] or [[target]]
         inside = max(seen, key=lambda own: float(logits[own].detach().logsumexp(0)))
-        first = row // block * block
-        near = targets[max(0, first - block) : first + block].tolist()
-        inside = sorted({*inside, *near})
+        inside = sorted({*inside, *(histories[row] if histories else [])})
         outside = candidates - set(inside)
         terms = list(logits[inside])
         standing = sorted(outside & set(sampled))

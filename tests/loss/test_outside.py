@@ -14,16 +14,30 @@ from torch.nn import functional as F
 from recbole_sce.loss import (
     Buckets,
     CrossEntropyLoss,
+    Histories,
     ItemSample,
     ScalableCrossEntropyLoss,
     bucket_centers,
     memory,
-    outside,
     sample_items,
     scalable_cross_entropy,
     select_buckets,
 )
 from recbole_sce.loss.fused import bucket_loss
+
+
+def random_histories(n: int, c: int, g: int, length: int, seed: int = 0) -> Histories:
+    """Return G lists of up to ``length`` of the items 1 to C - 1, filled up with -1, of N states."""
+    generator = torch.Generator().manual_seed(seed)
+    items = torch.randint(1, max(c, 2), (g, length), generator=generator).clamp_(max=c - 1)
+    items[torch.rand(g, length, generator=generator) < 0.3] = -1
+    return Histories(items, torch.randint(g, (n,), generator=generator).sort().values)
+
+
+def lists(histories: Histories) -> list[list[int]]:
+    """Return the items of the history of each state."""
+    own: list[list[int]] = histories.items[histories.owner].tolist()
+    return [[item for item in items if item >= 0] for items in own]
 
 
 @pytest.mark.parametrize("excluded", [(), (0,), (0, 7, 8, 99)])
@@ -103,18 +117,20 @@ def test_what_is_no_size_of_a_sample_is_refused(size: Any) -> None:
 def test_a_sparse_gradient_names_the_rows_touched() -> None:
     hidden, items, targets = make(30, 300, 4, scale=0.7)
     buckets, sample = random_buckets(30, 300, 3, 8, 6), sample_items(300, 20)
-    loss = scalable_cross_entropy(hidden, items, targets, buckets, sample)
+    histories = random_histories(30, 300, 4, 9)
+    loss = scalable_cross_entropy(hidden, items, targets, buckets, sample, histories)
     (dense,) = torch.autograd.grad(loss, items)
-    named, _ = bucket_loss(hidden, items, targets, buckets, True, sample)
+    named, _ = bucket_loss(hidden, items, targets, buckets, True, sample, histories)
     assert float(named.detach()) == pytest.approx(float(loss.detach()))
     (sparse,) = torch.autograd.grad(named, items)
     assert sparse.is_sparse
-    touched = torch.cat([buckets.items.flatten(), targets, sample.rows]).unique()
+    own = histories.items[histories.items >= 0]
+    touched = torch.cat([buckets.items.flatten(), targets, sample.rows, own]).unique()
     assert torch.equal(sparse.indices()[0], touched)
     assert torch.allclose(sparse.to_dense(), dense)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     n=st.integers(1, 14),
     c=st.integers(2, 18),
@@ -124,36 +140,50 @@ def test_a_sparse_gradient_names_the_rows_touched() -> None:
     b_y=st.integers(1, 20),
     scale=st.sampled_from([1e-3, 1.0, 4.0]),
     n_outside=st.integers(1, 20),
+    n_histories=st.integers(1, 5),
+    length=st.integers(0, 9),
     seed=st.integers(0, 1000),
 )
 def test_any_shape_agrees_with_the_reference(
-    n: int, c: int, d: int, n_b: int, b_x: int, b_y: int, scale: float, n_outside: int, seed: int
+    n: int,
+    c: int,
+    d: int,
+    n_b: int,
+    b_x: int,
+    b_y: int,
+    scale: float,
+    n_outside: int,
+    n_histories: int,
+    length: int,
+    seed: int,
 ) -> None:
     hidden, items, targets = make(n, c, d, seed, scale=scale)
     centers = bucket_centers(hidden.detach(), n_b, True, torch.Generator().manual_seed(seed))
     buckets = select_buckets(hidden.detach(), items.detach(), centers, b_x, b_y)
     sample = sample_items(c, n_outside, (0,), torch.Generator().manual_seed(seed))
-    actual = scalable_cross_entropy(hidden, items, targets, buckets, sample)
+    histories = random_histories(n, c, n_histories, length, seed)
+    actual = scalable_cross_entropy(hidden, items, targets, buckets, sample, histories)
     expected = reference.completed_scalable_cross_entropy(
-        hidden, items, targets, *buckets, sample.rows.tolist(), (0,)
+        hidden, items, targets, *buckets, sample.rows.tolist(), (0,), lists(histories)
     )
     assert_agree(actual, expected, (hidden, items), 1e-9)
 
 
-@pytest.mark.parametrize("block", [1, 7, 20, 64])
+@pytest.mark.parametrize("n_histories", [0, 1, 7, 40])
 @pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
 def test_random_buckets_in_small_groups_agree_with_the_reference(
-    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, rtol: float, block: int
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, rtol: float, n_histories: int
 ) -> None:
     monkeypatch.setattr(memory, "_CPU_WORKSPACE", 4000)
-    monkeypatch.setattr(outside, "_BLOCK", block)
     hidden, items, targets = make(40, 60, 6, dtype=dtype)
     buckets = random_buckets(40, 60, 5, 10, 9)
     assert len(buckets.rows.unique()) < 40  # some states are in no bucket
     sample = sample_items(60, 25, (), torch.Generator().manual_seed(0))
-    actual = scalable_cross_entropy(hidden, items, targets, buckets, sample)
+    histories = random_histories(40, 60, n_histories, 8) if n_histories else None
+    actual = scalable_cross_entropy(hidden, items, targets, buckets, sample, histories)
+    own = lists(histories) if histories is not None else None
     expected = reference.completed_scalable_cross_entropy(
-        hidden.double(), items.double(), targets, *buckets, sample.rows.tolist(), (), block
+        hidden.double(), items.double(), targets, *buckets, sample.rows.tolist(), (), own
     )
     assert_agree(actual, expected, (hidden, items), rtol)
 
@@ -262,25 +292,6 @@ def test_large_equal_logits_cancel_in_the_gradient_of_a_state_in_no_bucket() -> 
     assert float(loss) == pytest.approx(math.log(49))
     (gradient,) = torch.autograd.grad(loss, hidden)
     assert float(gradient.abs().max()) < 1e-6 * 8192  # of equals there is nothing to learn
-
-
-def test_targets_of_two_blocks_are_scored_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outside, "_BLOCK", 4)
-    hidden, items, _ = make(10, 50, 8)
-    targets = torch.arange(10, 20)
-    buckets = Buckets(torch.tensor([[0]]), torch.tensor([[40]]))
-    sample = ItemSample(torch.tensor([30, 31]), 49, 50)
-    loss = scalable_cross_entropy(hidden[[0, 0, 0, 0, 0, 0, 0, 0, 0, 1]], items, targets, buckets, sample)
-    # of the last state, alone in its row, and of the items that only it is pushed from
-    (gradient,) = torch.autograd.grad(loss, hidden)
-    logits = hidden.detach()[1] @ items.detach().T
-    scored = [*range(14, 20), 30, 31]  # the targets of states 4 to 9, and the sample
-    weights = torch.ones(8, dtype=torch.float64)
-    weights[6:] = (49 - 6) / 2
-    probabilities = weights * logits[scored].exp()
-    probabilities /= probabilities.sum()
-    expected = probabilities @ items.detach()[scored] - items.detach()[19]
-    assert torch.allclose(gradient[1], expected / 10)
 
 
 def test_a_sample_with_nothing_outside_adds_nothing() -> None:

@@ -8,9 +8,11 @@ import pytest
 import torch
 from recbole.config import Config
 from recbole.data.interaction import Interaction
+from torch import Tensor
 from torch.nn import functional as F
 
 from recbole_sce.data.dataset import IndexedSequenceDataset
+from recbole_sce.loss import Histories, ScalableCrossEntropyLoss
 from recbole_sce.model import MODELS, SettingsError
 from recbole_sce.model.losses import build_loss
 from recbole_sce.model.settings import LOSS_TYPES, SCESettings
@@ -58,7 +60,7 @@ def test_exact_loss_is_the_bases_without_the_padding_item(zoo: Any, base: str) -
     """
     theirs, ours = zoo.twins(base)
     batch = zoo.batch(base)
-    hidden, targets = ours.training_states(batch)
+    hidden, targets, _ = ours.training_states(batch)
     assert len(targets) > 10
     logits = hidden @ ours.item_table().T
     no_items = logits[:, :1]
@@ -67,6 +69,28 @@ def test_exact_loss_is_the_bases_without_the_padding_item(zoo: Any, base: str) -
     excess = F.softplus(no_items.logsumexp(1) - logits[:, 1:].logsumexp(1)).mean()
     assert excess > 1e-4
     close(ours.calculate_loss(batch) + excess, theirs.calculate_loss(batch).squeeze())
+
+
+@torch.no_grad()
+@every_model
+def test_the_loss_is_given_the_items_of_each_state_s_row(
+    zoo: Any, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, batch, seen = zoo.twins(base)[1], zoo.batch(base), []
+    ours.loss_fct = ScalableCrossEntropyLoss(n_buckets=4, bucket_size_y=3, complete_softmax=True, n_outside=5)
+    forward = ours.loss_fct.forward
+
+    def recording(hidden: Tensor, table: Tensor, targets: Tensor, histories: Histories) -> Tensor:
+        seen.append((targets, histories))
+        return forward(hidden, table, targets, histories=histories)
+
+    monkeypatch.setattr(ours.loss_fct, "forward", recording)
+    ours.calculate_loss(batch)
+    [(targets, histories)] = seen
+    expected = torch.cat([batch["item_id_list"], batch["item_id"].unsqueeze(1)], 1)
+    assert torch.equal(histories.items, expected)
+    assert (histories.items[histories.owner] == targets.unsqueeze(1)).any(1).all()
+    assert (expected[:, :-1] > 0).sum() > 2 * len(expected)  # these are histories of some length
 
 
 @torch.no_grad()
@@ -150,7 +174,7 @@ class TestPositions:
     def test_all_is_the_default_and_trains_every_target_once(self, zoo: Any, name: str) -> None:
         model, batch = zoo.model(name), zoo.batch(name)
         assert model.settings.train_positions == "all"
-        hidden, targets = model.training_states(batch)
+        hidden, targets, _ = model.training_states(batch)
         assert len(hidden) == len(targets) == int((batch["target_item_id_list"] > 0).sum()) > len(batch)
 
     @pytest.mark.parametrize("name", NOT_CAUSAL)
@@ -175,7 +199,7 @@ class TestPositions:
 class TestBERT4Rec:
     def test_masked_positions_train_what_they_hide(self, zoo: Any) -> None:
         model, batch = zoo.model("BERT4RecSCE"), zoo.batch("BERT4RecSCE")
-        hidden, targets = model.training_states(batch)
+        hidden, targets, _ = model.training_states(batch)
         masked = batch["Mask_item_id_list"] == model.mask_token
         hidden_items = batch["item_id_list"][:, 1:][masked[:, 1:]]
         assert set(targets.tolist()) <= set(hidden_items.tolist())
@@ -198,7 +222,7 @@ class TestBERT4Rec:
         _, ours = zoo.twins("BERT4Rec")
         ours.output_bias[7] = 100.0
         ours.loss_fct = build_loss(SCESettings(n_buckets=50, bucket_size_x=10_000, bucket_size_y=1))
-        hidden, targets = ours.training_states(zoo.batch("BERT4Rec"))
+        hidden, targets, _ = ours.training_states(zoo.batch("BERT4Rec"))
         others = targets != 7
         loss = ours.loss_fct(hidden[others], ours.item_table(), targets[others])
         assert loss > 90  # item 7 is on top of every second bucket, and every state is in all of them
@@ -253,7 +277,7 @@ class TestFEARec:
         batch = zoo.batch("FEARec")
         only = {int(item): rows[-1:] for item, rows in ours.same_item_index.items()}
         ours.same_item_index, theirs.same_item_index = only, only
-        hidden, _ = ours.training_states(batch)
+        hidden, _, _ = ours.training_states(batch)
         logits = hidden @ ours.item_table().T
         excess = F.softplus(logits[:, 0] - logits[:, 1:].logsumexp(1)).mean()
         close(ours.calculate_loss(batch) + excess, theirs.calculate_loss(batch))

@@ -41,15 +41,18 @@ class TestPositions:
     def test_only_real_positions_train(self, prepared: Any) -> None:
         run = prepared("SASRecSCE")
         for batch in run.train:
-            hidden, targets = run.model.training_states(batch)
-            assert len(hidden) == len(targets) == int(batch[run.model.ITEM_SEQ_LEN].sum())
+            hidden, targets, rows = run.model.training_states(batch)
+            lengths = batch[run.model.ITEM_SEQ_LEN]
+            assert len(hidden) == len(targets) == int(lengths.sum())
             assert (targets > 0).all()
+            assert torch.equal(rows, torch.arange(len(lengths)).repeat_interleave(lengths))
 
     def test_last_trains_the_last_position_of_each_row(self, prepared: Any) -> None:
         run = prepared("SASRecSCE", train_positions="last")
         batch = next(iter(run.train))
-        hidden, targets = run.model.eval().training_states(batch)
+        hidden, targets, rows = run.model.eval().training_states(batch)
         assert torch.equal(targets, batch["item_id"])
+        assert torch.equal(rows, torch.arange(len(targets)))
         expected = run.model.forward(batch["item_id_list"], batch["item_length"])
         assert torch.equal(hidden, expected)
 
@@ -152,7 +155,7 @@ class TestLoss:
         run = prepared(
             "SASRecSCE", **({} if complete else {"complete_softmax": False}), bucket_size_y=5, n_outside=200
         )
-        states, targets = run.model.training_states(next(iter(run.train)))
+        states, targets, _ = run.model.training_states(next(iter(run.train)))
         loss, exact = run.model.loss_fct, CrossEntropyLoss()(states, run.model.item_table(), targets)
         # At initialisation all logits are small: the softmax over a catalogue is that many times as wide.
         assert (float(loss(states, run.model.item_table(), targets)) > 0.99 * float(exact)) is complete
