@@ -48,7 +48,7 @@ def agreement(model: torch.nn.Module, batch: object, draws: int) -> tuple[float,
     """Return the exact loss, and of each loss: value, then single and mean cosine of states, of items."""
     with torch.no_grad():
         states, targets, rows = model.training_states(batch)
-        own = {"histories": Histories(model.row_items(batch), rows)}
+        histories = Histories(model.row_items(batch), rows)
         items = model.item_table().detach()
     hidden, table = states.clone().requires_grad_(), items.clone().requires_grad_()
     logits = hidden @ table.T
@@ -57,9 +57,10 @@ def agreement(model: torch.nn.Module, batch: object, draws: int) -> tuple[float,
     found = {}
     for name, loss_fn in LOSSES.items():
         values, gradients = [], []
-        given = own if "completed by" in name and hasattr(loss_fn, "uses_histories") else {}
+        with_them = hasattr(loss_fn, "uses_histories") and WITHOUT not in name
+        given = {"histories": histories} if with_them else {}
         for _ in range(draws):
-            loss = loss_fn(hidden, table, targets, **({} if WITHOUT in name else given))
+            loss = loss_fn(hidden, table, targets, **given)
             values.append(float(loss))
             gradients.append(torch.autograd.grad(loss, (hidden, table)))
         row = [sum(values) / draws]

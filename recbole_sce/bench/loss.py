@@ -32,13 +32,20 @@ from torch import Tensor
 from torch.nn import functional
 
 from recbole_sce.bench.memory import PeakMemory, can_measure
-from recbole_sce.loss import CrossEntropyLoss, SampledCrossEntropyLoss, ScalableCrossEntropyLoss
+from recbole_sce.loss import (
+    CrossEntropyLoss,
+    Histories,
+    SampledCrossEntropyLoss,
+    ScalableCrossEntropyLoss,
+)
 from recbole_sce.loss.kernels import SWITCH
 
 #: (N, C) of the default table: the catalogue grows at a fixed batch, the batch at a fixed catalogue.
 DEFAULT_CASES = ("2048x1e4", "2048x1e5", "2048x1e6", "2048x1e7", "12800x1e5", "51200x1e5")
 #: Losses whose work is N x C are left out where that is more.
 DEFAULT_MAX_LOGITS = 5e8
+#: States a history, of the completed loss: as many as RecBole's default MAX_ITEM_LIST_LENGTH.
+_HISTORY = 50
 
 LossFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -96,10 +103,15 @@ def _liger(hidden: Tensor, item_embeddings: Tensor, targets: Tensor) -> Tensor:
 
 
 def completed_in_buckets(hidden: Tensor, item_embeddings: Tensor, targets: Tensor, b_y: int) -> Tensor:
-    """Return the completed loss with buckets of the automatic sizes, also where it would be exact."""
+    """Return the completed loss with buckets of the automatic sizes, also where it would be exact.
+
+    Each ``_HISTORY`` states are those of one history, whose items their targets are.
+    """
     size = int(2 * math.sqrt(len(hidden)))
     loss_fn = ScalableCrossEntropyLoss(size, size, b_y, complete_softmax=True)
-    loss: Tensor = loss_fn(hidden, item_embeddings, targets)
+    items = functional.pad(targets, (0, -len(targets) % _HISTORY), value=-1).view(-1, _HISTORY)
+    owner = torch.arange(len(targets), device=targets.device) // _HISTORY
+    loss: Tensor = loss_fn(hidden, item_embeddings, targets, histories=Histories(items, owner))
     return loss
 
 

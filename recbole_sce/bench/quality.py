@@ -24,7 +24,7 @@ from recbole_sce.bench.pictures import Point, panels
 from recbole_sce.experiments.comparison import Event, compare
 from recbole_sce.experiments.spec import Candidate, ExperimentError
 
-DATASETS = ("ml-100k", "ml-1m", "amazon-beauty", "ciao")
+DATASETS = ("ml-100k", "ml-1m", "amazon-beauty", "s3rec-yelp", "ciao")
 LOSSES = ("SCE", "CE", "CE-", "gBCE", "BCE")
 MODELS = (
     *(f"{loss}=SASRecSCE:{loss}" for loss in LOSSES),
@@ -37,14 +37,15 @@ SETTINGS = {
     "topk": [10],
     "valid_metric": "NDCG@10",
 }
+_COLUMNS = {"load_col": {"inter": ["user_id", "item_id", "timestamp"]}}
 #: How long all models train, and what a data set needs; the rest is as the models and data sets come.
 SETTINGS_OF: dict[str, dict[str, Any]] = {
     "ml-100k": {"epochs": 80, "eval_step": 2, "stopping_step": 10},
     "ml-1m": {"epochs": 15, "eval_step": 3},
     "amazon-beauty": {"epochs": 30, "eval_step": 3, "stopping_step": 4, "MAX_ITEM_LIST_LENGTH": 20},
+    "s3rec-yelp": {"epochs": 15, "eval_step": 3, "MAX_ITEM_LIST_LENGTH": 20, **_COLUMNS},
     "ciao": {
-        **{"epochs": 12, "eval_step": 1, "stopping_step": 4},
-        "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+        **{"epochs": 12, "eval_step": 1, "stopping_step": 4, **_COLUMNS},
         "user_inter_num_interval": "[5,inf)",
         "item_inter_num_interval": "[2,inf)",  # an item seen once is either never trained or never tested
     },
@@ -53,6 +54,7 @@ SETTINGS_OF: dict[str, dict[str, Any]] = {
 SETTINGS_OF_RECBOLES: dict[str, dict[str, Any]] = {
     "ml-1m": {"epochs": 1, "eval_step": 1},
     "amazon-beauty": {"epochs": 6},
+    "s3rec-yelp": {"epochs": 3},
     "ciao": {"epochs": 1},
 }
 #: The share of its own best validation score at which a run counts as nearly there.

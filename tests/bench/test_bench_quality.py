@@ -272,12 +272,12 @@ class TestRun:
         def compare(models: Any, dataset: str, *, settings: Any, listener: Any, **given: Any) -> None:
             asked.append((dataset, list(models), given["seeds"], settings["epochs"]))
             assert not any(candidate.settings.get("epochs") for candidate in models)  # --epochs is for all
-            assert ("load_col" in settings) == (dataset == "ciao")  # the others have property files
+            assert ("load_col" in settings) == (dataset in ("s3rec-yelp", "ciao"))  # others have files
             listener(Event("done", 1, 1, "SASRec", 1, record_of("SASRec", 1, 0.1)))
 
         monkeypatch.setattr(quality, "compare", compare)
         assert quality.main(["run", "--seeds", "1", "2", "--epochs=7", "--csv", "q.csv"]) == 0
-        assert [dataset for dataset, *_ in asked] == ["ml-100k", "ml-1m", "amazon-beauty", "ciao"]
+        assert [dataset for dataset, *_ in asked] == list(quality.DATASETS)
         assert [candidate.label for candidate in asked[0][1]][-3:] == ["SASRec", "GRU4Rec", "BERT4Rec"]
         assert len(asked[0][1]) == len(quality.MODELS)
         assert asked[0][2:] == ([1, 2], "7")
