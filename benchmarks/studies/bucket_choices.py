@@ -68,7 +68,6 @@ class SASRecBucketChoiceSCE(SASRecSCE):
         def loss_fn(hidden: Tensor, table: Tensor, targets: Tensor, histories: Histories) -> Tensor:
             buckets = choice(hidden.detach(), table.detach(), targets, b_y, alpha)
             sample = sample_items(len(table), n_outside)
-            own = histories._replace(items=histories.items.masked_fill(histories.items == 0, -1))  # padding
-            return scalable_cross_entropy(hidden, table, targets, buckets, sample, own)
+            return scalable_cross_entropy(hidden, table, targets, buckets, sample, histories)
 
         self.loss_fct = StudiedLoss(loss_fn, uses_histories=True)

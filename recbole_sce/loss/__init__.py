@@ -1,8 +1,8 @@
 """Losses for softmax heads over large catalogues; they need torch alone.
 
 All are called ``loss_fn(hidden (N, d), item_embeddings (C, d), targets (N,) int64, generator=None)`` and
-return a scalar, so that they stand in for one another. Scalable Cross-Entropy is better for the states'
-``histories``, too.
+return a scalar, so that they stand in for one another. Scalable Cross-Entropy also takes the
+states' ``histories``.
 """
 
 from recbole_sce.loss.buckets import Buckets, bucket_centers, select_buckets

@@ -43,7 +43,8 @@ def bucket_loss(
         buckets: the states and items of each bucket.
         sparse_grad: whether the gradient of ``item_embeddings`` is a sparse (COO) tensor.
         sample: of the rows of ``item_embeddings``; None leaves out what is outside the buckets.
-        histories: with ``sample``, those of the states, in each an item once; None for empty ones.
+        histories: with ``sample``, those of the states; its excluded rows count for nothing in them. None for
+            empty ones.
 
     Returns:
         The loss, a scalar in float32 (float64 for float64 states), and the number of states that are in a
@@ -52,6 +53,8 @@ def bucket_loss(
     rows, items = buckets.rows.contiguous(), buckets.items.contiguous()
     if histories is None or len(targets) == 0:
         histories = Histories.none(targets)
+    elif sample is not None:
+        histories = histories.distinct(sample.excluded)
     loss, n_covered = _apply(hidden, item_embeddings, targets, rows, items, sparse_grad, sample, histories)
     return loss, n_covered
 
@@ -133,7 +136,7 @@ class _BucketLoss(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             touched = [items, targets]
             if of_outside is not None:
-                touched += [of_outside.rows, of_outside.history]
+                touched += of_outside.touched()
             grad_items = RowGradient(item_embeddings, dtype, *touched, sparse=ctx.sparse_grad)
         wanted_hidden = grad_hidden if ctx.needs_input_grad[0] else None
         with torch.autocast(hidden.device.type, enabled=False):

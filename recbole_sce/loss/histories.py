@@ -32,9 +32,8 @@ class Histories(NamedTuple):
     def distinct(self, excluded: Sequence[int] = ()) -> Histories:
         """Return the same with each item of a list once, and none of the ``excluded`` rows."""
         items = self.items
-        if excluded:
-            barred = torch.tensor(excluded, dtype=torch.int64, device=items.device)
-            items = items.masked_fill(torch.isin(items, barred), -1)
+        for row in excluded:
+            items = items.masked_fill(items == row, -1)
         items = items.sort(1).values
         again = torch.zeros_like(items, dtype=torch.bool)
         again[:, 1:] = items[:, 1:] == items[:, :-1]

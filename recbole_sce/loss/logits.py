@@ -20,6 +20,17 @@ def gather_rows(table: Tensor, rows: Tensor, dtype: torch.dtype) -> Tensor:
     return table.index_select(0, rows.reshape(-1)).to(dtype).view(*rows.shape, table.size(1))
 
 
+def rows_at_once(row_numbers: int, hidden: Tensor) -> int:
+    """Return for how many rows, at least one, ``row_numbers`` numbers each fit in a workspace.
+
+    Args:
+        row_numbers: numbers of the compute dtype that a row needs.
+        hidden: says device and compute dtype.
+    """
+    row_bytes = max(1, row_numbers) * compute_dtype(hidden).itemsize
+    return max(1, workspace_bytes(hidden.device) // row_bytes)
+
+
 def row_slices(n_rows: int, row_numbers: int, hidden: Tensor) -> Iterator[slice]:
     """Yield slices of ``n_rows`` rows for which ``row_numbers`` numbers each fit in a workspace.
 
@@ -28,8 +39,7 @@ def row_slices(n_rows: int, row_numbers: int, hidden: Tensor) -> Iterator[slice]
         row_numbers: numbers of the compute dtype that a row needs.
         hidden: says device and compute dtype.
     """
-    row_bytes = max(1, row_numbers) * compute_dtype(hidden).itemsize
-    step = max(1, workspace_bytes(hidden.device) // row_bytes)
+    step = rows_at_once(row_numbers, hidden)
     for start in range(0, n_rows, step):
         yield slice(start, min(start + step, n_rows))
 

@@ -15,7 +15,9 @@ the sample holds the whole catalogue.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from operator import sub
 from typing import NamedTuple, Optional
 
 import torch
@@ -24,23 +26,26 @@ from torch import Tensor
 from recbole_sce.loss.buckets import contains
 from recbole_sce.loss.histories import Histories
 from recbole_sce.loss.inputs import candidate_rows, check_count, excluded_rows
-from recbole_sce.loss.logits import compute_dtype, gather_rows, row_slices
+from recbole_sce.loss.logits import compute_dtype, gather_rows, row_slices, rows_at_once
 from recbole_sce.loss.memory import RowGradient
 
 #: Up to so many times the size of the sample the catalogue is shuffled, which leaves out doubles.
 _SHUFFLE = 16
+#: Most states of one history that are scored together, so that few long histories cost others little padding.
+_PIECE = 16
 
 
 class ItemSample(NamedTuple):
     """Items drawn uniformly from the ``n_items`` candidates of a catalogue of ``n_rows`` rows.
 
-    ``rows`` (K,) int64 are ascending, each once. Excluded rows are no candidates; they must be in no bucket
-    either.
+    ``rows`` (K,) int64 are ascending, each once. The ``excluded`` rows are no candidates; they must be in no
+    bucket either.
     """
 
     rows: Tensor
     n_items: int
     n_rows: int
+    excluded: tuple[int, ...] = ()
 
 
 def sample_items(
@@ -74,7 +79,7 @@ def sample_items(
         ranks = torch.randperm(n_items, generator=generator, device=device)[:size].sort().values
     else:
         ranks = torch.unique(torch.randint(n_items, (size,), generator=generator, device=device))
-    return ItemSample(candidate_rows(ranks, excluded), n_items, n_rows)
+    return ItemSample(candidate_rows(ranks, excluded), n_items, n_rows, tuple(excluded))
 
 
 def check_sample(sample: ItemSample, item_embeddings: Tensor) -> None:
@@ -111,23 +116,27 @@ class Outside(NamedTuple):
 
     ``rows`` (K,) int64 are the sampled items, ascending, each once. ``held`` (n_b + 1, m) int64 says which of
     ``rows``, 0 to K - 1, a bucket holds, filled up with K; its last row, of fillings alone, is that of states
-    in no bucket. Of each state, int64, ``bucket`` (N,) is its bucket, n_b for none, ``target_sampled`` (N,)
-    says which of ``rows`` is its target, K for none, and ``owner`` (N,), ascending, which history is its own.
-    ``history`` (G, L) int64 are the items of these, any where there is none, and ``history_sampled`` (G, L)
-    says which of ``rows`` they are, K for none. ``near`` (N, L) bool: the items of its history that are
-    outside the state's bucket, and not its target. ``weights`` (N,): how many items that are not in the sum
-    each sampled one of them stands for.
+    in no bucket. Of each state, int64, ``bucket`` (N,) is its bucket, n_b for none, and ``target_sampled``
+    (N,) says which of ``rows`` is its target, K for none.
+
+    ``history`` (G, L) int64 are lists of items, each once, -1 where there is none. The states of one list are
+    cut into P pieces of at most ``_PIECE``: ``starts`` (P,) int64 says where in the batch a piece begins, and
+    ``owner`` (P,) int64 whose list it has. ``own`` (N, L) bool: the items of a state's history that are
+    outside its bucket, and not its target. ``weights`` (N,): how many items that are in no sum each sampled
+    one of them stands for. ``filling`` (1,) int64, a row that has a gradient anyhow, stands where a list has
+    no item; nothing comes of it.
     """
 
     rows: Tensor
     held: Tensor
     bucket: Tensor
     target_sampled: Tensor
-    owner: Tensor
     history: Tensor
-    history_sampled: Tensor
-    near: Tensor
+    starts: Tensor
+    owner: Tensor
+    own: Tensor
     weights: Tensor
+    filling: Tensor
 
     @classmethod
     def of(
@@ -152,31 +161,40 @@ class Outside(NamedTuple):
             inside: (N,) bool, whether the target is among the items of the state's bucket.
         """
         history, owner = histories
-        size, n_states = len(sample.rows), len(targets)
-        held, n_held = _held(sample.rows, items)
-        history_sampled, target_sampled = _places(sample.rows, history), _places(sample.rows, targets)
-        near = torch.empty(n_states, history.size(1), dtype=torch.bool, device=history.device)
+        rows, size = sample.rows, len(sample.rows)
+        held, n_held = _held(rows, items)
+        target_sampled = _places(rows, targets)
         n_outside = sample.n_items - items.size(1) * (bucket < len(items)) - (~inside).long()  # (N,)
         n_sampled = size - n_held[bucket] - (~inside & (target_sampled < size)).long()  # (N,)
+        own = torch.empty(len(targets), history.size(1), dtype=torch.bool, device=history.device)
         ordered = torch.cat([items, items.new_full((1, items.size(1)), -1)]).sort(1).values
-        for part in row_slices(n_states, 2 * items.size(1) + 8 * history.size(1), hidden):
-            own = history[owner[part]]  # (n, L)
-            near[part] = (own >= 0) & (own != targets[part].unsqueeze(1))
-            near[part] &= ~contains(ordered[bucket[part]], own)
-            n_outside[part] -= near[part].sum(1)
-            n_sampled[part] -= (near[part] & (history_sampled[owner[part]] < size)).sum(1)
+        for part in row_slices(len(targets), 2 * items.size(1) + 8 * history.size(1), hidden):
+            listed = history[owner[part]]  # (n, L)
+            own[part] = (listed >= 0) & (listed != targets[part].unsqueeze(1))
+            own[part] &= ~contains(ordered[bucket[part]], listed)
+            n_outside[part] -= own[part].sum(1)
+            n_sampled[part] -= (own[part] & (_places(rows, listed) < size)).sum(1)
         n_outside.masked_fill_(n_sampled < 1, 0)
+        states = torch.arange(len(owner), device=owner.device)
+        of_list = states - torch.searchsorted(owner, owner)  # (N,), how many states of its list come before
+        starts = (of_list % _PIECE == 0).nonzero().squeeze(1)
         return cls(
-            rows=sample.rows,
+            rows=rows,
             held=held,
             bucket=bucket,
             target_sampled=target_sampled,
-            owner=owner,
-            history=torch.where(history < 0, targets[:1], history),
-            history_sampled=history_sampled,
-            near=near,
+            history=history,
+            starts=starts,
+            owner=owner[starts],
+            own=own,
             weights=n_outside.clamp_(min=0).to(compute_dtype(hidden)) / n_sampled.clamp_(min=1),
+            filling=targets[:1],
         )
+
+    def touched(self) -> tuple[Tensor, Tensor]:
+        """Return the rows that the gradient of the items has something for."""
+        listed = self.history[self.owner]
+        return self.rows, listed[listed >= 0]
 
     def complete(self, hidden: Tensor, item_embeddings: Tensor, totals: Tensor) -> tuple[Tensor, Tensor]:
         """Add the sums of exp over the items outside to the sums over those inside.
@@ -193,10 +211,10 @@ class Outside(NamedTuple):
         peaks, sums = totals.clone(), torch.ones_like(totals)
         for tile in self._tiles(hidden, item_embeddings, self._table(hidden, item_embeddings)):
             peak = torch.maximum(totals[tile.part], tile.logits.amax(1))
-            near, sampled = tile.split(tile.logits.sub_(peak.unsqueeze(1)).exp_())
+            own, sampled = tile.split(tile.logits.sub_(peak.unsqueeze(1)).exp_())
             inside = (totals[tile.part] - peak).exp_()
             weighted = sampled.sum(1).mul_(self.weights[tile.part])
-            peaks[tile.part], sums[tile.part] = peak, inside.add_(weighted).add_(near.sum(1))
+            peaks[tile.part], sums[tile.part] = peak, inside.add_(weighted).add_(own.sum(1))
         return peaks, sums
 
     def add_gradients(
@@ -226,14 +244,14 @@ class Outside(NamedTuple):
             factors = (scale / sums[tile.part]).unsqueeze(1)  # (n, 1)
             weights = factors * self.weights[tile.part].unsqueeze(1)  # (n, 1)
             slopes = tile.logits.sub_(peaks[tile.part].unsqueeze(1)).exp_()  # without their factors
-            near, sampled = tile.split(slopes)  # (n, L), (n, K + 1)
-            near = tile.padded(near.mul_(factors))  # (g, s, L)
+            own, sampled = tile.split(slopes)  # (n, L), (n, K + 1)
+            own = tile.padded(own.mul_(factors))  # (p, s, L)
             if grad_hidden is not None:
                 grad_hidden[tile.part] += (sampled @ table).mul_(weights)
-                grad_hidden[tile.part] += tile.real(near @ tile.own_items)
+                grad_hidden[tile.part] += tile.real(own @ tile.own_items)
             if grad_items is not None:
                 of_sample.addmm_(sampled.T, tile.states * weights)
-                grad_items.add(self.history[tile.owners], near.mT @ tile.padded(tile.states))
+                grad_items.add(tile.own_rows, own.mT @ tile.padded(tile.states))
         if grad_items is not None:
             grad_items.add(self.rows, of_sample[:-1])
 
@@ -243,49 +261,64 @@ class Outside(NamedTuple):
         return torch.cat([sampled, sampled.new_zeros(1, sampled.size(1))])
 
     def _tiles(self, hidden: Tensor, item_embeddings: Tensor, table: Tensor) -> Iterator[_Tile]:
-        """Yield all states, those of a few histories at a time, with their logits outside."""
-        n_histories, length = self.history.shape
-        bounds = torch.arange(n_histories + 1, device=self.owner.device)
-        starts = torch.searchsorted(self.owner, bounds).tolist()  # where the states of each begin
-        most = max((stop - start for start, stop in zip(starts, starts[1:])), default=0)
+        """Yield all states, those of some pieces at a time, with their logits outside."""
+        (n_states, d), length = hidden.shape, self.history.size(1)
         width = length + len(table)
-        numbers = most * (width + 2 * length + 3 * hidden.size(1)) + length * hidden.size(1)
-        for owners in row_slices(n_histories, numbers, hidden):
-            part = slice(starts[owners.start], starts[owners.stop])
-            states = hidden[part].to(table.dtype)
-            owner = self.owner[part] - owners.start  # (n,)
-            first = torch.searchsorted(owner, owner)  # (n,), the first state of the same history
-            tile = _Tile(
-                part=part,
-                owners=owners,
-                places=owner * most + torch.arange(len(owner), device=owner.device) - first,
-                most=most,
-                states=states,
-                own_items=gather_rows(item_embeddings, self.history[owners], table.dtype),
-                logits=table.new_empty(len(states), width),
-            )
-            near, sampled = tile.split(tile.logits)
-            near.copy_(tile.real(tile.padded(states) @ tile.own_items.mT))
-            near.masked_fill_(~self.near[part], -torch.inf)
-            torch.mm(states, table.T, out=sampled)
-            for in_sum in (self.held[self.bucket[part]], self.history_sampled[self.owner[part]]):
-                sampled.scatter_(1, in_sum, -torch.inf)
-            sampled.scatter_(1, self.target_sampled[part].unsqueeze(1), -torch.inf)
-            yield tile
+        bounds = [*self.starts.tolist(), n_states]
+        most_states = rows_at_once(width + 2 * length + 3 * d, hidden)
+        most_pieces = rows_at_once(length * d + _PIECE * (length + d), hidden)
+        first = 0
+        while first < len(self.starts):
+            # As many pieces as both allow; one, whose states are few, in any case.
+            last = bisect_right(bounds, bounds[first] + most_states) - 1
+            last = max(first + 1, min(last, first + most_pieces))
+            part = slice(bounds[first], bounds[last])
+            most = max(map(sub, bounds[first + 1 : last + 1], bounds[first:last]))
+            yield self._tile(hidden, item_embeddings, table, slice(first, last), most, part)
+            first = last
+
+    def _tile(
+        self, hidden: Tensor, item_embeddings: Tensor, table: Tensor, pieces: slice, most: int, part: slice
+    ) -> _Tile:
+        history, starts = self.history[self.owner[pieces]], self.starts[pieces] - part.start  # (p, L), (p,)
+        states = hidden[part].to(table.dtype)
+        place = torch.arange(len(states), device=starts.device)
+        piece = torch.searchsorted(starts, place, right=True) - 1  # (n,)
+        own_rows = torch.where(history < 0, self.filling, history)
+        tile = _Tile(
+            part=part,
+            most=most,
+            places=piece * most + place - starts[piece],
+            states=states,
+            own_rows=own_rows,
+            own_items=gather_rows(item_embeddings, own_rows, table.dtype),
+            logits=table.new_empty(len(states), history.size(1) + len(table)),
+        )
+        own, sampled = tile.split(tile.logits)
+        own.copy_(tile.real(tile.padded(states) @ tile.own_items.mT))
+        own.masked_fill_(~self.own[part], -torch.inf)
+        torch.mm(states, table.T, out=sampled)
+        for in_a_sum in (
+            self.held[self.bucket[part]],
+            _places(self.rows, history)[piece],
+            self.target_sampled[part].unsqueeze(1),
+        ):
+            sampled.scatter_(1, in_a_sum, -torch.inf)
+        return tile
 
 
 class _Tile(NamedTuple):
-    """The n states of g histories, with their logits outside, to be used before the next tile.
+    """The n states of p pieces, with their logits outside, to be used before the next tile.
 
-    Their histories have up to s states, so that (n, ...) tensors become (g, s, ...) ones.
+    A piece has up to s of them, so that (n, ...) tensors become (p, s, ...) ones.
     """
 
     part: slice  # of the states
-    owners: slice  # of the histories
-    places: Tensor  # (n,) int64, where states are among g * s
     most: int  # s
+    places: Tensor  # (n,) int64, where states are among p * s
     states: Tensor  # (n, d) in the compute dtype
-    own_items: Tensor  # (g, L, d) the same
+    own_rows: Tensor  # (p, L) int64, the items of the pieces' histories
+    own_items: Tensor  # (p, L, d) in the compute dtype
     logits: Tensor  # (n, L + K + 1), -inf where an item is in a sum already, and in the last column
 
     def split(self, logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -294,13 +327,13 @@ class _Tile(NamedTuple):
         return logits[:, :length], logits[:, length:]
 
     def padded(self, rows: Tensor) -> Tensor:
-        """Return (g, s, m) from (n, m), with zeros where a history has fewer states."""
-        n_histories = len(self.own_items)
-        space = rows.new_zeros(n_histories * self.most, rows.size(1))
-        return space.index_copy_(0, self.places, rows).view(n_histories, self.most, -1)
+        """Return (p, s, m) from (n, m), with zeros where a piece has fewer states."""
+        n_pieces = len(self.own_items)
+        space = rows.new_zeros(n_pieces * self.most, rows.size(1))
+        return space.index_copy_(0, self.places, rows).view(n_pieces, self.most, rows.size(1))
 
     def real(self, padded: Tensor) -> Tensor:
-        """Return (n, m) from (g, s, m)."""
+        """Return (n, m) from (p, s, m)."""
         return padded.flatten(0, 1)[self.places]
 
 

@@ -45,7 +45,8 @@ def scalable_cross_entropy(
         buckets: the states and items of each bucket, from :func:`select_buckets`.
         sample: of the rows of ``item_embeddings``, from :func:`sample_items`, with the same excluded rows as
             the buckets; None for the loss of the paper.
-        histories: with ``sample``, the items of each state's history, without excluded rows; None for none.
+        histories: with ``sample``, the items of each state's history; rows that the sample excludes count for
+            nothing in them. None for empty ones.
 
     Returns:
         A scalar in float32 (float64 for float64 states); zero where no state is trained. It can be
@@ -62,7 +63,6 @@ def scalable_cross_entropy(
         if sample is None:
             raise ValueError("histories: not allowed without a sample, which completes the softmax")
         check_histories(histories, hidden, item_embeddings)
-        histories = histories.distinct()
     loss, _ = bucket_loss(hidden, item_embeddings, targets, buckets, sample=sample, histories=histories)
     return loss
 
@@ -92,8 +92,6 @@ class ScalableCrossEntropyLoss(nn.Module):
 
     #: Whether the gradient of the item embeddings is a sparse (COO) tensor that names the rows touched.
     sparse_grad = False
-    #: That it can be given the states' ``histories``.
-    uses_histories = True
 
     def __init__(
         self,
@@ -161,8 +159,6 @@ class ScalableCrossEntropyLoss(nn.Module):
             ValueError: a tensor has the wrong shape, dtype or device.
         """
         check_inputs(hidden, item_embeddings, targets, self.exclude_items)
-        if histories is not None:
-            check_histories(histories, hidden, item_embeddings)
         n_states = self._states = len(hidden)
         excluded = excluded_rows(self.exclude_items, len(item_embeddings))
         n_items = len(item_embeddings) - len(excluded)
@@ -185,7 +181,8 @@ class ScalableCrossEntropyLoss(nn.Module):
             sample = sample_items(
                 len(item_embeddings), self.n_outside, self.exclude_items, generator, hidden.device
             )
-            histories = histories.distinct(excluded) if histories is not None else None
+            if histories is not None:
+                check_histories(histories, hidden, item_embeddings)
         loss, n_covered = bucket_loss(
             hidden, item_embeddings, targets, buckets, self.sparse_grad, sample, histories
         )
@@ -206,6 +203,11 @@ class ScalableCrossEntropyLoss(nn.Module):
         as_costly = 2 * self.alpha**2 * min(self.bucket_size_y, n_items) + self.n_outside
         few = n_items <= max(self.exact_up_to, as_costly)
         return self.complete_softmax and automatic and few and not self.sparse_grad
+
+    @property
+    def uses_histories(self) -> bool:
+        """Whether the states' histories matter to the loss: they complete the softmax."""
+        return self.complete_softmax
 
     @property
     def n_trained(self) -> int:

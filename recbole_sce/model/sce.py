@@ -39,7 +39,8 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
     * :meth:`encode`, :meth:`encode_positions`: how hidden states are made, where ``forward`` does not say;
     * :meth:`item_table`: which table the softmax scores;
     * :meth:`extra_loss`: what its base adds to the item softmax;
-    * :meth:`training_states`: which states a batch trains.
+    * :meth:`training_states`: which states a batch trains;
+    * :meth:`row_items`: the items of a row's history, which the completed softmax scores one by one.
     """
 
     #: The loss draws what it needs itself; RecBole's loader then adds no sampled negatives.
@@ -167,10 +168,12 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Return the mean loss of the batch's positions and the extra loss, a scalar (RecBole's contract)."""
         hidden, targets, rows = self.training_states(interaction)
-        given = {}
+        table, given = self.item_table(), {}
         if getattr(self.loss_fct, "uses_histories", False):
-            given["histories"] = Histories(self.row_items(interaction), rows)
-        loss: Tensor = self.loss_fct(hidden, self.item_table(), targets, **given)
+            items = self.row_items(interaction)
+            # A model may write more into histories than items, such as a mask.
+            given["histories"] = Histories(items.masked_fill(items >= len(table), -1), rows)
+        loss: Tensor = self.loss_fct(hidden, table, targets, **given)
         return loss + self.extra_loss(interaction, hidden)
 
     def row_items(self, interaction: Interaction) -> Tensor:

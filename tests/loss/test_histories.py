@@ -1,13 +1,23 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from test_scalable import assert_agree, make, random_buckets
 
-from recbole_sce.loss import Buckets, Histories, ItemSample, ScalableCrossEntropyLoss, sample_items
+from recbole_sce.loss import (
+    Buckets,
+    Histories,
+    ItemSample,
+    ScalableCrossEntropyLoss,
+    memory,
+    outside,
+    sample_items,
+)
 from recbole_sce.loss import scalable_cross_entropy as loss_of
+from recbole_sce.loss.fused import bucket_loss
 
 
 def test_the_items_of_a_state_s_own_history_are_scored_and_no_others() -> None:
@@ -17,13 +27,13 @@ def test_the_items_of_a_state_s_own_history_are_scored_and_no_others() -> None:
     sample = ItemSample(torch.tensor([20, 30, 40]), 49, 50)
     histories = Histories(torch.tensor([[11, 41, -1, -1], [21, 30, 31, 12]]), torch.tensor([0, 0, 1]))
     losses = []
-    for state, sums, sampled, outside in (
+    for state, sums, sampled, unseen in (
         (0, [10, 20, 21, 11, 41], [30, 40], 49 - 5),
         (1, [11, 41], [20, 30, 40], 49 - 2),  # in no bucket
         (2, [12, 20, 21, 30, 31], [40], 49 - 5),
     ):
         logits = items @ hidden[state]
-        rest = logits[sampled] + math.log(outside / len(sampled))
+        rest = logits[sampled] + math.log(unseen / len(sampled))
         losses.append(torch.cat([logits[sums], rest]).logsumexp(0) - logits[targets[state]])
     actual = loss_of(hidden, items, targets, buckets, sample, histories)
     assert_agree(actual, torch.stack(losses).mean(), (hidden, items), 1e-10)
@@ -66,9 +76,63 @@ def test_excluded_rows_in_histories_count_for_nothing() -> None:
         for own in (with_padding, without)
     ]
     assert_agree(*found, (hidden, items), 1e-12)
+    buckets, sample = random_buckets(30, 90, 3, 5, 7), sample_items(90, 20, (0, 7))
+    found = [
+        loss_of(hidden, items, targets, buckets, sample, Histories(own, owner))
+        for own in (with_padding, without)
+    ]
+    assert_agree(*found, (hidden, items), 1e-12)
 
 
-@pytest.mark.parametrize("loss_fn", [ScalableCrossEntropyLoss(), ScalableCrossEntropyLoss(exact_up_to=99)])
+@pytest.mark.parametrize(
+    ("lengths", "most_tiles"),
+    [
+        ([1000], 11),
+        ([1000] + [1] * 1000, 22),
+        ([1] * 1000 + [1000], 22),
+        ([1] * 1000, 11),
+        ([3, 40] * 23, 12),
+    ],
+)
+def test_tiles_are_as_large_as_a_workspace_whatever_the_lengths(
+    monkeypatch: pytest.MonkeyPatch, lengths: list[int], most_tiles: int
+) -> None:
+    n, width = sum(lengths), 5 + 200 + 1  # of a state: the items of a history, a sample, a filling
+    monkeypatch.setattr(memory, "_CPU_WORKSPACE", 8 * 100 * (width + 2 * 5 + 3 * 4))  # of 100 states
+    tiles, tile_of = [], outside.Outside._tile
+
+    def recording(self: outside.Outside, *arguments: Any) -> Any:
+        tile = tile_of(self, *arguments)
+        tiles.append((tile.part, tile.padded(tile.states).numel()))
+        return tile
+
+    monkeypatch.setattr(outside.Outside, "_tile", recording)
+    hidden, items, targets = make(n, 600, 4)
+    owner = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+    histories = Histories(torch.randint(1, 600, (len(lengths), 5)), owner)
+    loss_of(hidden, items, targets, random_buckets(n, 600, 3, 5, 7), sample_items(600, 200), histories)
+    parts = [part for part, _ in tiles]
+    assert [part.start for part in parts] == [0, *(part.stop for part in parts[:-1])]
+    assert parts[-1].stop == n
+    assert max(part.stop - part.start for part in parts) <= 100
+    assert len(parts) <= most_tiles
+    assert max(numbers for _, numbers in tiles) * 8 <= memory._CPU_WORKSPACE
+
+
+def test_a_sparse_gradient_names_no_items_of_a_history_without_a_state() -> None:
+    hidden, items, targets = make(6, 90, 4)
+    histories = Histories(torch.arange(60, 72).view(4, 3), torch.tensor([0, 0, 2, 2, 2, 3]))
+    buckets, sample = random_buckets(6, 50, 3, 2, 7), ItemSample(torch.tensor([50, 51]), 89, 90, (0,))
+    loss, _ = bucket_loss(hidden, items, targets, buckets, True, sample, histories)
+    (gradient,) = torch.autograd.grad(loss, items)
+    named = gradient.indices()[0].tolist()
+    assert {60, 61, 62, 66, 67, 68, 69, 70, 71} <= set(named)
+    assert not {63, 64, 65} & (set(named) - set(targets.tolist()))
+
+
+@pytest.mark.parametrize(
+    "loss_fn", [ScalableCrossEntropyLoss(), ScalableCrossEntropyLoss(complete_softmax=True, exact_up_to=99)]
+)
 def test_the_loss_of_the_paper_and_the_exact_one_do_not_use_them(loss_fn: ScalableCrossEntropyLoss) -> None:
     hidden, items, targets = make(30, 90, 8)
     histories = Histories(torch.randint(1, 90, (30, 5)), torch.arange(30))
@@ -128,8 +192,9 @@ def test_what_are_no_histories_is_refused(items: torch.Tensor, owner: torch.Tens
             sample_items(40, 9),
             Histories(items, owner),
         )
+    loss_fn = ScalableCrossEntropyLoss(2, bucket_size_y=3, complete_softmax=True, n_outside=5)
     with pytest.raises(ValueError, match=message):
-        ScalableCrossEntropyLoss()(hidden, table, targets, histories=Histories(items, owner))
+        loss_fn(hidden, table, targets, histories=Histories(items, owner))
 
 
 def test_histories_without_a_sample_are_refused() -> None:

@@ -45,8 +45,14 @@ def lists(histories: Histories) -> list[list[int]]:
 def test_each_candidate_is_drawn_at_most_once(size: int, excluded: tuple[int, ...]) -> None:
     candidates = [row for row in range(40) if row not in excluded]
     for seed in range(5):
-        rows, n_items, _ = sample_items(40, size, excluded, torch.Generator().manual_seed(seed))
-        assert n_items == len(candidates)
+        rows, n_items, n_rows, left_out = sample_items(
+            40, size, excluded, torch.Generator().manual_seed(seed)
+        )
+        assert (n_items, n_rows, left_out) == (
+            len(candidates),
+            40,
+            tuple(row for row in excluded if row < 40),
+        )
         assert rows.tolist() == sorted(set(rows.tolist()) & set(candidates))
         assert len(rows) == min(size, len(candidates))
 
@@ -330,12 +336,12 @@ def test_the_number_of_trained_states_is_told() -> None:
 def test_half_precision_sums_in_float32(dtype: torch.dtype) -> None:
     hidden, items, targets = make(60, 90, 8, dtype=dtype, scale=0.5)
     buckets = random_buckets(60, 90, 4, 20, 16)
-    sample = sample_items(90, 30)
-    actual = scalable_cross_entropy(hidden, items, targets, buckets, sample)
+    sample, histories = sample_items(90, 30), random_histories(60, 90, 5, 9)
+    actual = scalable_cross_entropy(hidden, items, targets, buckets, sample, histories)
     assert actual.dtype == torch.float32
     assert all(gradient.dtype == dtype for gradient in gradients(actual, hidden, items))
     wide = [tensor.detach().float().requires_grad_() for tensor in (hidden, items)]
-    expected = scalable_cross_entropy(*wide, targets, buckets, sample)
+    expected = scalable_cross_entropy(*wide, targets, buckets, sample, histories)
     assert float(actual) == pytest.approx(float(expected), rel=1e-5)
     for ours, theirs in zip(gradients(actual, hidden, items), gradients(expected, *wide)):
         assert torch.allclose(ours.float(), theirs, rtol=0, atol=0.01 * float(theirs.abs().max()))
@@ -344,11 +350,11 @@ def test_half_precision_sums_in_float32(dtype: torch.dtype) -> None:
 def test_frozen_inputs_get_no_gradient() -> None:
     hidden, items, targets = make(30, 40, 4)
     buckets = random_buckets(30, 40, 3, 8, 6)
-    sample = sample_items(40, 10)
-    both = gradients(scalable_cross_entropy(hidden, items, targets, buckets, sample), hidden, items)
+    more = sample_items(40, 10), random_histories(30, 40, 4, 6)
+    both = gradients(scalable_cross_entropy(hidden, items, targets, buckets, *more), hidden, items)
     for frozen, other, expected in ((items, hidden, both[0]), (hidden, items, both[1])):
         frozen.requires_grad_(False)
-        loss = scalable_cross_entropy(hidden, items, targets, buckets, sample)
+        loss = scalable_cross_entropy(hidden, items, targets, buckets, *more)
         assert torch.allclose(torch.autograd.grad(loss, other)[0], expected)
         frozen.requires_grad_(True)
 
@@ -377,7 +383,7 @@ def test_states_that_are_no_numbers_are_not_hidden() -> None:
     with torch.no_grad():
         hidden[3] = math.nan
     loss_fn = ScalableCrossEntropyLoss(bucket_size_y=2, complete_softmax=True, n_outside=4)
-    loss = loss_fn(hidden, items, targets)
+    loss = loss_fn(hidden, items, targets, histories=random_histories(30, 40, 4, 6))
     assert not math.isfinite(float(loss))
     with torch.autograd.set_detect_anomaly(False):
         (gradient,) = torch.autograd.grad(loss, hidden)
@@ -386,9 +392,8 @@ def test_states_that_are_no_numbers_are_not_hidden() -> None:
 
 def test_large_logits_do_not_overflow() -> None:
     hidden, items, targets = make(30, 40, 4, dtype=torch.float32, scale=30.0)
-    loss = ScalableCrossEntropyLoss(bucket_size_y=2, complete_softmax=True, n_outside=4)(
-        hidden, items, targets
-    )
+    loss_fn = ScalableCrossEntropyLoss(bucket_size_y=2, complete_softmax=True, n_outside=4)
+    loss = loss_fn(hidden, items, targets, histories=random_histories(30, 40, 4, 6))
     assert math.isfinite(float(loss))
     assert all(torch.isfinite(gradient).all() for gradient in gradients(loss, hidden, items))
 
@@ -399,7 +404,7 @@ def test_states_and_items_may_have_different_dtypes(of_states: torch.dtype, of_i
     hidden, items, targets = make(30, 40, 4)
     mixed = hidden.detach().to(of_states).requires_grad_(), items.detach().to(of_items).requires_grad_()
     loss_fn = ScalableCrossEntropyLoss(bucket_size_y=2, complete_softmax=True, n_outside=4)
-    loss = loss_fn(*mixed, targets, torch.Generator().manual_seed(0))
+    loss = loss_fn(*mixed, targets, torch.Generator().manual_seed(0), random_histories(30, 40, 4, 6))
     assert loss.dtype == (torch.float64 if of_states == torch.float64 else torch.float32)
     assert [gradient.dtype for gradient in gradients(loss, *mixed)] == [of_states, of_items]
 
@@ -411,7 +416,8 @@ def test_deterministic_algorithms_give_the_same() -> None:
     for deterministic in (False, True):
         torch.use_deterministic_algorithms(deterministic)
         try:
-            loss = loss_fn(hidden, items, targets, torch.Generator().manual_seed(0))
+            histories = random_histories(60, 80, 4, 6)
+            loss = loss_fn(hidden, items, targets, torch.Generator().manual_seed(0), histories)
             found.append((loss.detach(), *gradients(loss, hidden, items)))
         finally:
             torch.use_deterministic_algorithms(False)

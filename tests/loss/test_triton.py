@@ -15,6 +15,7 @@ from torch import Tensor
 
 from recbole_sce.loss import (
     Buckets,
+    Histories,
     ItemSample,
     ScalableCrossEntropyLoss,
     memory,
@@ -192,10 +193,15 @@ def random_buckets(n: int, c: int, n_b: int, b_x: int, b_y: int) -> Buckets:
 
 
 def step(
-    hidden: Tensor, items: Tensor, targets: Tensor, buckets: Buckets, sample: Optional[ItemSample] = None
+    hidden: Tensor,
+    items: Tensor,
+    targets: Tensor,
+    buckets: Buckets,
+    sample: Optional[ItemSample] = None,
+    histories: Optional[Histories] = None,
 ) -> list[Tensor]:
     """Return the loss and the gradients of those inputs that want one."""
-    loss = scalable_cross_entropy(hidden, items, targets, buckets, sample)
+    loss = scalable_cross_entropy(hidden, items, targets, buckets, sample, histories)
     wanted = [tensor for tensor in (hidden, items) if tensor.requires_grad]
     return [loss.detach(), *torch.autograd.grad(1.5 * loss, wanted)]
 
@@ -241,7 +247,8 @@ def test_a_sample_completes_what_the_kernels_sum(monkeypatch: pytest.MonkeyPatch
     buckets = random_buckets(24, 40, 3, 5, 12)
     assert len(buckets.rows.unique()) < 24  # some states are in no bucket
     sample = sample_items(40, 15, (0,), torch.Generator(DEVICE).manual_seed(4), torch.device(DEVICE))
-    assert_agree(*both(monkeypatch, *make(24, 40, 6), buckets, sample), rtol=1e-5)
+    histories = Histories(torch.arange(1, 25).view(4, 6), torch.arange(24) // 6)
+    assert_agree(*both(monkeypatch, *make(24, 40, 6), buckets, sample, histories), rtol=1e-5)
 
 
 def test_equal_targets_in_and_out_of_their_buckets_add_up(monkeypatch: pytest.MonkeyPatch) -> None:

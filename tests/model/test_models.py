@@ -72,11 +72,14 @@ def test_exact_loss_is_the_bases_without_the_padding_item(zoo: Any, base: str) -
 
 
 @torch.no_grad()
-@every_model
+@pytest.mark.parametrize(
+    ("name", "positions"), [*((f"{base}SCE", "last") for base in BASES), *((name, "all") for name in CAUSAL)]
+)
 def test_the_loss_is_given_the_items_of_each_state_s_row(
-    zoo: Any, base: str, monkeypatch: pytest.MonkeyPatch
+    zoo: Any, name: str, positions: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours, batch, seen = zoo.twins(base)[1], zoo.batch(base), []
+    ours, seen = zoo.model(name, train_positions=positions), []
+    batch = zoo.batch(name, train_positions=positions)
     ours.loss_fct = ScalableCrossEntropyLoss(n_buckets=4, bucket_size_y=3, complete_softmax=True, n_outside=5)
     forward = ours.loss_fct.forward
 

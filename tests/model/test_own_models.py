@@ -39,6 +39,35 @@ def forget_registered() -> Iterator[None]:
     plugin._models.update(before)
 
 
+def test_what_a_model_writes_into_histories_beside_items_is_no_item(prepared: Any) -> None:
+    class MaskedSCE(SCEMixin, Mean):
+        def __init__(self, config: Any, dataset: Any) -> None:
+            super().__init__(config, dataset)
+            self.item_embedding = nn.Embedding(self.n_items + 1, 8, padding_idx=0)  # the last row is a mask
+
+        def item_table(self) -> torch.Tensor:
+            return self.item_embedding.weight[: self.n_items]
+
+        def encode(self, interaction: Any) -> torch.Tensor:
+            return torch.ones(len(interaction), 8)  # whatever the history
+
+    def loss_of(run: Any, batch: Any) -> torch.Tensor:
+        torch.manual_seed(0)
+        loss: torch.Tensor = run.model.calculate_loss(batch)
+        return loss
+
+    register_model(MaskedSCE)
+    for complete in (True, False):
+        run = prepared("MaskedSCE", complete_softmax=complete, n_buckets=3, bucket_size_y=4, n_outside=9)
+        batch = next(iter(run.train))
+        with_items, losses = loss_of(run, batch), []
+        for row in (run.model.n_items, 0):
+            batch["item_id_list"][:, 0] = row
+            losses.append(loss_of(run, batch))
+        assert torch.equal(*losses)
+        assert (not torch.equal(with_items, losses[0])) is complete
+
+
 class TestWhatIsMissingIsNamed:
     def test_forward(self) -> None:
         class NoForwardSCE(SCEMixin, SequentialRecommender):
