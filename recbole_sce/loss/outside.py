@@ -15,9 +15,7 @@ the sample holds the whole catalogue.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from operator import sub
 from typing import NamedTuple, Optional
 
 import torch
@@ -32,7 +30,7 @@ from recbole_sce.loss.memory import RowGradient
 #: Up to so many times the size of the sample the catalogue is shuffled, which leaves out doubles.
 _SHUFFLE = 16
 #: Most states of one history that are scored together, so that few long histories cost others little padding.
-_PIECE = 16
+_PIECE = 64
 
 
 class ItemSample(NamedTuple):
@@ -263,17 +261,19 @@ class Outside(NamedTuple):
     def _tiles(self, hidden: Tensor, item_embeddings: Tensor, table: Tensor) -> Iterator[_Tile]:
         """Yield all states, those of some pieces at a time, with their logits outside."""
         (n_states, d), length = hidden.shape, self.history.size(1)
-        width = length + len(table)
+        of_state = 3 * length + len(table) + 3 * d  # numbers
+        most_numbers = rows_at_once(1, hidden)
         bounds = [*self.starts.tolist(), n_states]
-        most_states = rows_at_once(width + 2 * length + 3 * d, hidden)
-        most_pieces = rows_at_once(length * d + _PIECE * (length + d), hidden)
         first = 0
         while first < len(self.starts):
-            # As many pieces as both allow; one, whose states are few, in any case.
-            last = bisect_right(bounds, bounds[first] + most_states) - 1
-            last = max(first + 1, min(last, first + most_pieces))
+            # As many pieces as a workspace holds with their padding; one, which is small, in any case.
+            last, most, numbers = first, 0, 0
+            while last < len(self.starts) and (last == first or numbers <= most_numbers):
+                most = max(most, bounds[last + 1] - bounds[last])
+                last += 1
+                of_piece = length * d + most * (length + d)
+                numbers = (bounds[last] - bounds[first]) * of_state + (last - first) * of_piece
             part = slice(bounds[first], bounds[last])
-            most = max(map(sub, bounds[first + 1 : last + 1], bounds[first:last]))
             yield self._tile(hidden, item_embeddings, table, slice(first, last), most, part)
             first = last
 
