@@ -21,8 +21,9 @@ _BUCKET_SIZE_Y, _N_OUTSIDE, _EXACT_UP_TO = 256, 2048, 12288
 def build_loss(settings: SCESettings) -> nn.Module:
     """Return the loss that ``settings.loss_type`` names.
 
-    All of them are called ``loss(hidden (N, d), item_embeddings (C, d), targets (N,))`` and leave out
-    row 0 of the item embeddings, RecBole's padding item.
+    All of them are called ``loss(hidden (N, d), item_embeddings (C, d), targets (N,))``, those that say
+    ``uses_histories`` with the ``histories`` of the states too, and leave out row 0 of the item embeddings,
+    RecBole's padding item.
     """
     if settings.loss_type == "SCE":
         chosen = settings.bucket_size_y is not None or settings.n_outside is not None

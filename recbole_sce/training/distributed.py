@@ -27,7 +27,7 @@ def weighed_by_states(model: SCEMixin) -> Iterator[None]:
     """Scale the loss of each process, within, so that the mean over processes is the mean over all states.
 
     Args:
-        model: its ``loss_fct`` is called as ``loss_fct(hidden, item_table, targets)``, once a step, and
+        model: its ``loss_fct`` is called as ``loss_fct(hidden, item_table, targets, ...)``, once a step, and
             returns the mean over the states, or over as many as its ``n_trained`` then says.
     """
 
