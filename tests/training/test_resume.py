@@ -87,7 +87,7 @@ class TestTheSameEnd:
             {"sparse_item_updates": True, "loss_type": "CE-"},
             {"model": "GRU4RecSCE", "eval_args": SAMPLED},
             {"model": "BERT4RecSCE", "weight_decay": 0.01},
-            {"stopping_step": 0, "learning_rate": 0.1, "epochs": 30},
+            {"stopping_step": 1, "learning_rate": 0.1, "epochs": 30},
             {"shuffle": False, "learner": "sgd"},
         ],
         ids=["defaults", "rows", "candidates", "masks", "early-stopping", "in-order"],
