@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from recbole_sce.loss.inputs import check_one_a_state
+
 
 class Histories(NamedTuple):
     """G lists of items, and which of them belongs to each of N states.
@@ -53,11 +55,7 @@ def check_histories(histories: Histories, hidden: Tensor, item_embeddings: Tenso
             f"histories.items: shape {tuple(items.shape)} of {items.dtype} is not allowed; two dimensions "
             "(histories, items) of torch.int64 are"
         )
-    if owner.shape != hidden.shape[:1] or owner.dtype != torch.int64:
-        raise ValueError(
-            f"histories.owner: shape {tuple(owner.shape)} of {owner.dtype} is not allowed; "
-            f"({len(hidden)},) of torch.int64, the history of each hidden state, is"
-        )
+    check_one_a_state("histories.owner", owner, hidden, "the history of each hidden state")
     if not items.device == owner.device == hidden.device:
         raise ValueError(
             f"histories: {items.device} and {owner.device} are not allowed; {hidden.device}, the device of "

@@ -37,11 +37,7 @@ def check_inputs(
         )
     if item_embeddings.size(0) == 0:
         raise ValueError("item_embeddings: 0 rows are not allowed; a catalogue has at least one item")
-    if targets.shape != hidden.shape[:1] or targets.dtype != torch.int64:
-        raise ValueError(
-            f"targets: shape {tuple(targets.shape)} of {targets.dtype} is not allowed; "
-            f"({hidden.size(0)},) of torch.int64, one target a hidden state, is"
-        )
+    check_one_a_state("targets", targets, hidden, "one target a hidden state")
     if not hidden.device == item_embeddings.device == targets.device:
         raise ValueError(
             f"hidden, item_embeddings and targets are on {hidden.device}, {item_embeddings.device} and "
@@ -60,6 +56,19 @@ def check_inputs(
                     f"targets: {row} is not allowed; it is one of exclude_items (RecBole's padding item is "
                     "row 0), so leave out the positions that have it as their target"
                 )
+
+
+def check_one_a_state(name: str, numbers: Tensor, hidden: Tensor, what: str) -> None:
+    """Check that ``numbers`` are (N,) int64, for hidden states (N, d); ``what`` says what they are.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if numbers.shape != hidden.shape[:1] or numbers.dtype != torch.int64:
+        raise ValueError(
+            f"{name}: shape {tuple(numbers.shape)} of {numbers.dtype} is not allowed; "
+            f"({len(hidden)},) of torch.int64, {what}, is"
+        )
 
 
 def check_count(name: str, value: int | None) -> None:

@@ -131,6 +131,7 @@ def test_the_loss_of_the_paper_and_the_exact_one_do_not_use_them(loss_fn: Scalab
     hidden, items, targets = make(30, 90, 8)
     histories = Histories(torch.randint(1, 90, (30, 5)), torch.arange(30))
     generator = torch.Generator()
+    assert loss_fn.uses_histories is loss_fn.complete_softmax
     with_them = loss_fn(hidden, items, targets, generator.manual_seed(0), histories)
     assert torch.equal(with_them, loss_fn(hidden, items, targets, generator.manual_seed(0)))
 

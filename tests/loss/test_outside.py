@@ -19,6 +19,7 @@ from recbole_sce.loss import (
     ScalableCrossEntropyLoss,
     bucket_centers,
     memory,
+    outside,
     sample_items,
     scalable_cross_entropy,
     select_buckets,
@@ -181,6 +182,7 @@ def test_random_buckets_in_small_groups_agree_with_the_reference(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, rtol: float, n_histories: int
 ) -> None:
     monkeypatch.setattr(memory, "_CPU_WORKSPACE", 4000)
+    monkeypatch.setattr(outside, "_PIECE", 7)  # histories have more states
     hidden, items, targets = make(40, 60, 6, dtype=dtype)
     buckets = random_buckets(40, 60, 5, 10, 9)
     assert len(buckets.rows.unique()) < 40  # some states are in no bucket
