@@ -6,6 +6,7 @@ SCE leaves out what lies outside a bucket, so it takes the normaliser for smalle
 uniform items, and those that are neither in the history nor in a bucket stand for all such items. Without
 ``near`` the sample stands for all outside the bucket. By ``over_buckets`` the one bucket that counts is that
 with the ``largest`` loss inside, as in the package, or all of them do, with the ``mean`` of their losses.
+``partial_loss`` is the paper's, by ``over_buckets`` as well.
 
 ``moments_loss``: the mean of exp(x . w) comes from mean and covariance of all items: exp(x . mu + v / 2), v
 the variance of the logits, exact for normally distributed ones, or by ``taylor`` Taylor's expansion
@@ -41,12 +42,24 @@ def inside(hidden: Tensor, table: Tensor, targets: Tensor, buckets: Buckets) -> 
 
 
 def of_states(in_buckets: Tensor, alone: Tensor, rows: Tensor, over_buckets: str = "amax") -> Tensor:
-    """Return the mean of the losses of states, from those in buckets (k, x) and those in none (N,)."""
+    """Return the mean of the losses of states, from those in buckets (k, x) and those in none (N,).
+
+    ``over_buckets`` is what scatter_reduce makes of the losses of a state in several buckets.
+    """
     states, n = rows.flatten(), len(alone)
     losses = torch.zeros(n).scatter_reduce(0, states, in_buckets.flatten(), over_buckets, include_self=False)
     covered = torch.zeros(n, dtype=torch.bool)
     covered[states] = True
     return torch.where(covered, losses, alone).mean()
+
+
+def partial_loss(
+    hidden: Tensor, table: Tensor, targets: Tensor, b_y: int, alpha: float, over_buckets: str
+) -> Tensor:
+    rows, _ = buckets = drawn_buckets(hidden, table, b_y, alpha)
+    own = (hidden * table[targets]).sum(1)  # (N,)
+    losses = torch.logaddexp(inside(hidden, table, targets, buckets), own[rows]) - own[rows]  # (k, x)
+    return of_states(losses, torch.zeros_like(own), rows, "mean" if over_buckets == "mean" else "amax")
 
 
 def sampled_loss(
@@ -64,30 +77,36 @@ def sampled_loss(
     rows, items = buckets
     own = (hidden * table[targets]).sum(1)  # (N,)
     sample = sample_items(c, n_outside).rows
-    logits = hidden @ table.T  # (N, c)
-
-    scored = torch.zeros(n, c, dtype=torch.bool).scatter_(1, targets[:, None], True)
+    of_sample = hidden @ table[sample].T  # (N, K)
+    near = torch.zeros(n, 0, dtype=torch.long)
     if histories is not None:
-        scored.scatter_(1, histories.items.clamp(min=0)[histories.owner], True)
-        scored[:, 0] = False  # padding
-    in_bucket = torch.zeros(len(items), c, dtype=torch.bool).scatter_(1, items, True)  # (k, c)
-    in_bucket = in_bucket[:, None, :].expand(-1, rows.size(1), -1)  # (k, x, c)
+        near = histories.items.clamp(min=0)[histories.owner]  # (N, L), 0 is padding
+    of_near = torch.einsum("nd,nld->nl", hidden, table[near])
+    scored = torch.zeros(n, c, dtype=torch.bool).scatter_(1, near, True).scatter_(1, targets[:, None], True)
+    scored[:, 0] = True  # padding, which no sum needs
 
-    def completed(of: Tensor, logits: Tensor, inside: Tensor, scored: Tensor) -> Tensor:
-        """Return the losses of states with logits ``of`` their targets, from (..., c) of what a sum holds."""
-        outside = ~(inside | scored)
-        outside[..., 0] = False  # padding
-        exact = logits.masked_fill(~(inside | scored), -math.inf).logsumexp(-1)
-        left = outside[..., sample]
-        stands_for = torch.log(outside.sum(-1) / left.sum(-1).clamp(min=1))
-        rest = logits[..., sample].masked_fill(~left, -math.inf).logsumexp(-1) + stands_for
-        return torch.logaddexp(exact, rest) - of
+    def completed(rows: Tensor, held: Tensor, inside: Tensor) -> Tensor:
+        """Return the losses (k, x) of states ``rows`` whose buckets' items are ``held`` (k, c)."""
+        held = held[:, None, :]
+        near_here = near[rows]  # (k, x, L)
+        left_out = (near_here == 0) | (near_here == targets[rows][..., None])
+        left_out |= held.expand(-1, rows.size(1), -1).gather(2, near_here)
+        outside = (~(scored[rows] | held)).sum(2)  # (k, x)
+        left = ~(scored[rows][..., sample] | held[..., sample])  # (k, x, K)
+        rest = of_sample[rows].masked_fill(~left, -math.inf).logsumexp(2)
+        rest = rest + torch.log(outside / left.sum(2).clamp(min=1))
+        of_history = of_near[rows].masked_fill(left_out, -math.inf).logsumexp(2)
+        return torch.stack([own[rows], inside, of_history, rest]).logsumexp(0) - own[rows]
 
-    losses = completed(own[rows], logits[rows], in_bucket, scored[rows])  # (k, x)
-    of_alone = completed(own, logits, torch.zeros_like(scored), scored)  # (N,)
+    in_bucket = torch.zeros(len(items), c, dtype=torch.bool).scatter_(1, items, True)
+    partial = inside(hidden, table, targets, buckets)
+    losses = completed(rows, in_bucket, partial)  # (k, x)
+    every = torch.arange(n)[None, :]
+    nothing = torch.full((1, n), -math.inf)
+    of_alone = completed(every, torch.zeros(1, c, dtype=torch.bool), nothing).squeeze(0)  # (N,)
     if over_buckets == "mean":
         return of_states(losses, of_alone, rows, "mean")
-    seen = torch.logaddexp(inside(hidden, table, targets, buckets), own[rows]) - own[rows]  # (k, x)
+    seen = torch.logaddexp(partial, own[rows]) - own[rows]  # (k, x)
     largest = torch.full_like(own, -math.inf).scatter_reduce(0, rows.flatten(), seen.flatten(), "amax")
     return of_states(losses.masked_fill(seen < largest[rows], -math.inf), of_alone, rows)
 
@@ -127,18 +146,35 @@ class StudiedLoss(nn.Module):
 class SASRecSampledSCE(SASRecSCE):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        loss = self.loss_fct
-        sizes = {"b_y": loss.bucket_size_y, "alpha": loss.alpha, "n_outside": loss.n_outside}
-        over_buckets = str(config["over_buckets"])
-        if over_buckets not in ("largest", "mean"):
-            raise ValueError(f"over_buckets: {over_buckets!r} is not allowed; largest or mean is")
-        loss_fn = partial(sampled_loss, **sizes, over_buckets=over_buckets)
+        sizes = {**sizes_of(self.loss_fct), "n_outside": self.loss_fct.n_outside}
+        loss_fn = partial(sampled_loss, **sizes, over_buckets=chosen_over_buckets(config))
         self.loss_fct = StudiedLoss(loss_fn, uses_histories=bool(config["near"]))
+
+
+@register_model
+class SASRecPartialSCE(SASRecSCE):
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        over_buckets = chosen_over_buckets(config)
+        self.loss_fct = StudiedLoss(
+            partial(partial_loss, **sizes_of(self.loss_fct), over_buckets=over_buckets)
+        )
 
 
 @register_model
 class SASRecMomentsSCE(SASRecSCE):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        sizes = {"b_y": self.loss_fct.bucket_size_y, "alpha": self.loss_fct.alpha}
-        self.loss_fct = StudiedLoss(partial(moments_loss, **sizes, taylor=bool(config["taylor"])))
+        loss_fn = partial(moments_loss, **sizes_of(self.loss_fct), taylor=bool(config["taylor"]))
+        self.loss_fct = StudiedLoss(loss_fn)
+
+
+def sizes_of(loss: Any) -> dict[str, Any]:
+    return {"b_y": loss.bucket_size_y, "alpha": loss.alpha}
+
+
+def chosen_over_buckets(config: Any) -> str:
+    over_buckets = str(config["over_buckets"])
+    if over_buckets not in ("largest", "mean"):
+        raise ValueError(f"over_buckets: {over_buckets!r} is not allowed; largest or mean is")
+    return over_buckets

@@ -8,9 +8,10 @@ buckets or negatives (noise and bias) and of the mean over draws (bias). Also ho
 
 import argparse
 import math
+from functools import partial
 
 import torch
-from completed_softmax import moments_loss
+from completed_softmax import StudiedLoss, moments_loss, partial_loss, sampled_loss
 from recbole.quick_start import load_data_and_model
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -35,6 +36,10 @@ LOSSES = {
         for b_y, n in ((64, 2048), (256, 256), (256, 1024), (256, 2048), (256, 4096), (1024, 1024))
     },
     f"SCE b_y=256, completed by 2,048 items{WITHOUT}": ScalableCrossEntropyLoss(complete_softmax=True),
+    "SCE b_y=256, the mean over buckets": partial(partial_loss, b_y=256, alpha=2.0, over_buckets="mean"),
+    "SCE b_y=256, completed by 2,048 items, the mean over buckets": StudiedLoss(
+        partial(sampled_loss, b_y=256, alpha=2.0, n_outside=2048, over_buckets="mean"), uses_histories=True
+    ),
     "SCE b_y=256, completed by moments": lambda h, w, y: moments_loss(h, w, y, 256, 2.0, False),
     "SCE b_y=256, completed by the same, Taylor": lambda h, w, y: moments_loss(h, w, y, 256, 2.0, True),
 }
