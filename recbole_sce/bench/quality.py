@@ -321,9 +321,10 @@ def _dataset_part(dataset: str, labels: Mapping[str, Sequence[Row]]) -> str:
         seeds = ", ".join(row["seed"] for row in own)
         lines.append(f"| {label} | {seeds} | " + " | ".join(cells) + " |")
     lines += _at_equal_time(labels)
-    lines += ["", "Repeated by (other seeds: `--seed`):", "", "```"]
-    lines += [own[0]["command"] for own in labels.values()]
-    lines += ["```", "", *_machines(row for own in labels.values() for row in own)]
+    commands = [own[0]["command"] for own in labels.values()]
+    lines += ["", "<details><summary>The command of each row (other seeds: <code>--seed</code>)</summary>"]
+    lines += ["", "```", *commands, "```", "", "</details>", ""]
+    lines += _machines(row for own in labels.values() for row in own)
     return "\n".join(lines)
 
 

@@ -14,7 +14,7 @@ from recbole_sce.loss import (
 from recbole_sce.model.settings import SCESettings
 
 #: ``bucket_size_y`` and ``n_outside`` where nobody sets them. Catalogues of at most 12,288 items then get the
-#: exact softmax: it is streamed, so that memory is as low, and there worth its time (docs/quality.md).
+#: exact softmax: it is streamed, so that memory is as low, and there worth its time (docs/experiments.md).
 _BUCKET_SIZE_Y, _N_OUTSIDE, _EXACT_UP_TO = 256, 2048, 12288
 
 

@@ -10,7 +10,7 @@ from recbole_sce.model.sce import SCEMixin
 class SASRecSCE(SCEMixin, SASRec):  # type: ignore[misc]
     """Causal self-attention (Kang and McAuley, 2018).
 
-    Dropout is 0.2 unless set, RecBole's SASRec has 0.5 (docs/quality.md).
+    Dropout is 0.2 unless set, RecBole's SASRec has 0.5 (docs/experiments.md).
     """
 
     causal = True
