@@ -300,10 +300,10 @@ class TestRun:
         assert "SASRecSCE" in capsys.readouterr().err
 
     def test_models_of_recbole_train_for_epochs_of_their_own(self) -> None:
-        own = quality.candidate("SASRec", "amazon-beauty", {})
-        assert own.settings == quality.SETTINGS_OF_RECBOLES["amazon-beauty"]
-        assert quality.candidate("SASRec", "amazon-beauty", {"epochs": "2"}).settings == {}
-        assert quality.candidate("SASRecSCE", "amazon-beauty", {}).settings == {}
+        own = quality.candidate("SASRec", "s3rec-yelp", {})
+        assert own.settings == quality.SETTINGS_OF_RECBOLES["s3rec-yelp"]
+        assert quality.candidate("SASRec", "s3rec-yelp", {"epochs": "2"}).settings == {}
+        assert quality.candidate("SASRecSCE", "s3rec-yelp", {}).settings == {}
 
     def test_a_label_of_other_settings_is_refused_before_training(
         self,
