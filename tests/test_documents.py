@@ -32,11 +32,11 @@ def broken_links(page: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page):
+def test_links_lead_somewhere(page: Path) -> None:
     assert broken_links(page) == []
 
 
-def test_links_that_lead_nowhere_are_found(tmp_path):
+def test_links_that_lead_nowhere_are_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
         "# One heading's\n[a](#one-headings) [b](#other) [c](absent.md) [d](page.md#one-headings)\n"

@@ -59,7 +59,8 @@ def partial_loss(
     rows, _ = buckets = drawn_buckets(hidden, table, b_y, alpha)
     own = (hidden * table[targets]).sum(1)  # (N,)
     losses = torch.logaddexp(inside(hidden, table, targets, buckets), own[rows]) - own[rows]  # (k, x)
-    return of_states(losses, torch.zeros_like(own), rows, "mean" if over_buckets == "mean" else "amax")
+    over = {"largest": "amax", "mean": "mean"}[over_buckets]
+    return of_states(losses, torch.zeros_like(own), rows, over)  # a state in no bucket is not trained
 
 
 def sampled_loss(

@@ -51,7 +51,7 @@ SETTINGS_OF: dict[str, dict[str, Any]] = {
     },
 }
 #: The same of RecBole's own models, whose epochs go through every prefix of every history: minutes each.
-#: On amazon-beauty they have as many epochs as ours: an hour for SASRec, a hundred minutes for BERT4Rec.
+#: On amazon-beauty they have as many epochs as ours, an hour of one core for SASRec.
 SETTINGS_OF_RECBOLES: dict[str, dict[str, Any]] = {
     "ml-1m": {"epochs": 1, "eval_step": 1},
     "s3rec-yelp": {"epochs": 3},

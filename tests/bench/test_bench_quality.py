@@ -194,6 +194,7 @@ class TestPage:
 
     def test_commands_and_machine_are_told(self, page: str) -> None:
         assert page.count("recbole-sce run --model") == 2
+        assert page.count("</summary>\n\n```\nrecbole-sce run") == page.count("\n```\n\n</details>\n") == 1
         assert "a processor, 1 of 2 cores; Python 3, torch 2, recbole 1.2.1" in page
 
     @pytest.mark.parametrize("name", ["memory", "time"])
