@@ -63,10 +63,20 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
     user_starts: Optional[Tensor] = None
     #: What training batches are made of instead of rows, with ``train_positions: all``.
     windows: Optional[Interaction] = None
+    #: Mean number of interactions of a user after the filters, held-out ones included. Where histories come
+    #: from files, which keep no interaction as such, the mean of each user's longest with its target.
+    interactions_per_user: float
 
     def __init__(self, config: Config) -> None:
         self.train_positions = _train_positions(config)
         super().__init__(config)
+        self.interactions_per_user = self._count_per_user()
+
+    def _count_per_user(self) -> float:
+        if self.benchmark_filename_list is None:
+            return self.avg_actions_of_users
+        longest = self.inter_feat.groupby(self.uid_field)[self.item_list_length_field].max()
+        return float(longest.mean()) + 1  # the target behind the history
 
     # Reading
 

@@ -474,6 +474,21 @@ def benchmark(tmp_path):
     }
 
 
+def test_interactions_of_a_user_are_counted_before_any_split():
+    dataset, reference = ours("all", **SMALL), recboles(**SMALL)
+    expected = reference.inter_num / (reference.user_num - 1)
+    assert dataset.interactions_per_user == expected
+    assert [part.interactions_per_user for part in dataset.build()] == [expected] * 3
+
+
+def test_interactions_of_a_user_of_benchmark_files_are_the_longest_history_with_its_target(benchmark):
+    dataset = ours(**benchmark)
+    longest = defaultdict(int)
+    for user, length in zip(dataset.inter_feat["user_id"], dataset.inter_feat["item_length"]):
+        longest[user] = max(longest[user], length + 1)
+    assert dataset.interactions_per_user == sum(longest.values()) / len(longest)
+
+
 def test_benchmark_files_give_recboles_rows(benchmark):
     dataset, reference = ours(**benchmark), recboles(**benchmark)
     for part, expected in zip(dataset.build(), reference.build()):
