@@ -112,6 +112,7 @@ def row_of(dataset: str, record: Mapping[str, Any]) -> Row:
         **{name: machine[name] for name in ("processor", "gpu", "cores", "threads", "python", "torch")},
         **{name: machine[name] for name in ("recbole", "recbole_sce")},
         "command": command_of(dataset, record),
+        "chosen": " ".join(_as_options(record["chosen_settings"])),
         "curve": " ".join(
             f"{entry['training_cpu_seconds']:.0f}:{entry['score']:.6g}"
             for entry in curve
@@ -142,18 +143,24 @@ def best_within(row: Row, seconds: float) -> Optional[float]:
 
 
 def command_of(dataset: str, record: Mapping[str, Any]) -> str:
-    """Return the command that repeats a run, with later versions of recbole_sce too.
+    """Return the command of a run: it repeats it with later versions of recbole_sce too.
 
     It has what the run was given, and the values that the package's own property files had for the model.
+    What they leave to the data is in the row's ``chosen``, which belongs behind it.
     """
     of_package = {key: value for key, value in record["package_settings"].items() if value is not None}
     settings = {**of_package, **_settings(record["spec"])}
     words = ["recbole-sce", "run", "--model", record["model"], "--dataset", dataset, "--data_path=DATA_PATH"]
-    for key, value in sorted(settings.items()):
-        if key not in _NOT_IN_COMMAND:
-            text = str(value)
-            words.append(f"--{key}={text}" if '"' in text else f"--{key}={text}".replace("'", '"'))
+    words += _as_options({key: value for key, value in settings.items() if key not in _NOT_IN_COMMAND})
     return shlex.join(words)  # which puts it into single quotes
+
+
+def _as_options(settings: Mapping[str, Any]) -> list[str]:
+    words = []
+    for key, value in sorted(settings.items()):
+        text = str(value)
+        words.append(f"--{key}={text}" if '"' in text else f"--{key}={text}".replace("'", '"'))
+    return words
 
 
 def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -192,19 +199,20 @@ def merged(rows: Iterable[Row], new: Iterable[Row]) -> list[Row]:
     """Return ``rows`` with ``new`` ones in the place of those of the same data set, label and seed.
 
     Raises:
-        QualityError: rows of one label on one data set have other settings than the seed.
+        QualityError: rows of one label on one data set have other settings than the seed, given or, of a run
+            that has ended, chosen.
     """
     by_run = {(row["dataset"], row["label"], int(row["seed"])): row for row in (*rows, *new)}
-    commands: dict[tuple[str, str], str] = {}
+    settings: dict[tuple[str, str, str], str] = {}
     for (dataset, label, seed), row in by_run.items():
         words = shlex.split(row["command"])
         words.remove(f"--seed={seed}")
-        command = shlex.join(words)
-        if commands.setdefault((dataset, label), command) != command:
-            raise QualityError(
-                f"{label} on {dataset} would stand for two settings; give one of them another label:\n"
-                f"  {commands[dataset, label]}\n  {command}"
-            )
+        for kind, text in (("command", shlex.join(words)), ("chosen", row.get("chosen"))):
+            if text is not None and settings.setdefault((dataset, label, kind), text) != text:
+                raise QualityError(
+                    f"{label} on {dataset} would stand for two settings; give one of them another label:\n"
+                    f"  {settings[dataset, label, kind]}\n  {text}"
+                )
     return [by_run[key] for key in sorted(by_run, key=lambda key: (_place(key[0]), key))]
 
 
@@ -322,7 +330,7 @@ def _dataset_part(dataset: str, labels: Mapping[str, Sequence[Row]]) -> str:
         seeds = ", ".join(row["seed"] for row in own)
         lines.append(f"| {label} | {seeds} | " + " | ".join(cells) + " |")
     lines += _at_equal_time(labels)
-    commands = [own[0]["command"] for own in labels.values()]
+    commands = [f"{own[0]['command']} {own[0]['chosen']}".strip() for own in labels.values()]
     lines += ["", "<details><summary>The command of each row (other seeds: <code>--seed</code>)</summary>"]
     lines += ["", "```", *commands, "```", "", "</details>", ""]
     lines += _machines(row for own in labels.values() for row in own)

@@ -63,9 +63,12 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
     user_starts: Optional[Tensor] = None
     #: What training batches are made of instead of rows, with ``train_positions: all``.
     windows: Optional[Interaction] = None
-    #: Mean number of interactions of a user after the filters, held-out ones included. Where histories come
-    #: from files, which keep no interaction as such, the mean of each user's longest with its target.
+    #: Mean number of interactions of a user who is trained, those held out of the training included. Files of
+    #: histories, which may be cut, tell of a user the rows, a target each, or the longest history, if that is
+    #: more; and one interaction besides.
     interactions_per_user: float
+    #: With ``temporal_holdout``: the users who are tested and never trained.
+    held_out_users: npt.NDArray[Any]
 
     def __init__(self, config: Config) -> None:
         self.train_positions = _train_positions(config)
@@ -73,10 +76,13 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
         self.interactions_per_user = self._count_per_user()
 
     def _count_per_user(self) -> float:
-        if self.benchmark_filename_list is None:
-            return self.avg_actions_of_users
-        longest = self.inter_feat.groupby(self.uid_field)[self.item_list_length_field].max()
-        return float(longest.mean()) + 1  # the target behind the history
+        users = self.inter_feat[self.uid_field].to_numpy()
+        if self.benchmark_filename_list is not None:
+            rows = self.inter_feat.groupby(self.uid_field)[self.item_list_length_field]
+            return float(rows.agg(["max", "size"]).max(axis=1).mean()) + 1
+        if self.config[temporal.KEY] is not None:
+            users = users[~np.isin(users, self.token2id(self.uid_field, self.held_out_users))]
+        return len(users) / len(np.unique(users))
 
     # Reading
 

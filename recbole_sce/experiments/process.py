@@ -23,7 +23,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-from recbole_sce.experiments.spec import RunSpec, no_arguments
+from recbole_sce.experiments.spec import RunSpec, no_arguments, package_settings
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -42,7 +42,8 @@ def execute(
             ``{"epoch", "epochs", "score", "seconds"}`` after each validation.
 
     Returns:
-        The record (metrics, curve, seconds, memory in MiB, parameters, data, machine), and the values of
+        The record (metrics, curve, seconds, memory in MiB, parameters, what the model chose of the package's
+        settings, data, machine), and the values of
         each test user by metric, with the users' ids under ``users``.
     """
     import torch
@@ -56,6 +57,7 @@ def execute(
     started = time.perf_counter()
     with no_arguments():
         config = Config(spec.model, spec.dataset, list(spec.config_files), dict(spec.settings))
+    given = package_settings(config)
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
 
@@ -128,6 +130,9 @@ def execute(
         },
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "loss_type": _loss_type(config),
+        "chosen_settings": {
+            key: value for key, value in package_settings(config).items() if value != given[key]
+        },
         "device": str(device),
         "data": {
             "users": int(dataset.user_num - 1),

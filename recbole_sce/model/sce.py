@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from recbole.data.interaction import Interaction
@@ -41,8 +40,7 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
     * :meth:`item_table`: which table the softmax scores;
     * :meth:`extra_loss`: what its base adds to the item softmax;
     * :meth:`training_states`: which states a batch trains;
-    * :meth:`row_items`: the items of a row's history, which the completed softmax scores one by one;
-    * :meth:`encoder_settings`: what its base's constructor is to see instead of the configuration's.
+    * :meth:`row_items`: the items of a row's history, which the completed softmax scores one by one.
     """
 
     #: The loss draws what it needs itself; RecBole's loader then adds no sampled negatives.
@@ -54,7 +52,7 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
 
     def __init__(self, config: Config, dataset: SequentialDataset) -> None:
         settings = self.check_config(config)
-        super().__init__(_with(self.encoder_settings(config, dataset), config), dataset)
+        super().__init__(_encoder_config(config), dataset)
         self.settings = settings
         self.loss_type = settings.loss_type
         self.loss_fct = build_loss(settings)
@@ -68,15 +66,6 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
             SettingsError: a value is impossible (see :meth:`SCESettings.from_config`).
         """
         return SCESettings.from_config(config, causal=cls.causal)
-
-    @classmethod
-    def encoder_settings(cls, config: Config, dataset: SequentialDataset) -> dict[str, Any]:
-        """Return settings that the base's constructor is to see in the place of those in ``config``.
-
-        A loss that RecBole knows: its models refuse any ``loss_type`` but their own. The loss that they
-        build is replaced.
-        """
-        return {"loss_type": "CE"}
 
     @classmethod
     def check_class(cls) -> None:
@@ -201,8 +190,12 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
         return self.encode(interaction) @ self.item_table().T
 
 
-def _with(settings: Mapping[str, Any], config: Config) -> Config:
-    """Return a copy of ``config`` with other settings."""
-    changed = copy.copy(config)
-    changed.final_config_dict = {**config.final_config_dict, **settings}
-    return changed
+def _encoder_config(config: Config) -> Config:
+    """Return the configuration as an encoder's constructor is to see it: with a loss that RecBole knows.
+
+    The constructors of RecBole's models refuse any ``loss_type`` but their own; the loss that they build
+    is replaced.
+    """
+    seen = copy.copy(config)
+    seen.final_config_dict = {**config.final_config_dict, "loss_type": "CE"}
+    return seen

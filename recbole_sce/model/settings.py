@@ -155,6 +155,10 @@ _COUNT_OR_AUTO = _Rule(
     lambda value: value is None or _is_count(value), "a whole number of at least 1, or null for automatic, is"
 )
 
+_DROPOUT = _Rule(
+    lambda value: value is None or (_is_number(value) and 0 <= value < 1),
+    "a number from 0 to less than 1 is, or, of SASRecSCE, null (None on the command line), by the data",
+)
 _TRUE_OR_FALSE = _Rule(lambda value: isinstance(value, bool), "true or false is")
 
 
@@ -192,4 +196,6 @@ _RECBOLES_RULES: dict[str, _Rule] = {
     "epochs": _WHOLE_NUMBER,
     "stopping_step": _WHOLE_NUMBER,
     "learning_rate": _Rule(lambda value: _is_number(value) and value >= 0, "a number of at least 0 is"),
+    "hidden_dropout_prob": _DROPOUT,
+    "attn_dropout_prob": _DROPOUT,
 }

@@ -128,6 +128,15 @@ class TestFile:
         with pytest.raises(quality.QualityError, match=r"(?s)a on tiny .* another label.*bucket_size_y=64"):
             quality.merged([], rows)
 
+    def test_a_label_stands_for_one_choice_that_the_data_made(self) -> None:
+        first, second = (record_of("a", seed, 0.1) for seed in (1, 2))
+        first["chosen_settings"], second["chosen_settings"] = ({"p": p} for p in (0.5, 0.2))
+        with pytest.raises(quality.QualityError, match=r"(?s)a on tiny .*label:\n  --p=0.5\n  --p=0.2"):
+            quality.merged([], rows_of(first, second))
+        (planned_row,) = rows_of(second)
+        del planned_row["chosen"]  # what is chosen is not known before data are read
+        assert len(quality.merged(rows_of(first), [planned_row])) == 2
+
     def test_the_benchmark_continues_the_committed_rows(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -169,7 +178,7 @@ class TestPage:
     def page(self, tmp_path: Path) -> str:
         rows = rows_of(
             *(record_of("SCE", 1, 0.1), record_of("SCE", 2, 0.2)),
-            record_of("CE & more", 1, 0.16, {"epochs": 300}),
+            {**record_of("CE & more", 1, 0.16, {"epochs": 300}), "chosen_settings": {"b": 0.5, "a": None}},
         )
         quality.write_rows(tmp_path / "q.csv", rows)
         path = tmp_path / "quality.md"
@@ -194,6 +203,7 @@ class TestPage:
 
     def test_commands_and_machine_are_told(self, page: str) -> None:
         assert page.count("recbole-sce run --model") == 2
+        assert page.count(" --epochs=300 --seed=1 --a=None --b=0.5\n") == 1  # with what the data chose
         assert page.count("</summary>\n\n```\nrecbole-sce run") == page.count("\n```\n\n</details>\n") == 1
         assert "a processor, 1 of 2 cores; Python 3, torch 2, recbole 1.2.1" in page
 

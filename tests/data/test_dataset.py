@@ -481,12 +481,20 @@ def test_interactions_of_a_user_are_counted_before_any_split():
     assert [part.interactions_per_user for part in dataset.build()] == [expected] * 3
 
 
-def test_interactions_of_a_user_of_benchmark_files_are_the_longest_history_with_its_target(benchmark):
+def test_interactions_of_a_user_of_benchmark_files_are_more_than_a_cut_history_holds(benchmark):
     dataset = ours(**benchmark)
-    longest = defaultdict(int)
-    for user, length in zip(dataset.inter_feat["user_id"], dataset.inter_feat["item_length"]):
-        longest[user] = max(longest[user], length + 1)
-    assert dataset.interactions_per_user == sum(longest.values()) / len(longest)
+    targets = defaultdict(set)
+    for user, item in zip(dataset.inter_feat["user_id"], dataset.inter_feat["item_id"]):
+        targets[user].add(item)  # every item of a user but the first is a target
+    assert max(map(len, targets.values())) > 6
+    expected = np.mean([len(items) + 1 for items in targets.values()])
+    assert dataset.interactions_per_user == pytest.approx(expected)
+
+
+def test_interactions_of_a_user_of_benchmark_files_with_one_row_each_are_its_history_and_target(benchmark):
+    dataset = ours(**{**benchmark, "benchmark_filename": ["test", "test", "test"]})
+    lengths = np.asarray(dataset.inter_feat["item_length"])[:12]
+    assert dataset.interactions_per_user == pytest.approx(np.mean(lengths) + 1)
 
 
 def test_benchmark_files_give_recboles_rows(benchmark):

@@ -120,6 +120,12 @@ def test_excluding_the_seen_looks_no_further_back_than_the_point_in_time(
     assert seen == {user: items[:-1] for user, items in test.items()}
 
 
+def test_interactions_are_counted_of_training_users_alone(log: list[tuple[str, str, int]]) -> None:
+    train, _ = defined(log, 0.8)
+    dataset = create_dataset(config_of("SASRecSCE"))
+    assert dataset.interactions_per_user == sum(map(len, train.values())) / len(train)
+
+
 def test_windows_hold_training_users_alone(log: list[tuple[str, str, int]]) -> None:
     train, _ = defined(log, 0.8)
     config = config_of("SASRecSCE")

@@ -48,6 +48,7 @@ def make_record(
         "machine": {"processor": "a processor", "torch": "2", "gpu": None},
         "spec": {"config_files": {}, "settings": {"epochs": 3, "seed": seed}},
         "package_settings": {},
+        "chosen_settings": {},
         **more,
     }
 

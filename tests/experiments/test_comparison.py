@@ -119,6 +119,8 @@ def test_a_comparison_for_real(tiny_dataset: dict[str, Any], tmp_path: Path) -> 
     assert [record["status"] for record in found.records] == ["done", "failed"]
     assert "not a multiple" in found.failed()[0]["error"]
     model = found.records[0]
+    assert model["package_settings"]["hidden_dropout_prob"] is None
+    assert model["chosen_settings"] == {"hidden_dropout_prob": 0.5, "attn_dropout_prob": 0.5}
     assert [entry["epoch"] for entry in model["curve"]] == [1, 2]
     assert [event.kind for event in events if event.kind != "progress"] == [
         "started",
@@ -153,3 +155,8 @@ def test_a_comparison_for_real(tiny_dataset: dict[str, Any], tmp_path: Path) -> 
         assert again.done() == json.loads(json.dumps(found.done()))
         with pytest.raises(ExperimentError, match=r"holds a run of SASRecSCE .*epochs was 2 and is 3"):
             compare(["SASRecSCE"], "tiny", seeds=[1], settings={**settings, "epochs": 3}, out=out)
+        path = run_file(out, "SASRecSCE", 1, "json")
+        older = {**model, "package_settings": {**model["package_settings"], "n_negatives": 100}}
+        path.write_text(json.dumps(older))  # of a version with another default
+        with pytest.raises(ExperimentError, match=r"other settings: n_negatives was 100 and is 256\. Name"):
+            compare(["SASRecSCE"], "tiny", seeds=[1], settings=settings, out=out)

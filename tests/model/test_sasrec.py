@@ -7,10 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
 from torch import nn
 
+from recbole_sce import SettingsError
 from recbole_sce.model import SASRecSCE
-from recbole_sce.model.sasrec import dropout_for
+from recbole_sce.model.sasrec import choose_dropout, dropout_for
 
 
 def rates(model: nn.Module) -> set[float]:
@@ -25,48 +28,75 @@ def test_sparse_data_get_more_dropout(interactions_per_user: float, dropout: flo
     assert dropout_for(interactions_per_user) == dropout
 
 
-@pytest.mark.parametrize(("interactions_per_user", "dropout"), [(9.0, 0.5), (100.0, 0.2)])
-def test_all_layers_have_the_dropout_of_the_data(
-    prepared: Any, caplog: pytest.LogCaptureFixture, interactions_per_user: float, dropout: float
+@pytest.mark.parametrize(
+    ("hidden", "attn", "chosen"),
+    [
+        (None, None, (0.5, 0.5)),
+        (0.3, None, (0.3, 0.3)),
+        (None, 0.1, (0.5, 0.1)),
+        (0.0, None, (0.0, 0.0)),
+        (0.3, 0.1, (0.3, 0.1)),
+    ],
+)
+def test_what_is_set_stays(hidden: Any, attn: Any, chosen: tuple[float, float]) -> None:
+    config: Any = {"hidden_dropout_prob": hidden, "attn_dropout_prob": attn}
+    dataset: Any = SimpleNamespace(**({} if hidden is not None else {"interactions_per_user": 9.0}))
+    choose_dropout(config, dataset)  # asks nothing of the data if that decides nothing
+    assert (config["hidden_dropout_prob"], config["attn_dropout_prob"]) == chosen
+
+
+@pytest.mark.parametrize(("least", "dropout"), [(2, 0.5), (20, 0.2)])
+def test_all_layers_have_the_dropout_of_the_data_and_the_configuration_says_so(
+    prepared: Any, caplog: pytest.LogCaptureFixture, least: int, dropout: float
 ) -> None:
-    run = prepared("SASRecSCE")
-    dataset = run.train._dataset
-    dataset.interactions_per_user = interactions_per_user
     caplog.set_level(logging.INFO)
-    assert rates(SASRecSCE(run.config, dataset)) == {dropout}
-    assert (
-        f"A user has {interactions_per_user} interactions on average: "
-        f"hidden_dropout_prob = {dropout}, attn_dropout_prob = {dropout}"
-    ) in caplog.text
+    run = prepared("SASRecSCE", user_inter_num_interval=f"[{least},inf)")
+    average = run.train._dataset.interactions_per_user
+    assert (average < 20) is (dropout == 0.5)
+    assert rates(run.model) == {dropout}
+    assert run.config["hidden_dropout_prob"] == run.config["attn_dropout_prob"] == dropout
+    told = f"A user has {average:.2f} interactions on average, 20 and more are dense data: "
+    assert f"{told}hidden_dropout_prob = {dropout}" in caplog.text
 
 
-def test_the_data_of_a_run_decide(prepared: Any) -> None:
-    run = prepared("SASRecSCE")
-    assert run.train._dataset.interactions_per_user < 20
-    assert rates(run.model) == {0.5}
+def test_saved_data_choose_the_same(tiny_dataset: dict[str, Any]) -> None:
+    settings = {
+        **tiny_dataset,
+        "train_neg_sample_args": None,
+        "checkpoint_dir": "saved",
+        "save_dataset": True,
+    }
+    for _ in range(2):  # the second time it is loaded
+        config = Config("SASRecSCE", "tiny", config_dict=settings)
+        train, _, _ = data_preparation(config, create_dataset(config))
+        assert rates(SASRecSCE(config, train._dataset)) == {0.5}
 
 
-@pytest.mark.parametrize("positions", ["all", "last"])
-def test_what_is_set_stays(prepared: Any, positions: str) -> None:
-    given = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.3, "train_positions": positions}
-    run = prepared("SASRecSCE", **given)
-    assert rates(run.model) == {0.0, 0.3}
+@pytest.mark.parametrize("key", ["hidden_dropout_prob", "attn_dropout_prob"])
+@pytest.mark.parametrize("value", ["null", "auto", 1.5, 1, -0.1, True, float("nan")])
+def test_impossible_values_are_named_before_data_is_read(
+    tiny_dataset: dict[str, Any], key: str, value: Any
+) -> None:
+    with pytest.raises(
+        SettingsError, match=f"{key}: {value!r} is not allowed; a number from 0 to less than 1"
+    ):
+        Config("SASRecSCE", "tiny", config_dict={**tiny_dataset, key: value})
 
 
-def test_what_is_not_set_is_chosen_beside_it(prepared: Any) -> None:
-    run = prepared("SASRecSCE", attn_dropout_prob=0.3)
-    assert rates(run.model) == {0.3, 0.5}
-    assert run.model.dropout.p == 0.5
-
-
-def test_the_configuration_stays_as_it_was(prepared: Any) -> None:
-    """So that a checkpoint goes on under the same configuration: its data choose the same again."""
-    config = prepared("SASRecSCE").config
+def test_none_on_the_command_line_is_null(
+    tiny_dataset: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["run.py", "--hidden_dropout_prob=None"])
+    config = Config("SASRecSCE", "tiny", config_dict={**tiny_dataset, "hidden_dropout_prob": 0.3})
     assert config["hidden_dropout_prob"] is None
-    assert config["attn_dropout_prob"] is None
 
 
-def test_a_set_dropout_asks_nothing_of_the_data() -> None:
-    config: Any = {"hidden_dropout_prob": 0.1, "attn_dropout_prob": 0.0}
-    chosen = SASRecSCE.encoder_settings(config, dataset=SimpleNamespace())  # type: ignore[arg-type]
-    assert chosen == {"loss_type": "CE"}
+def test_a_model_that_extends_it_reads_what_was_chosen(prepared: Any) -> None:
+    class WithHead(SASRecSCE):
+        def __init__(self, config: Any, dataset: Any) -> None:
+            super().__init__(config, dataset)
+            self.head = nn.Dropout(config["hidden_dropout_prob"])
+
+    run = prepared("SASRecSCE")
+    run.config["hidden_dropout_prob"] = None
+    assert WithHead(run.config, run.train._dataset).head.p == 0.5

@@ -259,7 +259,7 @@ class TestWhichRun:
         far, near = prepare(epochs=1, seed=5, learning_rate=0.02), prepare(epochs=1, dropout_prob=0.1)
         for run in (far, near):
             fit(run)
-        begun = prepare(epochs=1, resume="auto", hidden_dropout_prob=0.1)
+        begun = prepare(epochs=1, resume="auto", hidden_dropout_prob=0.1, attn_dropout_prob=0.5)
         fit(begun)
         assert begun.trainer.saved_model_file != near.trainer.saved_model_file
         name = last_path(near.trainer.saved_model_file)
@@ -304,6 +304,20 @@ class TestChangedSettings:
             prepare(resume=str(last), **{key: now, "valid_metric": f"NDCG@{now[0] if key == 'topk' else 10}"})
         assert f"resume: {last} is of a run with other settings: " in str(error.value)
         assert f"{key}: {then!r} then, {now!r} now" in str(error.value)
+
+    def test_those_that_the_data_decide_are_compared_when_they_are_read(
+        self, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        last = cut_off(prepare(), 1)
+        assert safe_load(last)["config"]["hidden_dropout_prob"] == 0.5
+        with pytest.raises(CheckpointError, match=r": hidden_dropout_prob: 0\.5 then, 0\.1 now"):
+            prepare(resume=str(last), hidden_dropout_prob=0.1, attn_dropout_prob=0.5)
+        resumed = prepare(resume=str(last))
+        fit(resumed)
+        assert resumed.trainer.start_epoch == 1
+        monkeypatch.setattr("recbole_sce.model.sasrec.DENSE_FROM", 2)  # another version chooses otherwise
+        with pytest.raises(CheckpointError, match=r"hidden_dropout_prob: 0\.5 then, 0\.2 now"):
+            fit(prepare(resume=str(last)))
 
     def test_epochs_may_not_be_fewer_than_are_done(self, prepare: Prepare) -> None:
         last = cut_off(prepare(), 3)
