@@ -112,7 +112,7 @@ def row_of(dataset: str, record: Mapping[str, Any]) -> Row:
         **{name: machine[name] for name in ("processor", "gpu", "cores", "threads", "python", "torch")},
         **{name: machine[name] for name in ("recbole", "recbole_sce")},
         "command": command_of(dataset, record),
-        "chosen": " ".join(_as_options(record["chosen_settings"])),
+        "chosen": shlex.join(_as_options(record.get("chosen_settings", {}))),
         "curve": " ".join(
             f"{entry['training_cpu_seconds']:.0f}:{entry['score']:.6g}"
             for entry in curve
@@ -143,10 +143,9 @@ def best_within(row: Row, seconds: float) -> Optional[float]:
 
 
 def command_of(dataset: str, record: Mapping[str, Any]) -> str:
-    """Return the command of a run: it repeats it with later versions of recbole_sce too.
+    """Return the command of a run; with the row's ``chosen`` behind it, later versions repeat the run too.
 
     It has what the run was given, and the values that the package's own property files had for the model.
-    What they leave to the data is in the row's ``chosen``, which belongs behind it.
     """
     of_package = {key: value for key, value in record["package_settings"].items() if value is not None}
     settings = {**of_package, **_settings(record["spec"])}
@@ -330,7 +329,7 @@ def _dataset_part(dataset: str, labels: Mapping[str, Sequence[Row]]) -> str:
         seeds = ", ".join(row["seed"] for row in own)
         lines.append(f"| {label} | {seeds} | " + " | ".join(cells) + " |")
     lines += _at_equal_time(labels)
-    commands = [f"{own[0]['command']} {own[0]['chosen']}".strip() for own in labels.values()]
+    commands = [f"{own[0]['command']} {own[0].get('chosen', '')}".strip() for own in labels.values()]
     lines += ["", "<details><summary>The command of each row (other seeds: <code>--seed</code>)</summary>"]
     lines += ["", "```", *commands, "```", "", "</details>", ""]
     lines += _machines(row for own in labels.values() for row in own)

@@ -63,9 +63,9 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
     user_starts: Optional[Tensor] = None
     #: What training batches are made of instead of rows, with ``train_positions: all``.
     windows: Optional[Interaction] = None
-    #: Mean number of interactions of a user who is trained, those held out of the training included. Files of
-    #: histories, which may be cut, tell of a user the rows, a target each, or the longest history, if that is
-    #: more; and one interaction besides.
+    #: Mean number of interactions of a user before any split; with ``temporal_holdout`` of a training user.
+    #: Files of histories, which may be cut, tell of a user the rows, a target each, or the longest history,
+    #: if that is more; and one interaction besides.
     interactions_per_user: float
     #: With ``temporal_holdout``: the users who are tested and never trained.
     held_out_users: npt.NDArray[Any]
@@ -82,7 +82,7 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
             return float(rows.agg(["max", "size"]).max(axis=1).mean()) + 1
         if self.config[temporal.KEY] is not None:
             users = users[~np.isin(users, self.token2id(self.uid_field, self.held_out_users))]
-        return len(users) / len(np.unique(users))
+        return len(users) / int(np.count_nonzero(np.bincount(users)))
 
     # Reading
 

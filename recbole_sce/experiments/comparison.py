@@ -128,7 +128,7 @@ def compare(
 
     out = Path(out)
     plan = [(one, seed, _with_seed(specs[one.label], seed)) for seed in seeds for one in listed]
-    _check_folder(out, plan, configs)
+    _check_folder(out, plan)
     records: dict[tuple[str, int], dict[str, Any]] = {}
     for number, (candidate, seed, spec) in enumerate(plan, 1):
         event = partial(Event, number=number, of=len(plan), label=candidate.label, seed=seed)
@@ -294,19 +294,13 @@ def _finished(out: Path, label: str, seed: int) -> Optional[dict[str, Any]]:
     return record if record["status"] == "done" else None
 
 
-def _check_folder(
-    out: Path, plan: Sequence[tuple[Candidate, int, RunSpec]], configs: Mapping[str, Any]
-) -> None:
-    """Refuse a folder with finished runs of the same names and other settings, the package's own included."""
+def _check_folder(out: Path, plan: Sequence[tuple[Candidate, int, RunSpec]]) -> None:
+    """Refuse a folder with finished runs of the same names and other settings."""
     for candidate, seed, spec in plan:
         record = _finished(out, candidate.label, seed)
-        if record is None:
+        if record is None or record["spec"] == spec.identity():
             continue
-        before = {**record["package_settings"], **_flat(record["spec"])}
-        own = json.loads(json.dumps(package_settings(configs[candidate.label])))  # as in a record
-        now = {**own, **_flat(spec.identity())}
-        if before == now:
-            continue
+        before, now = (_flat(content) for content in (record["spec"], spec.identity()))
         keys = sorted(key for key in {**before, **now} if before.get(key) != now.get(key))
         changes = "; ".join(f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in keys)
         raise ExperimentError(

@@ -42,9 +42,9 @@ def execute(
             ``{"epoch", "epochs", "score", "seconds"}`` after each validation.
 
     Returns:
-        The record (metrics, curve, seconds, memory in MiB, parameters, what the model chose of the package's
-        settings, data, machine), and the values of
-        each test user by metric, with the users' ids under ``users``.
+        The record (metrics, curve, seconds, memory in MiB, parameters, settings of the package that were null
+        until the model chose them, data, machine), and the values of each test user by metric, with the
+        users' ids under ``users``.
     """
     import torch
     from recbole.config import Config

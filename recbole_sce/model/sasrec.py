@@ -30,6 +30,7 @@ class SASRecSCE(SCEMixin, SASRec):  # type: ignore[misc]
     """
 
     causal = True
+    chosen_by_data = ("hidden_dropout_prob", "attn_dropout_prob")
 
     def __init__(self, config: Config, dataset: IndexedSequenceDataset) -> None:
         choose_dropout(config, dataset)

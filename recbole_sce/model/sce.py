@@ -47,6 +47,8 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
     input_type = InputType.POINTWISE
     #: Whether a position's hidden state depends on the items up to that position only.
     causal = False
+    #: Configuration keys in the place of whose null the model puts, once the data are read, what suits them.
+    chosen_by_data: tuple[str, ...] = ()
     #: What ``forward`` takes, in order: names of attributes that hold the names of batch fields.
     encoder_inputs: tuple[str, ...] = ("ITEM_SEQ", "ITEM_SEQ_LEN")
 
@@ -65,7 +67,7 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
         Raises:
             SettingsError: a value is impossible (see :meth:`SCESettings.from_config`).
         """
-        return SCESettings.from_config(config, causal=cls.causal)
+        return SCESettings.from_config(config, causal=cls.causal, chosen_by_data=cls.chosen_by_data)
 
     @classmethod
     def check_class(cls) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Optional
 
@@ -41,13 +41,16 @@ class SCESettings:
     resume: Optional[str] = None
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], causal: bool) -> SCESettings:
+    def from_config(
+        cls, config: Mapping[str, Any], causal: bool, chosen_by_data: Sequence[str] = ()
+    ) -> SCESettings:
         """Read and check the settings.
 
         Args:
             config: RecBole's ``Config``, or any mapping; a key that is absent takes its default.
             causal: whether the model's hidden state at a position depends on no later item, so that
                 ``train_positions: all`` is possible.
+            chosen_by_data: keys that may be null, since the model then chooses by the data.
 
         Raises:
             SettingsError: a value is impossible; the message names key, value and what is allowed.
@@ -65,6 +68,7 @@ class SCESettings:
             f"{key}: {config[key]!r} is not allowed; {rule.allowed}"
             for key, rule in _RECBOLES_RULES.items()
             if key in config and not rule.accepts(config[key])
+            if not (key in chosen_by_data and config[key] is None)
         ]
         problems += _unknown_valid_metric(config)
         if not problems and not causal and given["train_positions"] == "all":
@@ -156,8 +160,8 @@ _COUNT_OR_AUTO = _Rule(
 )
 
 _DROPOUT = _Rule(
-    lambda value: value is None or (_is_number(value) and 0 <= value < 1),
-    "a number from 0 to less than 1 is, or, of SASRecSCE, null (None on the command line), by the data",
+    lambda value: _is_number(value) and 0 <= value < 1,
+    "a number from 0 to less than 1 is, or, with SASRecSCE, null (None on the command line) for automatic",
 )
 _TRUE_OR_FALSE = _Rule(lambda value: isinstance(value, bool), "true or false is")
 

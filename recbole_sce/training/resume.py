@@ -32,9 +32,6 @@ FREE_KEYS = frozenset(
     )
 )
 
-#: Settings that are null until the data are read, from which the model chooses them (model/sasrec.py).
-CHOSEN_BY_DATA = frozenset(("hidden_dropout_prob", "attn_dropout_prob"))
-
 #: Where a last state keeps what RecBole's checkpoints do not hold.
 _KEY = "training"
 
@@ -114,10 +111,11 @@ def differences(stored: Mapping[str, Any], config: Any) -> list[str]:
         config: RecBole's ``Config`` of now.
     """
     before, now = (_comparable(each) for each in (stored["config"], config))
+    chosen_later = {key for key in config.model_class.chosen_by_data if now.get(key) is None}
     different = [
         f"{key}: {before.get(key)!r} then, {now.get(key)!r} now"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and not (key in CHOSEN_BY_DATA and now.get(key) is None)
+        for key in sorted((before.keys() | now.keys()) - chosen_later)
+        if before.get(key) != now.get(key)
     ]
     done = stored["epoch"] + 1
     if config["epochs"] < done:

@@ -491,7 +491,7 @@ def test_interactions_of_a_user_of_benchmark_files_are_more_than_a_cut_history_h
     assert dataset.interactions_per_user == pytest.approx(expected)
 
 
-def test_interactions_of_a_user_of_benchmark_files_with_one_row_each_are_its_history_and_target(benchmark):
+def test_interactions_of_a_user_of_benchmark_files_with_few_rows_are_its_history_and_target(benchmark):
     dataset = ours(**{**benchmark, "benchmark_filename": ["test", "test", "test"]})
     lengths = np.asarray(dataset.inter_feat["item_length"])[:12]
     assert dataset.interactions_per_user == pytest.approx(np.mean(lengths) + 1)

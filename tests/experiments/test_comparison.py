@@ -155,8 +155,3 @@ def test_a_comparison_for_real(tiny_dataset: dict[str, Any], tmp_path: Path) -> 
         assert again.done() == json.loads(json.dumps(found.done()))
         with pytest.raises(ExperimentError, match=r"holds a run of SASRecSCE .*epochs was 2 and is 3"):
             compare(["SASRecSCE"], "tiny", seeds=[1], settings={**settings, "epochs": 3}, out=out)
-        path = run_file(out, "SASRecSCE", 1, "json")
-        older = {**model, "package_settings": {**model["package_settings"], "n_negatives": 100}}
-        path.write_text(json.dumps(older))  # of a version with another default
-        with pytest.raises(ExperimentError, match=r"other settings: n_negatives was 100 and is 256\. Name"):
-            compare(["SASRecSCE"], "tiny", seeds=[1], settings=settings, out=out)

@@ -170,15 +170,6 @@ def test_other_settings_are_another_search(tune: Tune, tiny_dataset: dict[str, A
         tune(by_rate, settings={**tiny_dataset, "epochs": 2}, resume=True)
 
 
-def test_other_defaults_of_the_package_are_another_search(
-    tune: Tune, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tune(by_rate, max_evals=1)
-    monkeypatch.setattr(tune_module, "package_settings", lambda config: {"n_negatives": 100})
-    with pytest.raises(ExperimentError, match=r"another search: .*n_negatives was 256 and is 100"):
-        tune(by_rate, resume=True)
-
-
 class TestFiles:
     @pytest.fixture
     def written(self, tune: Tune, tmp_path: Path) -> dict[str, Path]:

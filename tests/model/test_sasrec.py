@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
+from recbole.quick_start import load_data_and_model, run_recbole
 from torch import nn
 
 from recbole_sce import SettingsError
-from recbole_sce.model import SASRecSCE
+from recbole_sce.data.dataset import IndexedSequenceDataset
+from recbole_sce.model import SASRecSCE, sasrec
 from recbole_sce.model.sasrec import choose_dropout, dropout_for
 
 
@@ -59,17 +62,18 @@ def test_all_layers_have_the_dropout_of_the_data_and_the_configuration_says_so(
     assert f"{told}hidden_dropout_prob = {dropout}" in caplog.text
 
 
-def test_saved_data_choose_the_same(tiny_dataset: dict[str, Any]) -> None:
+def test_saved_data_choose_the_same(tiny_dataset: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {
         **tiny_dataset,
         "train_neg_sample_args": None,
         "checkpoint_dir": "saved",
         "save_dataset": True,
     }
-    for _ in range(2):  # the second time it is loaded
+    for _ in range(2):
         config = Config("SASRecSCE", "tiny", config_dict=settings)
         train, _, _ = data_preparation(config, create_dataset(config))
         assert rates(SASRecSCE(config, train._dataset)) == {0.5}
+        monkeypatch.setattr(IndexedSequenceDataset, "__init__", None)  # the second time it is loaded
 
 
 @pytest.mark.parametrize("key", ["hidden_dropout_prob", "attn_dropout_prob"])
@@ -81,6 +85,22 @@ def test_impossible_values_are_named_before_data_is_read(
         SettingsError, match=f"{key}: {value!r} is not allowed; a number from 0 to less than 1"
     ):
         Config("SASRecSCE", "tiny", config_dict={**tiny_dataset, key: value})
+
+
+def test_null_is_not_allowed_with_models_that_choose_nothing(tiny_dataset: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match="attn_dropout_prob: None is not allowed; a number from 0"):
+        Config("BERT4RecSCE", "tiny", config_dict={**tiny_dataset, "attn_dropout_prob": None})
+
+
+def test_a_checkpoint_keeps_what_was_chosen(
+    tiny_dataset: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_recbole("SASRecSCE", "tiny", config_dict=tiny_dataset)
+    monkeypatch.setattr(sasrec, "DENSE_FROM", 2)  # another version chooses otherwise
+    (best,) = (path for path in Path("saved").glob("*.pth") if not path.stem.endswith("-last"))
+    config, model, *_ = load_data_and_model(str(best))
+    assert config["hidden_dropout_prob"] == 0.5
+    assert rates(model) == {0.5}
 
 
 def test_none_on_the_command_line_is_null(
