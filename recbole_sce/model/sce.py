@@ -36,6 +36,7 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
     * ``encoder_inputs``: the fields that its ``forward`` takes, by RecBole's attribute names;
     * ``causal``: the hidden state of a position depends on no later item, so that one pass over a
       sequence trains all of its positions (``train_positions: all``);
+    * ``chosen_by_data``: configuration keys that may be null, since the model then puts what suits the data;
     * :meth:`encode`, :meth:`encode_positions`: how hidden states are made, where ``forward`` does not say;
     * :meth:`item_table`: which table the softmax scores;
     * :meth:`extra_loss`: what its base adds to the item softmax;
@@ -47,7 +48,7 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
     input_type = InputType.POINTWISE
     #: Whether a position's hidden state depends on the items up to that position only.
     causal = False
-    #: Configuration keys in the place of whose null the model puts, once the data are read, what suits them.
+    #: Keys that may be null: the model puts a value into the configuration before it builds its encoder.
     chosen_by_data: tuple[str, ...] = ()
     #: What ``forward`` takes, in order: names of attributes that hold the names of batch fields.
     encoder_inputs: tuple[str, ...] = ("ITEM_SEQ", "ITEM_SEQ_LEN")
