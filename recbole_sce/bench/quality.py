@@ -62,6 +62,8 @@ SETTINGS_OF_RECBOLES: dict[str, dict[str, Any]] = {
 NEARLY = 0.95
 #: Processor seconds of training after which learning curves are compared.
 TIMES = (60, 120, 240, 480, 960, 1920, 3600)
+#: Seeds from which on a mean may be called the best of a table; where no row has as many, the most there are.
+_ENOUGH_SEEDS = 3
 #: What decides about no figure, or is said elsewhere in a command.
 _NOT_IN_COMMAND = (
     *("data_path", "show_progress", "state", "checkpoint_dir"),
@@ -310,8 +312,8 @@ _HEADINGS = {
 def _dataset_part(dataset: str, labels: Mapping[str, Sequence[Row]]) -> str:
     first = next(iter(labels.values()))[0]
     means = {label: _mean(own, "ndcg@10")[0] for label, own in labels.items()}
-    most = max(len(own) for own in labels.values())
-    best = max(means[label] or 0.0 for label, own in labels.items() if len(own) == most)
+    enough = min(_ENOUGH_SEEDS, max(len(own) for own in labels.values()))
+    best = max(means[label] or 0.0 for label, own in labels.items() if len(own) >= enough)
     lines = [
         f"### {dataset}",
         "",
@@ -322,7 +324,7 @@ def _dataset_part(dataset: str, labels: Mapping[str, Sequence[Row]]) -> str:
     ]
     for label, own in labels.items():
         cells = [_spread(_mean(own, column), decimals) for column, (_, decimals) in _HEADINGS.items()]
-        if len(own) == most and means[label] == best:
+        if len(own) >= enough and means[label] == best:
             cells[0] = f"**{cells[0]}**"
         if any(row["epochs"] == row["epochs_allowed"] for row in own):
             cells[3] += " (all)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -190,6 +191,12 @@ class TestPage:
     def test_means_deviations_and_seeds(self, page: str) -> None:
         assert "| SCE | 1, 2 | **0.1500 ± 0.0707** | 0.3000 ± 0.1414 |" in page
         assert "| CE & more | 1 | 0.1600 | 0.3200 |" in page  # one seed is not the best of two
+
+    def test_three_seeds_are_enough_to_be_the_best(self, tmp_path: Path) -> None:
+        scores = {"one": [0.9], "three": [0.3, 0.3, 0.3], "four": [0.2, 0.2, 0.2, 0.2]}
+        records = [record_of(name, n, x) for name, own in scores.items() for n, x in enumerate(own, 1)]
+        quality.render(rows_of(*records), tmp_path / "page.md")
+        assert re.findall(r"\| (\w+) \| [\d, ]+ \| \*\*", (tmp_path / "page.md").read_text()) == ["three"]
 
     def test_a_run_that_did_not_end_by_itself_is_marked(self, page: str) -> None:
         marked = {line.split(" | ")[0]: "(all)" in line for line in page.splitlines() if " | " in line}
