@@ -51,7 +51,7 @@ SETTINGS_OF: dict[str, dict[str, Any]] = {
     },
 }
 #: The same of RecBole's own models, whose epochs go through every prefix of every history: minutes each.
-#: On amazon-beauty SASRec reaches its end, in an hour of one core.
+#: On amazon-beauty SASRec comes near its end, in an hour of one core.
 SETTINGS_OF_RECBOLES: dict[str, dict[str, Any]] = {
     "ml-1m": {"epochs": 1, "eval_step": 1},
     "amazon-beauty": {"epochs": 30},
