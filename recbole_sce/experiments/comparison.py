@@ -127,27 +127,27 @@ def compare(
     _check_data(next(iter(configs.values())))
 
     out = Path(out)
-    plan = [(one, seed, _with_seed(specs[one.label], seed)) for seed in seeds for one in listed]
-    _check_folder(out, plan)
+    plan = [
+        _planned(one, seed, _with_seed(specs[one.label], seed), configs[one.label])
+        for seed in seeds
+        for one in listed
+    ]
+    _check_folder(out, [planned for _, planned in plan])
     records: dict[tuple[str, int], dict[str, Any]] = {}
-    for number, (candidate, seed, spec) in enumerate(plan, 1):
-        event = partial(Event, number=number, of=len(plan), label=candidate.label, seed=seed)
+    for number, (spec, planned) in enumerate(plan, 1):
+        label, seed = planned["label"], planned["seed"]
+        event = partial(Event, number=number, of=len(plan), label=label, seed=seed)
 
-        finished = _finished(out, candidate.label, seed)
+        finished = _finished(out, label, seed)
         if finished is not None:
-            records[candidate.label, seed] = finished
+            records[label, seed] = finished
             listener(event("skipped", detail=finished))
             continue
-        planned = {
-            **{"label": candidate.label, "model": candidate.model, "seed": seed},
-            "spec": spec.identity(),
-            "package_settings": package_settings(configs[candidate.label]),
-        }
         listener(event("started", detail=planned))
-        work = run_file(out, candidate.label, seed, "work")
+        work = run_file(out, label, seed, "work")
         record = {**planned, **run_in_process(spec, work, partial(_pass_on, listener, event))}
         _keep(out, record)
-        records[candidate.label, seed] = record
+        records[label, seed] = record
         listener(event(record["status"], detail=record))
     ordered = [records[one.label, seed] for one in listed for seed in seeds]
     return Comparison(dataset, ordered, out, protocol)
@@ -285,6 +285,15 @@ def _with_seed(spec: RunSpec, seed: int) -> RunSpec:
     return replace(spec, settings={**spec.settings, "seed": seed})
 
 
+def _planned(candidate: Candidate, seed: int, spec: RunSpec, config: Any) -> tuple[RunSpec, dict[str, Any]]:
+    """Return what is run, and what the record of the run begins with."""
+    return spec, {
+        **{"label": candidate.label, "model": candidate.model, "seed": seed},
+        "spec": spec.identity(),
+        "package_settings": package_settings(config),
+    }
+
+
 def _finished(out: Path, label: str, seed: int) -> Optional[dict[str, Any]]:
     """Return the record of a run that is done; None if there is none, or one that failed."""
     try:
@@ -294,25 +303,32 @@ def _finished(out: Path, label: str, seed: int) -> Optional[dict[str, Any]]:
     return record if record["status"] == "done" else None
 
 
-def _check_folder(out: Path, plan: Sequence[tuple[Candidate, int, RunSpec]]) -> None:
-    """Refuse a folder with finished runs of the same names and other settings."""
-    for candidate, seed, spec in plan:
-        record = _finished(out, candidate.label, seed)
-        if record is None or record["spec"] == spec.identity():
+def _check_folder(out: Path, plan: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a folder with finished runs of the same names and other settings.
+
+    Those of the package's own files count, too: another version may have other values in them.
+    """
+    for planned in plan:
+        label, seed = planned["label"], planned["seed"]
+        record = _finished(out, label, seed)
+        if record is None:
             continue
-        before, now = (_flat(content) for content in (record["spec"], spec.identity()))
+        before, now = _flat(record), _flat(planned)
         keys = sorted(key for key in {**before, **now} if before.get(key) != now.get(key))
+        if not keys:
+            continue
         changes = "; ".join(f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in keys)
         raise ExperimentError(
-            f"{out} holds a run of {candidate.label} with other settings: {changes}. Name another folder, or "
-            f"remove {run_file(out, candidate.label, seed, 'json')} to run it again"
+            f"{out} holds a run of {label} with other settings: {changes}. Name another folder, or "
+            f"remove {run_file(out, label, seed, 'json')} to run it again"
         )
 
 
-def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a run and the files' side by side, for a message."""
-    outer = {key: value for key, value in content.items() if key not in ("settings", "config_files")}
-    return {**outer, **content["config_files"], **content["settings"]}
+def _flat(planned: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was decided of a run before it began, by key; what was given wins over the package's."""
+    spec = planned["spec"]
+    outer = {key: value for key, value in spec.items() if key not in ("settings", "config_files")}
+    return {**planned["package_settings"], **outer, **spec["config_files"], **spec["settings"]}
 
 
 def _keep(out: Path, record: Mapping[str, Any]) -> None:

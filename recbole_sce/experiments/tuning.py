@@ -12,7 +12,7 @@ from typing import Any, Callable, Optional, Union
 from recbole_sce.experiments.journal import Journal
 from recbole_sce.experiments.process import run_in_process
 from recbole_sce.experiments.search import Search
-from recbole_sce.experiments.spec import ExperimentError, RunSpec, make_spec
+from recbole_sce.experiments.spec import ExperimentError, RunSpec, make_spec, package_settings
 
 #: How many trials, where nothing else says: what RecBole's ``HyperTuning`` does.
 DEFAULT_TRIALS = 100
@@ -124,6 +124,7 @@ def tune(
         return make_spec(model, dataset, own, config_files)[0]
 
     header = {
+        **package_settings(config),
         **base.identity(),
         "space": Path(params_file).read_text(encoding="utf-8").split("\n"),
         "algorithm": algorithm,

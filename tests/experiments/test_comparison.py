@@ -107,6 +107,28 @@ def test_losses_multiply_the_plugins_models(
     assert given[::2] == ["SCE", "CE", "gBCE", None]
 
 
+def test_runs_under_other_defaults_are_not_gone_on_with(
+    tiny_dataset: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files of another version of the package may say something else for what nobody has set."""
+
+    def train(spec: Any, folder: Path, progress: Any) -> dict[str, Any]:
+        folder.mkdir(parents=True)
+        (folder / "users.npz").touch()
+        return {"status": "done"}
+
+    monkeypatch.setattr(comparison, "run_in_process", train)
+    compare(["SASRecSCE"], "tiny", seeds=[1], settings=tiny_dataset, out="out")
+    monkeypatch.setattr(comparison, "run_in_process", nothing_runs)
+    said_now = {**tiny_dataset, "stopping_step": 30}  # what the package's file says, too
+    assert compare(["SASRecSCE"], "tiny", seeds=[1], settings=said_now, out="out").done()
+
+    of_package = comparison.package_settings
+    monkeypatch.setattr(comparison, "package_settings", lambda config: {**of_package(config), "mix_x": False})
+    with pytest.raises(ExperimentError, match=r"holds a run of SASRecSCE .*: mix_x was True and is False\."):
+        compare(["SASRecSCE"], "tiny", seeds=[1], settings=tiny_dataset, out="out")
+
+
 @pytest.mark.slow
 def test_a_comparison_for_real(tiny_dataset: dict[str, Any], tmp_path: Path) -> None:
     """A model, and one that fails; then once more: what is done is kept, what failed is tried again."""

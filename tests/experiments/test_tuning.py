@@ -170,6 +170,16 @@ def test_other_settings_are_another_search(tune: Tune, tiny_dataset: dict[str, A
         tune(by_rate, settings={**tiny_dataset, "epochs": 2}, resume=True)
 
 
+def test_other_defaults_are_another_search(tune: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
+    tune(by_rate, max_evals=1)
+    of_package = tune_module.package_settings
+    monkeypatch.setattr(
+        tune_module, "package_settings", lambda config: {**of_package(config), "mix_x": False}
+    )
+    with pytest.raises(ExperimentError, match="another search: mix_x was True and is False"):
+        tune(by_rate, max_evals=2, resume=True)
+
+
 class TestFiles:
     @pytest.fixture
     def written(self, tune: Tune, tmp_path: Path) -> dict[str, Path]:
