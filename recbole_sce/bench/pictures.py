@@ -104,11 +104,12 @@ def _colour(look: int) -> str:
 
 
 def _mark(x: float, y: float, look: int) -> str:
-    """Return a disc, or where the colours have been used up a ring."""
-    fill = _colour(look) if look < len(COLOURS) else "#fff"
-    return (
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{fill}" stroke="{_colour(look)}" stroke-width="2"/>'
-    )
+    """Return a disc; where the colours have been used up a ring, then a square, full or hollow."""
+    turn = look // len(COLOURS) % 4
+    style = f'fill="{"#fff" if turn % 2 else _colour(look)}" stroke="{_colour(look)}" stroke-width="2"'
+    if turn < 2:
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" {style}/>'
+    return f'<rect x="{x - 4.5:.1f}" y="{y - 4.5:.1f}" width="9" height="9" {style}/>'
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:
