@@ -10,6 +10,8 @@ from typing import NamedTuple, Optional
 from recbole_sce.experiments.plots import COLOURS
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 760, 300, 70, 210, 34, 46
+#: The height of a label's row; a panel is as high as its rows need, all are as high as the highest.
+_ROW = 17
 #: From this ratio of largest to smallest on, the horizontal axis is logarithmic.
 _WIDE = 20
 _INK = "#1c2733"
@@ -28,13 +30,15 @@ def panels(points: Mapping[str, Sequence[Point]], x_heading: str, y_heading: str
     """Return an SVG with one panel a key, from top to bottom; one look a label in all of them."""
     labels = list(dict.fromkeys(point.label for own in points.values() for point in own))
     looks = {label: number for number, label in enumerate(labels)}
+    known = {title: [p for p in own if p.x is not None and p.y is not None] for title, own in points.items()}
+    each = max([_HEIGHT, *(_TOP + _ROW * len(own) for own in known.values())])
     drawn = [
-        f'<g transform="translate(0 {number * _HEIGHT})">'
-        + _panel(title, [p for p in own if p.x is not None and p.y is not None], looks, x_heading, y_heading)
+        f'<g transform="translate(0 {number * each})">'
+        + _panel(title, own, looks, x_heading, y_heading, each)
         + "</g>"
-        for number, (title, own) in enumerate(points.items())
+        for number, (title, own) in enumerate(known.items())
     ]
-    height = _HEIGHT * max(len(drawn), 1)
+    height = each * max(len(drawn), 1)
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
@@ -47,9 +51,14 @@ def panels(points: Mapping[str, Sequence[Point]], x_heading: str, y_heading: str
 
 
 def _panel(
-    title: str, points: Sequence[Point], looks: Mapping[str, int], x_heading: str, y_heading: str
+    title: str,
+    points: Sequence[Point],
+    looks: Mapping[str, int],
+    x_heading: str,
+    y_heading: str,
+    height: int,
 ) -> str:
-    right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
+    right, bottom = _WIDTH - _RIGHT, height - _BOTTOM
     parts = [_say(_LEFT, _TOP - 14, title, 'font-weight="600" font-size="14"')]
     if points:
         xs = [float(point.x or 0) for point in points]
@@ -76,7 +85,7 @@ def _panel(
             if point.deviation:
                 parts.append(_line(x, up(y - point.deviation), x, up(y + point.deviation), _colour(look)))
             parts.append(_mark(x, up(y), look))
-            where = _TOP + 8 + 17 * number
+            where = _TOP + 8 + _ROW * number
             parts.append(_mark(right + 18, where - 4, look))
             parts.append(_say(right + 28, where, point.label))
     parts += [_line(_LEFT, bottom, right, bottom, _INK), _line(_LEFT, _TOP, _LEFT, bottom, _INK)]

@@ -22,7 +22,7 @@ from typing import Any, Optional
 
 from recbole_sce.bench.pictures import Point, panels
 from recbole_sce.experiments.comparison import Event, compare
-from recbole_sce.experiments.spec import Candidate, ExperimentError
+from recbole_sce.experiments.spec import WITHOUT_EFFECT, Candidate, ExperimentError
 
 DATASETS = ("ml-100k", "ml-1m", "amazon-beauty", "s3rec-yelp", "ciao")
 LOSSES = ("SCE", "CE", "CE-", "gBCE", "BCE")
@@ -67,7 +67,7 @@ _ENOUGH_SEEDS = 3
 #: What decides about no figure, or is said elsewhere in a command.
 _NOT_IN_COMMAND = (
     *("data_path", "show_progress", "state", "checkpoint_dir"),
-    *("catalog_chunk", "eval_memory_mb", "process_timeout", "resume"),
+    *WITHOUT_EFFECT,
 )
 _CSV = Path("benchmarks/results/quality.csv")
 _PAGE = Path("docs/quality.md")

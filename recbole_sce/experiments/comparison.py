@@ -314,13 +314,17 @@ def _check_folder(out: Path, plan: Sequence[Mapping[str, Any]]) -> None:
         if record is None:
             continue
         before, now = _flat(record), _flat(planned)
-        keys = sorted(key for key in {**before, **now} if before.get(key) != now.get(key))
-        if not keys:
+        changes = [
+            f"{key} was {was} and is {is_now}"
+            for key in sorted({**before, **now})
+            for was, is_now in [(_said(before, key), _said(now, key))]
+            if was != is_now
+        ]
+        if not changes:
             continue
-        changes = "; ".join(f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in keys)
         raise ExperimentError(
-            f"{out} holds a run of {label} with other settings: {changes}. Name another folder, or "
-            f"remove {run_file(out, label, seed, 'json')} to run it again"
+            f"{out} holds a run of {label} with other settings: {'; '.join(changes)}. Name another folder, "
+            f"or remove {run_file(out, label, seed, 'json')} to run it again"
         )
 
 
@@ -329,6 +333,10 @@ def _flat(planned: Mapping[str, Any]) -> dict[str, Any]:
     spec = planned["spec"]
     outer = {key: value for key, value in spec.items() if key not in ("settings", "config_files")}
     return {**planned["package_settings"], **outer, **spec["config_files"], **spec["settings"]}
+
+
+def _said(settings: Mapping[str, Any], key: str) -> str:
+    return repr(settings[key]) if key in settings else "not set"
 
 
 def _keep(out: Path, record: Mapping[str, Any]) -> None:

@@ -13,6 +13,9 @@ from typing import Any, Optional
 
 import yaml
 
+#: Keys of the package's files that decide about no figure.
+WITHOUT_EFFECT = ("catalog_chunk", "eval_memory_mb", "process_timeout", "resume")
+
 
 class ExperimentError(ValueError):
     """What was asked for cannot be compared or tuned; the message says why, and what can be done."""
@@ -137,7 +140,7 @@ def package_settings(config: Any) -> dict[str, Any]:
     """Return the values in RecBole's ``Config`` of the keys that recbole_sce's own files set for the model.
 
     Another version of recbole_sce may have other values in these files, so that a run is repeated only if
-    they are said. RecBole's own models have none.
+    they are said. RecBole's own models have none; :data:`WITHOUT_EFFECT` are left out.
     """
     from recbole_sce.plugin import own_property_files
 
@@ -146,7 +149,7 @@ def package_settings(config: Any) -> dict[str, Any]:
         for file in own_property_files(config.model_class)
         for key in yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     ]
-    return {key: config[key] for key in keys}
+    return {key: config[key] for key in keys if key not in WITHOUT_EFFECT}
 
 
 @contextmanager

@@ -275,6 +275,8 @@ class TestPictures:
         root = ElementTree.fromstring(pictures.panels({"tiny": points}, "cost", "quality"))
         marks = [element for element in root.iter() if "stroke-width" in element.attrib][::2]
         assert len(marks) == labels
+        texts = [element.attrib["y"] for element in root.iter() if (element.text or "").isdigit()]
+        assert max(map(float, texts)) < float(root.attrib["viewBox"].split()[3])
         assert len({(mark.tag, mark.attrib["fill"], mark.attrib["stroke"]) for mark in marks}) == labels
 
     def test_nothing_is_no_error(self) -> None:

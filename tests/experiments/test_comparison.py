@@ -123,6 +123,10 @@ def test_runs_under_other_defaults_are_not_gone_on_with(
     said_now = {**tiny_dataset, "stopping_step": 30}  # what the package's file says, too
     assert compare(["SASRecSCE"], "tiny", seeds=[1], settings=said_now, out="out").done()
 
+    said_otherwise = {**tiny_dataset, "weight_decay": None}  # null is said, too
+    with pytest.raises(ExperimentError, match=r"weight_decay was not set and is None\."):
+        compare(["SASRecSCE"], "tiny", seeds=[1], settings=said_otherwise, out="out")
+
     of_package = comparison.package_settings
     monkeypatch.setattr(comparison, "package_settings", lambda config: {**of_package(config), "mix_x": False})
     with pytest.raises(ExperimentError, match=r"holds a run of SASRecSCE .*: mix_x was True and is False\."):

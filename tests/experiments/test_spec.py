@@ -124,4 +124,5 @@ def test_what_the_package_sets_is_told_as_it_is_in_force(tiny_dataset: dict[str,
     assert found["mix_x"] is True
     assert found["stopping_step"] == 10  # of the model's own file
     assert "hidden_size" not in found  # RecBole's
+    assert "eval_memory_mb" not in found  # decides about no figure
     assert package_settings(make_spec("SASRec", "tiny", tiny_dataset)[1]) == {}
