@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: Interactions of a user, on average, from which on data count as dense. On validation, as far as was
 #: trained, the data sets with 9 and 10 are better off with the dropout of sparse data, those with 31 and 165
-#: are not; ml-100k, with 106, but of 943 users, is (docs/experiments.md). Between 10 and 31 nothing was measured.
+#: are not; ml-100k, with 106, but of 943 users, is (docs/experiments.md). From 10 to 31 nothing was measured.
 DENSE_FROM = 20
 DROPOUT_OF_SPARSE_DATA = 0.5
 DROPOUT_OF_DENSE_DATA = 0.2
