@@ -17,6 +17,7 @@ from recbole_sce.experiments.spec import (
     Candidate,
     ExperimentError,
     RunSpec,
+    changes,
     make_spec,
     package_settings,
     read_files,
@@ -313,19 +314,12 @@ def _check_folder(out: Path, plan: Sequence[Mapping[str, Any]]) -> None:
         record = _finished(out, label, seed)
         if record is None:
             continue
-        before, now = _flat(record), _flat(planned)
-        changes = [
-            f"{key} was {was} and is {is_now}"
-            for key in sorted({**before, **now})
-            for was, is_now in [(_said(before, key), _said(now, key))]
-            if was != is_now
-        ]
-        if not changes:
-            continue
-        raise ExperimentError(
-            f"{out} holds a run of {label} with other settings: {'; '.join(changes)}. Name another folder, "
-            f"or remove {run_file(out, label, seed, 'json')} to run it again"
-        )
+        changed = changes(_flat(record), _flat(planned))
+        if changed:
+            raise ExperimentError(
+                f"{out} holds a run of {label} with other settings: {'; '.join(changed)}. Name another "
+                f"folder, or remove {run_file(out, label, seed, 'json')} to run it again"
+            )
 
 
 def _flat(planned: Mapping[str, Any]) -> dict[str, Any]:
@@ -333,10 +327,6 @@ def _flat(planned: Mapping[str, Any]) -> dict[str, Any]:
     spec = planned["spec"]
     outer = {key: value for key, value in spec.items() if key not in ("settings", "config_files")}
     return {**planned["package_settings"], **outer, **spec["config_files"], **spec["settings"]}
-
-
-def _said(settings: Mapping[str, Any], key: str) -> str:
-    return repr(settings[key]) if key in settings else "not set"
 
 
 def _keep(out: Path, record: Mapping[str, Any]) -> None:

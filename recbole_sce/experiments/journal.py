@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recbole_sce.experiments.spec import ExperimentError
+from recbole_sce.experiments.spec import ExperimentError, changes
 
 
 class Journal:
@@ -41,14 +41,10 @@ class Journal:
         if not lines:
             self._write(header)
             return
-        before = json.loads(lines[0])
-        if before != header:
-            changed = sorted(key for key in {**before, **header} if before.get(key) != header.get(key))
-            changes = "; ".join(
-                f"{key} was {before.get(key)!r} and is {header.get(key)!r}" for key in changed
-            )
+        changed = changes(json.loads(lines[0]), header)
+        if changed:
             raise ExperimentError(
-                f"{path} holds another search: {changes}. Trials of both cannot be compared: name "
+                f"{path} holds another search: {'; '.join(changed)}. Trials of both cannot be compared: name "
                 "another folder"
             )
         self.trials = [json.loads(line) for line in lines[1:]]

@@ -152,6 +152,19 @@ def package_settings(config: Any) -> dict[str, Any]:
     return {key: config[key] for key in keys if key not in WITHOUT_EFFECT}
 
 
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return what differs between the settings of two runs, as text; null and not set are two things."""
+    return [
+        f"{key} was {_said(before, key)} and is {_said(now, key)}"
+        for key in sorted({**before, **now})
+        if (key in before, before.get(key)) != (key in now, now.get(key))
+    ]
+
+
+def _said(settings: Mapping[str, Any], key: str) -> str:
+    return repr(settings[key]) if key in settings else "not set"
+
+
 @contextmanager
 def no_arguments() -> Iterator[None]:
     """Hide ``sys.argv`` from RecBole's ``Config``, which reads settings from it."""

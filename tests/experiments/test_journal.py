@@ -43,3 +43,5 @@ def test_a_search_is_not_continued_by_accident(tmp_path: Path) -> None:
         Journal(path, {"model": "Pop"}, resume=False)
     with pytest.raises(ExperimentError, match="model was 'Pop' and is 'BPR'"):
         Journal(path, {"model": "BPR"}, resume=True)
+    with pytest.raises(ExperimentError, match="another search: loss_type was not set and is None"):
+        Journal(path, {"model": "Pop", "loss_type": None}, resume=True)

@@ -11,6 +11,7 @@ from recbole_sce.experiments.spec import (
     Candidate,
     ExperimentError,
     RunSpec,
+    changes,
     make_spec,
     package_settings,
     read_files,
@@ -115,6 +116,16 @@ def test_bad_files_are_named(tmp_path: Path, content: str | None, said: str) -> 
         file.write_text(content)
     with pytest.raises(ExperimentError, match=said):
         read_files([str(file)])
+
+
+def test_changes_are_of_what_is_said_not_of_how() -> None:
+    before = {"eval_args": {"mode": "full", "order": "TO"}, "epochs": 1, "seed": 1}
+    assert changes(before, {"seed": 1, "epochs": 1.0, "eval_args": {"order": "TO", "mode": "full"}}) == []
+    assert changes(before, {**before, "epochs": 2, "topk": None}) == [
+        "epochs was 1 and is 2",
+        "topk was not set and is None",
+    ]
+    assert changes({"topk": None}, {}) == ["topk was None and is not set"]
 
 
 def test_what_the_package_sets_is_told_as_it_is_in_force(tiny_dataset: dict[str, Any]) -> None:
