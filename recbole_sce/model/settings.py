@@ -38,6 +38,7 @@ class SCESettings:
     exclude_seen: bool = False
     eval_memory_mb: Optional[int] = None
     sparse_item_updates: bool = False
+    ema_decay: Optional[float] = None
     resume: Optional[str] = None
 
     @classmethod
@@ -187,6 +188,10 @@ _RULES: dict[str, _Rule] = {
     "exclude_seen": _TRUE_OR_FALSE,
     "eval_memory_mb": _COUNT_OR_AUTO,
     "sparse_item_updates": _TRUE_OR_FALSE,
+    "ema_decay": _Rule(
+        lambda value: value is None or (_is_number(value) and 0 < value < 1),
+        "a number above 0 and below 1, or null (None on the command line) for no average, is",
+    ),
     "resume": _Rule(
         lambda value: value is None or (isinstance(value, (str, os.PathLike)) and os.fspath(value) != ""),
         "auto, the path of a checkpoint, or null is",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Optional
 
 from recbole.trainer import Trainer
@@ -11,13 +12,15 @@ from recbole.utils import set_color
 from recbole_sce import processes
 from recbole_sce.compat import save_checkpoint
 from recbole_sce.training import checkpoints, resume
+from recbole_sce.training.averaging import WeightAverage
 
 
 class ResumableTrainer(Trainer):  # type: ignore[misc]
     """RecBole's trainer, with a last state after each epoch beside the best model, and the key ``resume``.
 
     What the two files hold is said in :mod:`recbole_sce.training.checkpoints`; which runs may go on in
-    :mod:`recbole_sce.training.resume`.
+    :mod:`recbole_sce.training.resume`. With ``ema_decay`` it validates and keeps an average of the weights
+    (:mod:`recbole_sce.training.averaging`), which the model also has when ``fit`` is done.
     """
 
     #: A learning-rate scheduler of a derived class; its state is kept and restored.
@@ -29,6 +32,10 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         super().__init__(config, model)
         best = checkpoints.new_best_path(self.checkpoint_dir, config["model"])
         self.saved_model_file = processes.from_first(best)
+        self.average: Optional[WeightAverage] = None
+        if config["ema_decay"] is not None:
+            self.average = average = WeightAverage(model.parameters(), config["ema_decay"])
+            self.optimizer.register_step_post_hook(lambda *_: average.update())
         self._continuation: Optional[resume.Continuation] = None
         self._last: Optional[checkpoints.LastState] = None  # of a fit that goes on and writes
         self._saved_epoch = -1
@@ -53,6 +60,20 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
             CheckpointError: what is to be resumed cannot be.
             CheckpointWriteError: a checkpoint cannot be written.
         """
+        result = self._fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
+        if self.average is not None:
+            self.average.keep()
+        return result
+
+    def _fit(
+        self,
+        train_data: Any,
+        valid_data: Any,
+        verbose: bool,
+        saved: bool,
+        show_progress: bool,
+        callback_fn: Optional[Callable[[int, float], Any]],
+    ) -> tuple[Any, Any]:
         self._loaders = [train_data, valid_data] if valid_data else [train_data]
         self._data = resume.data_digest(train_data)
         try:
@@ -137,15 +158,21 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         state = resume.last_state(self, self._loaders, self._data)
         processes.by_first(lambda: last.write(state))
 
+    def _averaged(self) -> AbstractContextManager[None]:
+        """Let the model have, within, the weights that count: their average, if there is one."""
+        return nullcontext() if self.average is None else self.average.in_place()
+
     def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> tuple[float, Any]:
-        score, self._valid_result = super()._valid_epoch(valid_data, show_progress)
+        with self._averaged():
+            score, self._valid_result = super()._valid_epoch(valid_data, show_progress)
         return score, self._valid_result
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         """Write the model as the best so far (RecBole: ``Trainer._save_checkpoint``), optimiser aside."""
         file = kwargs.pop("saved_model_file", self.saved_model_file)
         result = resume.plain_result(self._valid_result)
-        state = {**checkpoints.model_state(self, epoch), "best_valid_result": result}
-        processes.by_first(lambda: save_checkpoint(state, file))
+        with self._averaged():
+            state = {**checkpoints.model_state(self, epoch), "best_valid_result": result}
+            processes.by_first(lambda: save_checkpoint(state, file))
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {file}")

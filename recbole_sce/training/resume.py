@@ -174,10 +174,11 @@ def _checked(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
 def last_state(trainer: Any, loaders: Sequence[Any], data: str) -> dict[str, Any]:
     """Return all that training goes on from after the epoch that ``trainer`` has just ended.
 
-    Beyond RecBole's own entries: the scheduler (``trainer.scheduler``), the best result, each epoch's loss,
-    the device, ``data`` (:func:`data_digest`), and the random states, of each process.
+    Beyond RecBole's own entries: the scheduler (``trainer.scheduler``), the average of the weights
+    (``trainer.average``), the best result, each epoch's loss, the device, ``data`` (:func:`data_digest`), and
+    the random states, of each process.
     """
-    scheduler = trainer.scheduler
+    scheduler, average = trainer.scheduler, trainer.average
     return {
         **checkpoints.model_state(trainer, trainer.epoch),
         "optimizer": trainer.optimizer.state_dict(),
@@ -185,6 +186,7 @@ def last_state(trainer: Any, loaders: Sequence[Any], data: str) -> dict[str, Any
             "best_valid_result": plain_result(trainer.best_valid_result),
             "train_loss_dict": dict(trainer.train_loss_dict),
             "scheduler": None if scheduler is None else scheduler.state_dict(),
+            "average": None if average is None else average.state_dict(),
             "device": str(trainer.device),
             "data": data,
             "random": processes.gather_on_first(random_states.capture(loaders)),
@@ -258,6 +260,8 @@ def load(trainer: Any, resume_file: _Path) -> Continuation:
         trainer.optimizer.load_state_dict(state["optimizer"])
         if kept["scheduler"] is not None:
             trainer.scheduler.load_state_dict(kept["scheduler"])
+        if kept.get("average") is not None:  # a last state of before there were averages has none
+            trainer.average.load_state_dict(kept["average"])
     except (RuntimeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"resume: {path} does not fit the model as it is now: {reason}") from error

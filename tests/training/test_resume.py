@@ -85,10 +85,10 @@ class TestTheSameEnd:
         [
             {},
             {"sparse_item_updates": True, "loss_type": "CE-"},
-            {"model": "GRU4RecSCE", "eval_args": SAMPLED},
+            {"model": "GRU4RecSCE", "eval_args": SAMPLED, "ema_decay": 0.9},
             {"model": "BERT4RecSCE", "weight_decay": 0.01},
             {"stopping_step": 1, "learning_rate": 0.1, "epochs": 30},
-            {"shuffle": False, "learner": "sgd"},
+            {"shuffle": False, "learner": "sgd", "ema_decay": None},
         ],
         ids=["defaults", "rows", "candidates", "masks", "early-stopping", "in-order"],
     )

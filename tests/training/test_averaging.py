@@ -1,0 +1,180 @@
+"""The moving average of the weights: what it is, and which weights a run validates, keeps and goes on with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import get_model, get_trainer, init_seed
+from torch import nn
+
+from recbole_sce.compat import safe_load
+from recbole_sce.training import averaging
+from recbole_sce.training.averaging import WeightAverage
+from recbole_sce.training.checkpoints import last_path
+
+
+def walk(parameter: nn.Parameter, average: WeightAverage, steps: int) -> list[torch.Tensor]:
+    """Take random steps; return the weights after each."""
+    generator, path = torch.Generator().manual_seed(0), []
+    for _ in range(steps):
+        with torch.no_grad():
+            parameter.add_(torch.randn(parameter.shape, generator=generator))
+        average.update()
+        path.append(parameter.detach().double().clone())
+    return path
+
+
+class TestWeightAverage:
+    @pytest.mark.parametrize("steps", [1, 9, 10, 95, 400])
+    @pytest.mark.parametrize("decay", [0.9, 0.99])
+    def test_is_that_of_its_definition(self, steps: int, decay: float) -> None:
+        parameter = nn.Parameter(torch.zeros(3, 2))
+        average = WeightAverage([parameter], decay)
+        path = walk(parameter, average, steps)
+        expected = path[0]
+        for step in range(10, steps + 1, 10):
+            kept = min(decay, (1 + step) / (10 + step)) ** 10
+            expected = kept * expected + (1 - kept) * path[step - 1]
+        with average.in_place():
+            torch.testing.assert_close(parameter.detach().double(), expected, rtol=1e-5, atol=1e-5)
+
+    def test_is_nearer_to_where_a_noisy_path_stays(self) -> None:
+        parameter = nn.Parameter(torch.zeros(1000))
+        average, generator = WeightAverage([parameter], 0.99), torch.Generator().manual_seed(0)
+        for _ in range(1000):
+            with torch.no_grad():
+                parameter.mul_(0.9).add_(torch.randn(1000, generator=generator))
+            average.update()
+        last = parameter.detach().square().mean()
+        with average.in_place():
+            assert parameter.detach().square().mean() < 0.2 * last
+
+    @pytest.mark.parametrize("shape", [(), (3,), (7, 2)])
+    def test_is_exchanged_in_parts_and_back(
+        self, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(averaging, "_ROWS_AT_ONCE", 3)
+        parameter = nn.Parameter(torch.zeros(shape))
+        average = WeightAverage([parameter], 0.99)
+        path = walk(parameter, average, 5)
+        at = parameter.data_ptr()
+        for _ in range(2):
+            with pytest.raises(KeyError), average.in_place():
+                assert torch.equal(parameter.detach().double(), path[0])
+                assert parameter.data_ptr() == at
+                raise KeyError
+            assert torch.equal(parameter.detach().double(), path[-1])
+
+    def test_is_the_weights_themselves_before_the_first_step(self) -> None:
+        parameter = nn.Parameter(torch.ones(2))
+        average = WeightAverage([parameter], 0.99)
+        assert average.state_dict() == {"steps": 0, "means": []}
+        with average.in_place():
+            assert parameter.tolist() == [1, 1]
+        average.keep()
+        assert parameter.tolist() == [1, 1]
+
+    def test_leaves_out_what_is_not_trained(self) -> None:
+        frozen = nn.Parameter(torch.ones(2), requires_grad=False)
+        average = WeightAverage([frozen, nn.Parameter(torch.ones(3))], 0.99)
+        average.update()
+        assert [len(mean) for mean in average.state_dict()["means"]] == [3]
+
+    def test_is_kept_and_a_new_one_begins(self) -> None:
+        parameter = nn.Parameter(torch.zeros(4))
+        average = WeightAverage([parameter], 0.99)
+        first = walk(parameter, average, 5)[0]
+        average.keep()
+        assert torch.equal(parameter.detach().double(), first)
+        assert average.state_dict() == {"steps": 0, "means": []}
+
+    def test_goes_on_as_if_it_had_not_been_stored(self) -> None:
+        whole, part = (nn.Parameter(torch.zeros(3)) for _ in range(2))
+        of_whole, of_part = (WeightAverage([each], 0.9) for each in (whole, part))
+        walk(whole, of_whole, 25)
+        walk(part, of_part, 25)
+        stored = of_part.state_dict()
+        resumed = WeightAverage([part], 0.9)
+        resumed.load_state_dict(stored)
+        walk(whole, of_whole, 25)
+        walk(part, resumed, 25)
+        assert resumed.state_dict()["steps"] == of_whole.state_dict()["steps"] == 50
+        assert torch.equal(resumed.state_dict()["means"][0], of_whole.state_dict()["means"][0])
+
+    def test_refuses_one_of_other_shapes(self) -> None:
+        average = WeightAverage([nn.Parameter(torch.zeros(3))], 0.9)
+        with pytest.raises(ValueError, match=r"of shapes \[\(2,\)\], the model of \[\(3,\)\]"):
+            average.load_state_dict({"steps": 1, "means": [torch.zeros(2)]})
+
+
+class TestRuns:
+    @pytest.fixture
+    def trained(self, tiny_dataset: dict[str, Any]) -> Callable[..., SimpleNamespace]:
+        """Return ``trained(**settings)`` -> a trainer that has trained, its loaders and validation scores."""
+
+        def train(model: str = "SASRecSCE", **settings: Any) -> SimpleNamespace:
+            small = {"hidden_size": 16, "inner_size": 16, "embedding_size": 16, "n_layers": 1, "n_heads": 1}
+            given = {**tiny_dataset, **small, "learning_rate": 0.02, "train_batch_size": 2, **settings}
+            config = Config(model, "tiny", config_dict={"use_gpu": False, "epochs": 6, **given})
+            init_seed(config["seed"], config["reproducibility"])
+            train, valid, test = data_preparation(config, create_dataset(config))
+            init_seed(config["seed"], config["reproducibility"])
+            made = get_model(model)(config, train._dataset)
+            trainer = get_trainer(config["MODEL_TYPE"], model)(config, made)
+            scores: list[float] = []
+            best = trainer.fit(train, valid, verbose=False, callback_fn=lambda _, score: scores.append(score))
+            return SimpleNamespace(trainer=trainer, valid=valid, test=test, best=best, scores=scores)
+
+        return train
+
+    @pytest.mark.parametrize("settings", [{}, {"sparse_item_updates": True}], ids=["dense", "rows"])
+    def test_train_as_without_it(
+        self, trained: Callable[..., SimpleNamespace], settings: dict[str, Any]
+    ) -> None:
+        averaged, plain = (
+            trained(ema_decay=decay, checkpoint_dir=name, **settings)
+            for name, decay in {"averaged": 0.99, "plain": None}.items()
+        )
+        weights, expected = (
+            safe_load(last_path(run.trainer.saved_model_file))["state_dict"] for run in (averaged, plain)
+        )
+        assert all(torch.equal(weights[name], expected[name]) for name in expected)
+        assert averaged.scores != plain.scores
+
+    def test_validate_and_keep_it(self, trained: Callable[..., SimpleNamespace]) -> None:
+        run = trained(ema_decay=0.99, stopping_step=30)
+        last = safe_load(last_path(run.trainer.saved_model_file))
+        names = [name for name, _ in run.trainer.model.named_parameters()]
+        means = dict(zip(names, last["training"]["average"]["means"]))
+        assert any(not torch.equal(means[name], last["state_dict"][name]) for name in names)
+        # What fit leaves is what the last epoch validated.
+        assert all(torch.equal(each, means[name]) for name, each in run.trainer.model.named_parameters())
+        result = run.trainer.evaluate(run.valid, load_best_model=False)
+        assert result["ndcg@10"] == run.scores[-1]
+        # The file of the best model has what scored best.
+        result = run.trainer.evaluate(run.valid, load_best_model=True)
+        assert result["ndcg@10"] == run.best[0] == max(run.scores)
+
+    def test_that_validate_nothing_keep_it_too(self, trained: Callable[..., SimpleNamespace]) -> None:
+        run = trained(ema_decay=0.99, eval_step=0)
+        last = safe_load(last_path(run.trainer.saved_model_file))
+        kept = safe_load(run.trainer.saved_model_file)["state_dict"]
+        names = [name for name, _ in run.trainer.model.named_parameters()]
+        means = last["training"]["average"]["means"]
+        assert all(torch.equal(kept[name], mean) for name, mean in zip(names, means))
+
+    def test_of_a_recurrent_model(self, trained: Callable[..., SimpleNamespace]) -> None:
+        run = trained("GRU4RecSCE", ema_decay=0.99)
+        assert run.trainer.evaluate(run.valid)["ndcg@10"] == max(run.scores)
+
+    def test_with_sasrec_have_it_by_default_and_others_do_not(
+        self, trained: Callable[..., SimpleNamespace]
+    ) -> None:
+        assert trained(epochs=1).trainer.average is not None
+        assert trained("GRU4RecSCE", epochs=1).trainer.average is None
