@@ -43,7 +43,7 @@ SETTINGS_OF: dict[str, dict[str, Any]] = {
     "ml-100k": {"epochs": 80, "eval_step": 2, "stopping_step": 10},
     "ml-1m": {"epochs": 15, "eval_step": 3},
     "amazon-beauty": {"epochs": 60, "eval_step": 3, "stopping_step": 4, "MAX_ITEM_LIST_LENGTH": 20},
-    "s3rec-yelp": {"epochs": 30, "eval_step": 3, "MAX_ITEM_LIST_LENGTH": 20, **_COLUMNS},
+    "s3rec-yelp": {"epochs": 24, "eval_step": 3, "MAX_ITEM_LIST_LENGTH": 20, **_COLUMNS},
     "ciao": {
         **{"epochs": 12, "eval_step": 1, "stopping_step": 4, **_COLUMNS},
         "user_inter_num_interval": "[5,inf)",
