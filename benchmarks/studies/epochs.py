@@ -30,18 +30,23 @@ def without_last(text: str) -> str:
     return "\n".join([header, *kept, ""])
 
 
-def run(dataset: str, folder: str, model: str) -> None:
+def prepared(dataset: str, folder: str, model: str, settings: dict[str, object]) -> tuple:
+    """Return loaders of training, validation and test, and a trainer, made as run_recbole makes them."""
     # RecBole comes after recbole_sce, which repairs it.
     from recbole.config import Config
     from recbole.data import create_dataset, data_preparation
     from recbole.utils import get_model, get_trainer, init_seed
 
-    config = Config(model, dataset, config_dict={**SETTINGS, "data_path": folder, "checkpoint_dir": folder})
+    config = Config(model, dataset, config_dict={**settings, "data_path": folder})
     init_seed(config["seed"], config["reproducibility"])
-    train, valid, test = data_preparation(config, create_dataset(config))
+    loaders = data_preparation(config, create_dataset(config))
     init_seed(config["seed"], config["reproducibility"])
-    built = get_model(model)(config, train._dataset)
-    trainer = get_trainer(config["MODEL_TYPE"], model)(config, built)
+    built = get_model(model)(config, loaders[0]._dataset)
+    return (*loaders, get_trainer(config["MODEL_TYPE"], model)(config, built))
+
+
+def run(dataset: str, folder: str, model: str) -> None:
+    train, valid, test, trainer = prepared(dataset, folder, model, {**SETTINGS, "checkpoint_dir": folder})
 
     def show(epoch: int, validation: float) -> None:
         result = trainer.evaluate(test, load_best_model=False)

@@ -89,7 +89,8 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
 
             def after_validation(epoch: int, score: float) -> None:
                 if callback_fn:
-                    callback_fn(epoch, score)
+                    with self._averaged():
+                        callback_fn(epoch, score)
                 self._save_last()
 
             result: tuple[Any, Any] = super().fit(

@@ -168,6 +168,20 @@ def test_every_epoch_is_validated_and_tested(tiny_dataset: dict[str, Any], tmp_p
     assert [line.split(" | ")[0] for line in table] == ["| epoch", "| 1", "| 2"]
 
 
+@pytest.mark.slow
+def test_averages_are_shown_beside_the_last_step(tiny_dataset: dict[str, Any], tmp_path: Path) -> None:
+    script = [sys.executable, str(STUDIES / "averages.py"), "tiny", "--data-path", tiny_dataset["data_path"]]
+    small = ["--epochs=2", "--eval_step=1", "--hidden_size=8", "--inner_size=8", "--n_layers=1"]
+    command = [*script, "--decays", "0.0001", "0.99", *small, "--learning_rate=0.05", "--train_batch_size=8"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    table = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert table[0] == ["epoch", "last step", "0.0001", "0.99"]
+    assert [line[0] for line in table[1:]] == ["1", "2"]
+    for _, last, nearly_last, average in table[1:]:
+        assert last == nearly_last != average
+
+
 def test_every_study_can_be_imported() -> None:
     names = sorted(path.stem for path in STUDIES.glob("*.py"))
     assert names

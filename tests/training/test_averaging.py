@@ -118,18 +118,34 @@ class TestRuns:
     def trained(self, tiny_dataset: dict[str, Any]) -> Callable[..., SimpleNamespace]:
         """Return ``trained(**settings)`` -> a trainer that has trained, its loaders and validation scores."""
 
-        def train(model: str = "SASRecSCE", **settings: Any) -> SimpleNamespace:
+        def train(
+            model: str = "SASRecSCE",
+            callback: Callable[[SimpleNamespace, float], None] = lambda run, score: None,
+            **settings: Any,
+        ) -> SimpleNamespace:
             small = {"hidden_size": 16, "inner_size": 16, "embedding_size": 16, "n_layers": 1, "n_heads": 1}
-            given = {**tiny_dataset, **small, "learning_rate": 0.02, "train_batch_size": 2, **settings}
-            config = Config(model, "tiny", config_dict={"use_gpu": False, "epochs": 6, **given})
+            given = {
+                **tiny_dataset,
+                **small,
+                "epochs": 6,
+                "learning_rate": 0.02,
+                "use_gpu": False,
+                **settings,
+            }
+            config = Config(model, "tiny", config_dict={"train_batch_size": 2, **given})
             init_seed(config["seed"], config["reproducibility"])
-            train, valid, test = data_preparation(config, create_dataset(config))
+            train, valid, _ = data_preparation(config, create_dataset(config))
             init_seed(config["seed"], config["reproducibility"])
             made = get_model(model)(config, train._dataset)
             trainer = get_trainer(config["MODEL_TYPE"], model)(config, made)
-            scores: list[float] = []
-            best = trainer.fit(train, valid, verbose=False, callback_fn=lambda _, score: scores.append(score))
-            return SimpleNamespace(trainer=trainer, valid=valid, test=test, best=best, scores=scores)
+            run = SimpleNamespace(trainer=trainer, valid=valid, scores=[])
+
+            def validated(epoch: int, score: float) -> None:
+                run.scores.append(score)
+                callback(run, score)
+
+            run.best = trainer.fit(train, valid, verbose=False, callback_fn=validated)
+            return run
 
         return train
 
@@ -160,6 +176,16 @@ class TestRuns:
         # The file of the best model has what scored best.
         result = run.trainer.evaluate(run.valid, load_best_model=True)
         assert result["ndcg@10"] == run.best[0] == max(run.scores)
+
+    def test_show_it_to_the_callback(self, trained: Callable[..., SimpleNamespace]) -> None:
+        seen = []
+
+        def look(run: SimpleNamespace, score: float) -> None:
+            seen.append((run.trainer.evaluate(run.valid, load_best_model=False)["ndcg@10"], score))
+
+        trained(ema_decay=0.99, callback=look)
+        assert len(seen) == 6
+        assert all(found == score for found, score in seen)
 
     def test_that_validate_nothing_keep_it_too(self, trained: Callable[..., SimpleNamespace]) -> None:
         run = trained(ema_decay=0.99, eval_step=0)

@@ -1,0 +1,61 @@
+"""Validation and test of averages of the weights, with several decays, of one and the same training.
+
+    python benchmarks/studies/averages.py s3rec-yelp --data-path DATA --decays 0.99 0.999
+
+An average has no part in training, so that all are taken beside each other, here after every step. --key=value
+is a setting of the run, as in recbole-sce run. Cells: validation / test NDCG@10.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from epochs import prepared
+
+from recbole_sce.cli.overrides import parse_overrides, recbole_sees
+from recbole_sce.training import averaging
+
+SETTINGS = {
+    **{"metrics": ["NDCG"], "topk": [10], "valid_metric": "NDCG@10"},
+    **{"epochs": 30, "eval_step": 3, "stopping_step": 1000, "seed": 1, "train_neg_sample_args": None},
+    **{"load_col": {"inter": ["user_id", "item_id", "timestamp"]}, "state": "WARNING", "ema_decay": None},
+}
+
+
+def run(dataset: str, data_path: str, model: str, decays: list[float], folder: str) -> None:
+    settings = {**SETTINGS, "checkpoint_dir": folder}
+    train, valid, test, trainer = prepared(dataset, data_path, model, settings)
+    averaging._PERIOD = 1
+    averages = [averaging.WeightAverage(trainer.model.parameters(), decay) for decay in decays]
+    for average in averages:
+        trainer.optimizer.register_step_post_hook(lambda *_, average=average: average.update())
+
+    def scores() -> str:
+        found = (trainer.evaluate(data, load_best_model=False)["ndcg@10"] for data in (valid, test))
+        return " / ".join(f"{score:.4f}" for score in found)
+
+    def show(epoch: int, _: float) -> None:
+        cells = [scores()]
+        for average in averages:
+            with average.in_place():
+                cells.append(scores())
+        print(f"| {epoch + 1} | " + " | ".join(cells) + " |", flush=True)
+
+    print("| epoch | last step | " + " | ".join(map(str, decays)) + " |")
+    print("|---:|" + "---:|" * (1 + len(decays)))
+    trainer.fit(train, valid, verbose=False, saved=False, callback_fn=show)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dataset")
+    parser.add_argument("--data-path", type=Path, required=True)
+    parser.add_argument("--model", default="SASRecSCE")
+    parser.add_argument("--decays", type=float, nargs="+", default=[0.99, 0.999])
+    arguments, further = parser.parse_known_args()
+    with tempfile.TemporaryDirectory() as folder, recbole_sees(parse_overrides(further)):
+        run(arguments.dataset, str(arguments.data_path), arguments.model, arguments.decays, folder)
+
+
+if __name__ == "__main__":
+    main()
