@@ -2,8 +2,8 @@
 
     python benchmarks/studies/averages.py s3rec-yelp --data-path DATA --decays 0.99 0.999
 
-An average has no part in training, so that all are taken beside each other, here after every step. --key=value
-is a setting of the run, as in recbole-sce run. Cells: validation / test NDCG@10.
+An average has no part in training, so that all are taken beside each other, here after every step. Cells:
+validation / test NDCG@10. --key=value is a setting of the run, as in recbole-sce run.
 """
 
 import argparse

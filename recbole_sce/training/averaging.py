@@ -1,4 +1,4 @@
-"""The moving average of the weights, which a run validates, tests and keeps in the place of its last step's."""
+"""The moving average of the weights, which a run validates, tests and keeps in their place."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _ROWS_AT_ONCE = 65_536
 class WeightAverage:
     """Exponential moving average of parameters over the steps of training (Polyak and Juditsky, 1992).
 
-    Weights of a single step carry the noise of its last batches: training goes on around a point that it does
-    not reach with a constant learning rate. Their average is nearer to it. After n steps the decay of a step is
-    the smaller of ``decay`` and (1 + n) / (10 + n), so that the average follows at once while weights are still
-    on their way.
+    Weights of a single step carry the noise of its last batches: with a constant learning rate training goes
+    on around a point that it does not reach. Their average is nearer to it. After n steps the decay of a step
+    is the smaller of ``decay`` and (1 + n) / (10 + n), so that the average follows at once while weights are
+    still on their way.
 
     Takes the memory of the parameters once more, from the first step on.
 
@@ -94,4 +94,4 @@ class WeightAverage:
 
 
 def _parts(tensor: Tensor) -> Sequence[Tensor]:
-    return tensor.split(_ROWS_AT_ONCE) if tensor.dim() else (tensor,)
+    return torch.split(tensor, _ROWS_AT_ONCE) if tensor.dim() else (tensor,)

@@ -1,4 +1,4 @@
-"""The moving average of the weights: what it is, and which weights a run validates, keeps and goes on with."""
+"""The moving average of the weights: what it is, and what a run validates, keeps and goes on with."""
 
 from __future__ import annotations
 
@@ -65,11 +65,23 @@ class TestWeightAverage:
         path = walk(parameter, average, 5)
         at = parameter.data_ptr()
         for _ in range(2):
-            with pytest.raises(KeyError), average.in_place():
+            with average.in_place():
                 assert torch.equal(parameter.detach().double(), path[0])
                 assert parameter.data_ptr() == at
-                raise KeyError
             assert torch.equal(parameter.detach().double(), path[-1])
+
+    def test_is_put_back_when_what_is_done_with_it_fails(self) -> None:
+        parameter = nn.Parameter(torch.zeros(3))
+        average = WeightAverage([parameter], 0.99)
+        last = walk(parameter, average, 5)[-1]
+
+        def fail() -> None:
+            with average.in_place():
+                raise KeyError
+
+        with pytest.raises(KeyError):
+            fail()
+        assert torch.equal(parameter.detach().double(), last)
 
     def test_is_the_weights_themselves_before_the_first_step(self) -> None:
         parameter = nn.Parameter(torch.ones(2))
@@ -124,15 +136,8 @@ class TestRuns:
             **settings: Any,
         ) -> SimpleNamespace:
             small = {"hidden_size": 16, "inner_size": 16, "embedding_size": 16, "n_layers": 1, "n_heads": 1}
-            given = {
-                **tiny_dataset,
-                **small,
-                "epochs": 6,
-                "learning_rate": 0.02,
-                "use_gpu": False,
-                **settings,
-            }
-            config = Config(model, "tiny", config_dict={"train_batch_size": 2, **given})
+            many_steps = {"epochs": 6, "learning_rate": 0.02, "train_batch_size": 2, "use_gpu": False}
+            config = Config(model, "tiny", config_dict={**tiny_dataset, **small, **many_steps, **settings})
             init_seed(config["seed"], config["reproducibility"])
             train, valid, _ = data_preparation(config, create_dataset(config))
             init_seed(config["seed"], config["reproducibility"])
