@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -60,7 +60,7 @@ class RowAdam(torch.optim.Adam):
         ]
         for _, parameter, _ in sparse:
             parameter.grad = None
-        loss = super().step(closure)
+        loss = _without_hooks(torch.optim.Adam.step)(self, closure)
         for group, parameter, gradient in sparse:
             parameter.grad = gradient
             self._step_rows(group, parameter, gradient.coalesce())
@@ -94,6 +94,15 @@ class RowAdam(torch.optim.Adam):
         denominator = (now.square / (1 - beta2**step)).sqrt_().add_(group["eps"])
         now.row.addcdiv_(now.mean, denominator, value=-group["lr"] / (1 - beta1**step))
         _write(parameter, state, rows, now, step)
+
+
+def _without_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an optimiser's ``step`` as its class wrote it.
+
+    torch wraps it with the calls of the hooks, which belong around the whole step of a :class:`RowAdam`.
+    """
+    wrapped: Callable[..., Any] = step.__wrapped__ if hasattr(step, "hooked") else step  # type: ignore[attr-defined]
+    return wrapped
 
 
 class _Rows(NamedTuple):

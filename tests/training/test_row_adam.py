@@ -42,6 +42,16 @@ def test_rows_touched_in_every_step_are_adams_and_others_stay() -> None:
     assert not torch.equal(table[touched], before[touched])
 
 
+def test_hooks_see_each_step_once_and_whole() -> None:
+    _, _, table, row_adam_ = twins()
+    before, seen = table.detach().clone(), []
+    row_adam_.register_step_pre_hook(lambda *_: seen.append(torch.equal(table, before)))
+    row_adam_.register_step_post_hook(lambda *_: seen.append(torch.equal(table, before)))
+    table.grad = sparse(torch.ones_like(table), torch.tensor([3]))
+    row_adam_.step()
+    assert seen == [True, False]
+
+
 def test_rows_touched_now_and_then_follow_adam() -> None:
     dense, adam, table, row_adam_ = twins(400)
     lazy = nn.Parameter(dense.detach().clone())  # moments that wait, and moves that are never made
