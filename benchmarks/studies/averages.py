@@ -2,18 +2,19 @@
 
     python benchmarks/studies/averages.py s3rec-yelp --data-path DATA --decays 0.99 0.999
 
-An average has no part in training, so that all are taken beside each other, here after every step. Cells:
-validation / test NDCG@10. --key=value is a setting of the run, as in recbole-sce run.
+An average has no part in training, so that all are taken beside each other. Cells: validation / test NDCG@10.
+--key=value is a setting of the run, as in recbole-sce run.
 """
 
 import argparse
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from epochs import prepared
 
 from recbole_sce.cli.overrides import parse_overrides, recbole_sees
-from recbole_sce.training import averaging
+from recbole_sce.training.averaging import WeightAverage
 
 SETTINGS = {
     **{"metrics": ["NDCG"], "topk": [10], "valid_metric": "NDCG@10"},
@@ -25,10 +26,9 @@ SETTINGS = {
 def run(dataset: str, data_path: str, model: str, decays: list[float], folder: str) -> None:
     settings = {**SETTINGS, "checkpoint_dir": folder}
     train, valid, test, trainer = prepared(dataset, data_path, model, settings)
-    averaging._PERIOD = 1
-    averages = [averaging.WeightAverage(trainer.model.parameters(), decay) for decay in decays]
-    for average in averages:
-        trainer.optimizer.register_step_post_hook(lambda *_, average=average: average.update())
+    if trainer.average is not None:
+        raise SystemExit("ema_decay has no place here: the decays are those of --decays")
+    averages = [WeightAverage(trainer.model.parameters(), decay) for decay in decays]
 
     def scores() -> str:
         found = (trainer.evaluate(data, load_best_model=False)["ndcg@10"] for data in (valid, test))
@@ -43,7 +43,10 @@ def run(dataset: str, data_path: str, model: str, decays: list[float], folder: s
 
     print("| epoch | last step | " + " | ".join(map(str, decays)) + " |")
     print("|---:|" + "---:|" * (1 + len(decays)))
-    trainer.fit(train, valid, verbose=False, saved=False, callback_fn=show)
+    with ExitStack() as stack:
+        for average in averages:
+            stack.enter_context(average.following(trainer.optimizer))
+        trainer.fit(train, valid, verbose=False, saved=False, callback_fn=show)
 
 
 def main() -> None:

@@ -9,58 +9,83 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-#: Steps from one update of the average to the next. It reads and writes all weights, which is a part of a
-#: step's work that a large catalogue would feel; over ten steps weights move little.
+#: An update of the average reads and writes all weights, as much as a row-wise step of a large catalogue
+#: avoids. Once averages are long, one in ten steps is enough: weights move little in ten.
 _PERIOD = 10
-#: Rows of a parameter that are exchanged with those of its mean at a time.
-_ROWS_AT_ONCE = 65_536
+_EACH_STEP_UNTIL = 1000
+#: Numbers of a parameter that are exchanged with those of its mean at a time.
+_NUMBERS_AT_ONCE = 4_000_000
 
 
 class WeightAverage:
-    """Exponential moving average of parameters over the steps of training (Polyak and Juditsky, 1992).
+    """Exponential moving average of parameters over the steps of training.
 
     Weights of a single step carry the noise of its last batches: with a constant learning rate training goes
-    on around a point that it does not reach. Their average is nearer to it. After n steps the decay of a step
-    is the smaller of ``decay`` and (1 + n) / (10 + n), so that the average follows at once while weights are
-    still on their way.
+    on around a point that it does not reach. Averages are nearer to it (Polyak and Juditsky, 1992, of uniform
+    ones). After n steps the decay of a step is the smaller of ``decay`` and (1 + n) / (10 + n), as that of
+    TensorFlow's ``ExponentialMovingAverage`` with ``num_updates``, so that the average follows while weights
+    are still on their way.
 
-    Takes the memory of the parameters once more, from the first step on.
+    Takes the memory of the parameters once more, from the first step on. Buffers have no average: they are
+    those of the last step.
 
     Args:
-        parameters: those of the model; such as are not trained are left out.
-        decay: of a step, above 0 and below 1; 0.999 averages over the last thousand steps or so.
+        parameters: those of the model; such as are not trained now are left out.
+        decay: of a step, above 0 and below 1; 0.999 averages over about a thousand steps.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], decay: float) -> None:
         self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self._decay = decay
         self._steps = 0
+        self._updated = 0  # the step of the last update
         self._means: list[Tensor] = []
+        self._places = 0  # uses of in_place that are under way
 
     @torch.no_grad()
     def update(self) -> None:
         """Take note of a step, which the optimiser has just taken."""
         self._steps += 1
+        missed = self._steps - self._updated
         if not self._means:
             self._means = [parameter.detach().clone() for parameter in self._parameters]
-        elif self._steps % _PERIOD == 0:
-            decay = min(self._decay, (1 + self._steps) / (10 + self._steps)) ** _PERIOD
+        elif missed == _PERIOD or self._steps <= _EACH_STEP_UNTIL:
+            decay = min(self._decay, (1 + self._steps) / (10 + self._steps)) ** missed
             for mean, parameter in zip(self._means, self._parameters):
                 mean.lerp_(parameter, 1 - decay)
+        else:
+            return
+        self._updated = self._steps
 
     @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """Let the parameters hold the average, within; before the first step, what they hold."""
-        self._exchange()
+    def following(self, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+        """Take note, within, of each step of ``optimizer``."""
+        handle = optimizer.register_step_post_hook(lambda *_: self.update())
         try:
             yield
         finally:
+            handle.remove()
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Let the parameters hold the average, within; before the first step, what they hold.
+
+        What is changed in them within is changed in the average, and has no part in training.
+        """
+        self._places += 1
+        if self._places == 1:
             self._exchange()
+        try:
+            yield
+        finally:
+            self._places -= 1
+            if self._places == 0:
+                self._exchange()
 
     def keep(self) -> None:
         """Let the parameters hold the average from now on, and begin a new one with the next step."""
         self._exchange()
-        self._means, self._steps = [], 0
+        self._means, self._steps, self._updated = [], 0, 0
 
     @torch.no_grad()
     def _exchange(self) -> None:
@@ -76,7 +101,7 @@ class WeightAverage:
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that the average goes on from."""
-        return {"steps": self._steps, "means": list(self._means)}
+        return {"steps": self._steps, "updated": self._updated, "means": list(self._means)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from ``state``, what :meth:`state_dict` gave.
@@ -87,11 +112,14 @@ class WeightAverage:
         shapes = [[tuple(each.shape) for each in group] for group in (state["means"], self._parameters)]
         if shapes[0] and shapes[0] != shapes[1]:
             raise ValueError(f"the average of the weights is of shapes {shapes[0]}, the model of {shapes[1]}")
-        self._steps = state["steps"]
+        self._steps, self._updated = state["steps"], state["updated"]
         self._means = [
             mean.to(parameter.device, copy=True) for mean, parameter in zip(state["means"], self._parameters)
         ]
 
 
 def _parts(tensor: Tensor) -> Sequence[Tensor]:
-    return torch.split(tensor, _ROWS_AT_ONCE) if tensor.dim() else (tensor,)
+    if tensor.dim() == 0:
+        return (tensor,)
+    rows = max(1, _NUMBERS_AT_ONCE * len(tensor) // max(1, tensor.numel()))
+    return torch.split(tensor, rows)

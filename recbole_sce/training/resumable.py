@@ -34,8 +34,7 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         self.saved_model_file = processes.from_first(best)
         self.average: Optional[WeightAverage] = None
         if config["ema_decay"] is not None:
-            self.average = average = WeightAverage(model.parameters(), config["ema_decay"])
-            self.optimizer.register_step_post_hook(lambda *_: average.update())
+            self.average = WeightAverage(model.parameters(), config["ema_decay"])
         self._continuation: Optional[resume.Continuation] = None
         self._last: Optional[checkpoints.LastState] = None  # of a fit that goes on and writes
         self._saved_epoch = -1
@@ -54,54 +53,48 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
     ) -> tuple[Any, Any]:
         """Train the model (RecBole: ``Trainer.fit``), from where ``resume`` or ``resume_checkpoint`` says.
 
-        A run that had ended returns its result and is not trained on.
+        A run that had ended returns its result and is not trained on. With ``ema_decay`` the model has the
+        average of the weights when ``callback_fn`` is called, and when this returns; a further ``fit`` begins
+        with it.
 
         Raises:
             CheckpointError: what is to be resumed cannot be.
             CheckpointWriteError: a checkpoint cannot be written.
         """
-        result = self._fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
-        if self.average is not None:
-            self.average.keep()
-        return result
-
-    def _fit(
-        self,
-        train_data: Any,
-        valid_data: Any,
-        verbose: bool,
-        saved: bool,
-        show_progress: bool,
-        callback_fn: Optional[Callable[[int, float], Any]],
-    ) -> tuple[Any, Any]:
         self._loaders = [train_data, valid_data] if valid_data else [train_data]
         self._data = resume.data_digest(train_data)
+
+        def after_validation(epoch: int, score: float) -> None:
+            if callback_fn:
+                with self._averaged():
+                    callback_fn(epoch, score)
+            self._save_last()
+
         try:
             self._begin(saved)
             self._saved_epoch = self.epoch
+            ended = False
             if self._continuation is not None:
                 self._continuation.enter(self._loaders, self._data)
                 self._continuation = None
-                if self.start_epoch >= self.epochs or self.cur_step > self.stopping_step:
-                    self.logger.info("The run had ended: its result is returned, nothing is trained")
-                    self.eval_collector.data_collect(train_data)
-                    return self.best_valid_score, self.best_valid_result
-
-            def after_validation(epoch: int, score: float) -> None:
-                if callback_fn:
-                    with self._averaged():
-                        callback_fn(epoch, score)
+                ended = self.start_epoch >= self.epochs or self.cur_step > self.stopping_step
+            if ended:
+                self.logger.info("The run had ended: its result is returned, nothing is trained")
+                self.eval_collector.data_collect(train_data)
+                result = self.best_valid_score, self.best_valid_result
+            else:
+                with nullcontext() if self.average is None else self.average.following(self.optimizer):
+                    result = super().fit(
+                        train_data, valid_data, verbose, saved, show_progress, after_validation
+                    )
                 self._save_last()
-
-            result: tuple[Any, Any] = super().fit(
-                train_data, valid_data, verbose, saved, show_progress, after_validation
-            )
-            self._save_last()
-            return result
         finally:
             if self._last is not None:
                 self._last.release()
                 self._last = None
+        if self.average is not None:
+            self.average.keep()
+        return result
 
     def _begin(self, saved: bool) -> None:
         """Find out whether this is a new run, and make sure that its checkpoints can be written."""

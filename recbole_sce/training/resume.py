@@ -260,7 +260,7 @@ def load(trainer: Any, resume_file: _Path) -> Continuation:
         trainer.optimizer.load_state_dict(state["optimizer"])
         if kept["scheduler"] is not None:
             trainer.scheduler.load_state_dict(kept["scheduler"])
-        if kept.get("average") is not None:  # a last state of before there were averages has none
+        if kept.get("average") is not None:
             trainer.average.load_state_dict(kept["average"])
     except (RuntimeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())

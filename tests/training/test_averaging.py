@@ -31,18 +31,19 @@ def walk(parameter: nn.Parameter, average: WeightAverage, steps: int) -> list[to
 
 
 class TestWeightAverage:
-    @pytest.mark.parametrize("steps", [1, 9, 10, 95, 400])
-    @pytest.mark.parametrize("decay", [0.9, 0.99])
+    @pytest.mark.parametrize("steps", [1, 2, 9, 95, 1000, 1009, 1234])
+    @pytest.mark.parametrize("decay", [0.9, 0.999])
     def test_is_that_of_its_definition(self, steps: int, decay: float) -> None:
         parameter = nn.Parameter(torch.zeros(3, 2))
         average = WeightAverage([parameter], decay)
         path = walk(parameter, average, steps)
-        expected = path[0]
-        for step in range(10, steps + 1, 10):
-            kept = min(decay, (1 + step) / (10 + step)) ** 10
-            expected = kept * expected + (1 - kept) * path[step - 1]
+        expected, updated = path[0], 1
+        for step in (*range(2, 1001), *range(1010, 1231, 10)):
+            if step <= steps:
+                kept = min(decay, (1 + step) / (10 + step)) ** (step - updated)
+                expected, updated = kept * expected + (1 - kept) * path[step - 1], step
         with average.in_place():
-            torch.testing.assert_close(parameter.detach().double(), expected, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(parameter.detach().double(), expected, rtol=1e-4, atol=1e-4)
 
     def test_is_nearer_to_where_a_noisy_path_stays(self) -> None:
         parameter = nn.Parameter(torch.zeros(1000))
@@ -55,19 +56,24 @@ class TestWeightAverage:
         with average.in_place():
             assert parameter.detach().square().mean() < 0.2 * last
 
-    @pytest.mark.parametrize("shape", [(), (3,), (7, 2)])
+    @pytest.mark.parametrize("shape", [(), (5,), (7, 2), (2, 7)])
     def test_is_exchanged_in_parts_and_back(
         self, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(averaging, "_ROWS_AT_ONCE", 3)
+        monkeypatch.setattr(averaging, "_NUMBERS_AT_ONCE", 3)
         parameter = nn.Parameter(torch.zeros(shape))
         average = WeightAverage([parameter], 0.99)
         path = walk(parameter, average, 5)
+        (mean,) = (each.clone() for each in average.state_dict()["means"])
         at = parameter.data_ptr()
         for _ in range(2):
             with average.in_place():
-                assert torch.equal(parameter.detach().double(), path[0])
+                assert torch.equal(parameter.detach(), mean)
+                assert not torch.equal(parameter.detach().double(), path[-1])
                 assert parameter.data_ptr() == at
+                with average.in_place():
+                    assert torch.equal(parameter.detach(), mean)
+                assert torch.equal(parameter.detach(), mean)
             assert torch.equal(parameter.detach().double(), path[-1])
 
     def test_is_put_back_when_what_is_done_with_it_fails(self) -> None:
@@ -86,7 +92,7 @@ class TestWeightAverage:
     def test_is_the_weights_themselves_before_the_first_step(self) -> None:
         parameter = nn.Parameter(torch.ones(2))
         average = WeightAverage([parameter], 0.99)
-        assert average.state_dict() == {"steps": 0, "means": []}
+        assert average.state_dict() == {"steps": 0, "updated": 0, "means": []}
         with average.in_place():
             assert parameter.tolist() == [1, 1]
         average.keep()
@@ -101,28 +107,29 @@ class TestWeightAverage:
     def test_is_kept_and_a_new_one_begins(self) -> None:
         parameter = nn.Parameter(torch.zeros(4))
         average = WeightAverage([parameter], 0.99)
-        first = walk(parameter, average, 5)[0]
+        walk(parameter, average, 5)
+        (mean,) = (each.clone() for each in average.state_dict()["means"])
         average.keep()
-        assert torch.equal(parameter.detach().double(), first)
-        assert average.state_dict() == {"steps": 0, "means": []}
+        assert torch.equal(parameter.detach(), mean)
+        assert average.state_dict() == {"steps": 0, "updated": 0, "means": []}
 
     def test_goes_on_as_if_it_had_not_been_stored(self) -> None:
         whole, part = (nn.Parameter(torch.zeros(3)) for _ in range(2))
         of_whole, of_part = (WeightAverage([each], 0.9) for each in (whole, part))
-        walk(whole, of_whole, 25)
-        walk(part, of_part, 25)
+        walk(whole, of_whole, 1025)
+        walk(part, of_part, 1025)
         stored = of_part.state_dict()
         resumed = WeightAverage([part], 0.9)
         resumed.load_state_dict(stored)
         walk(whole, of_whole, 25)
         walk(part, resumed, 25)
-        assert resumed.state_dict()["steps"] == of_whole.state_dict()["steps"] == 50
+        assert resumed.state_dict()["steps"] == of_whole.state_dict()["steps"] == 1050
         assert torch.equal(resumed.state_dict()["means"][0], of_whole.state_dict()["means"][0])
 
     def test_refuses_one_of_other_shapes(self) -> None:
         average = WeightAverage([nn.Parameter(torch.zeros(3))], 0.9)
         with pytest.raises(ValueError, match=r"of shapes \[\(2,\)\], the model of \[\(3,\)\]"):
-            average.load_state_dict({"steps": 1, "means": [torch.zeros(2)]})
+            average.load_state_dict({"steps": 1, "updated": 1, "means": [torch.zeros(2)]})
 
 
 class TestRuns:
@@ -143,7 +150,7 @@ class TestRuns:
             init_seed(config["seed"], config["reproducibility"])
             made = get_model(model)(config, train._dataset)
             trainer = get_trainer(config["MODEL_TYPE"], model)(config, made)
-            run = SimpleNamespace(trainer=trainer, valid=valid, scores=[])
+            run = SimpleNamespace(trainer=trainer, valid=valid, steps_an_epoch=len(train), scores=[])
 
             def validated(epoch: int, score: float) -> None:
                 run.scores.append(score)
@@ -167,6 +174,15 @@ class TestRuns:
         )
         assert all(torch.equal(weights[name], expected[name]) for name in expected)
         assert averaged.scores != plain.scores
+
+    @pytest.mark.parametrize("settings", [{}, {"sparse_item_updates": True}], ids=["dense", "rows"])
+    def test_average_over_each_step_once(
+        self, trained: Callable[..., SimpleNamespace], settings: dict[str, Any]
+    ) -> None:
+        torch.optim.Adam([nn.Parameter(torch.zeros(1))])  # from now on torch wraps the step of its class
+        run = trained(ema_decay=0.99, **settings)
+        steps = safe_load(last_path(run.trainer.saved_model_file))["training"]["average"]["steps"]
+        assert steps == 6 * run.steps_an_epoch > 100
 
     def test_validate_and_keep_it(self, trained: Callable[..., SimpleNamespace]) -> None:
         run = trained(ema_decay=0.99, stopping_step=30)
@@ -192,13 +208,24 @@ class TestRuns:
         assert len(seen) == 6
         assert all(found == score for found, score in seen)
 
+    def test_save_it_from_the_callback(self, trained: Callable[..., SimpleNamespace]) -> None:
+        def save(run: SimpleNamespace, score: float) -> None:
+            run.trainer._save_checkpoint(0, verbose=False, saved_model_file="mine.pth")
+            assert run.trainer._valid_epoch(run.valid)[0] == score
+
+        run = trained(ema_decay=0.99, callback=save)
+        kept = safe_load("mine.pth")["state_dict"]
+        assert all(torch.equal(kept[name], each) for name, each in run.trainer.model.named_parameters())
+
     def test_that_validate_nothing_keep_it_too(self, trained: Callable[..., SimpleNamespace]) -> None:
         run = trained(ema_decay=0.99, eval_step=0)
         last = safe_load(last_path(run.trainer.saved_model_file))
         kept = safe_load(run.trainer.saved_model_file)["state_dict"]
         names = [name for name, _ in run.trainer.model.named_parameters()]
         means = last["training"]["average"]["means"]
+        assert len(means) == len(names)
         assert all(torch.equal(kept[name], mean) for name, mean in zip(names, means))
+        assert any(not torch.equal(last["state_dict"][name], kept[name]) for name in names)
 
     def test_of_a_recurrent_model(self, trained: Callable[..., SimpleNamespace]) -> None:
         run = trained("GRU4RecSCE", ema_decay=0.99)
