@@ -26,7 +26,7 @@ _SAMPLED = {"split": {"LS": "valid_and_test"}, "group_by": "user", "order": "TO"
 SETTINGS: tuple[Mapping[str, Any], ...] = (
     {"model": "SASRecSCE"},
     {"model": "SASRecSCE", "loss_type": "CE-", "sparse_item_updates": True, "stopping_step": 1},
-    {"model": "GRU4RecSCE", "eval_args": _SAMPLED},
+    {"model": "GRU4RecSCE", "eval_args": _SAMPLED, "ema_decay": 0.9},
     {"model": "BERT4RecSCE", "eval_step": 2, "learner": "adamw", "weight_decay": 0.01},
 )
 

@@ -151,6 +151,7 @@ def draw_trial(rng: np.random.Generator) -> Trial:
         "exclude_seen": one_of(False, False, True),
         "eval_memory_mb": one_of(None, 1),
         "sparse_item_updates": one_of(False, False, True),
+        "ema_decay": one_of(None, 0.9, 0.999),
         "train_batch_size": size(200),
         "eval_batch_size": size(5000),
         "MAX_ITEM_LIST_LENGTH": int(rng.integers(2, 30)),
@@ -203,7 +204,8 @@ def kill_and_resume(trial: Trial, rng: np.random.Generator, folder: Path) -> lis
     """Kill and resume training with a trial's settings, on data of the campaign's own; return the faults."""
     from recbole_sce.bench.kills import run_campaign
 
-    kept = ("model", "loss_type", "learner", "clip_grad_norm", "eval_step", "mix_x", "enable_amp")
+    of_loss, of_steps = ("model", "loss_type", "mix_x"), ("learner", "clip_grad_norm", "ema_decay")
+    kept = (*of_loss, *of_steps, "eval_step", "enable_amp")
     settings = {key: trial.settings[key] for key in kept if trial.settings[key] is not None}
     if settings["eval_step"] == 0:
         settings["eval_step"] = 1
