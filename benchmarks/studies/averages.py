@@ -6,12 +6,10 @@ An average has no part in training, so that all are taken beside each other. Cel
 --key=value is a setting of the run, as in recbole-sce run.
 """
 
-import argparse
 import tempfile
 from contextlib import ExitStack
-from pathlib import Path
 
-from epochs import prepared
+from epochs import parser_of, prepared
 
 from recbole_sce.cli.overrides import parse_overrides, recbole_sees
 from recbole_sce.training.averaging import WeightAverage
@@ -50,10 +48,7 @@ def run(dataset: str, data_path: str, model: str, decays: list[float], folder: s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("dataset")
-    parser.add_argument("--data-path", type=Path, required=True)
-    parser.add_argument("--model", default="SASRecSCE")
+    parser = parser_of(__doc__.splitlines()[0])
     parser.add_argument("--decays", type=float, nargs="+", default=[0.99, 0.999])
     arguments, further = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as folder, recbole_sees(parse_overrides(further)):

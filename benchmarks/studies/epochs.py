@@ -58,12 +58,17 @@ def run(dataset: str, folder: str, model: str) -> None:
     trainer.fit(train, valid, verbose=False, saved=False, callback_fn=show)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def parser_of(purpose: str) -> argparse.ArgumentParser:
+    """Return a parser of what a study trains: which model, on which data."""
+    parser = argparse.ArgumentParser(description=purpose)
     parser.add_argument("dataset")
     parser.add_argument("--data-path", type=Path, required=True)
     parser.add_argument("--model", default="SASRecSCE")
-    arguments, further = parser.parse_known_args()
+    return parser
+
+
+def main() -> None:
+    arguments, further = parser_of(__doc__.splitlines()[0]).parse_known_args()
     name = f"{arguments.dataset}.inter"
     text = (arguments.data_path / arguments.dataset / name).read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder, recbole_sees(parse_overrides(further)):

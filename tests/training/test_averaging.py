@@ -76,6 +76,17 @@ class TestWeightAverage:
                 assert torch.equal(parameter.detach(), mean)
             assert torch.equal(parameter.detach().double(), path[-1])
 
+    def test_follows_an_optimiser_for_as_long_as_it_is_told(self) -> None:
+        parameter = nn.Parameter(torch.ones(2))
+        optimizer = torch.optim.SGD([parameter], lr=0.1)
+        parameter.grad = torch.ones(2)
+        average = WeightAverage([parameter], 0.99)
+        with average.following(optimizer):
+            optimizer.step()
+            optimizer.step()
+        optimizer.step()
+        assert average.state_dict()["steps"] == 2
+
     def test_is_put_back_when_what_is_done_with_it_fails(self) -> None:
         parameter = nn.Parameter(torch.zeros(3))
         average = WeightAverage([parameter], 0.99)
