@@ -109,7 +109,9 @@ class SCETrainer(ResumableTrainer):
             optimizer: torch.optim.Optimizer = super()._build_optimizer(**kwargs)
             return optimizer
         table = use_sparse_item_gradients(self.model)
-        optimizer = RowAdam(self.model.parameters(), [table], lr=self.learning_rate)
+        optimizer = RowAdam(
+            self.model.parameters(), [table], lr=self.learning_rate, weight_decay=self.weight_decay
+        )
         if processes.together():
             distributed.exchange_rows(table, optimizer)
         return optimizer
