@@ -43,7 +43,7 @@ class SCESettings:
 
     @classmethod
     def from_config(
-        cls, config: Mapping[str, Any], causal: bool, chosen_by_data: Sequence[str] = ()
+        cls, config: Mapping[str, Any], causal: bool, chosen_by_model: Sequence[str] = ()
     ) -> SCESettings:
         """Read and check the settings.
 
@@ -51,7 +51,7 @@ class SCESettings:
             config: RecBole's ``Config``, or any mapping; a key that is absent takes its default.
             causal: whether the model's hidden state at a position depends on no later item, so that
                 ``train_positions: all`` is possible.
-            chosen_by_data: keys that may be null, since the model then chooses by the data.
+            chosen_by_model: keys that may be null, since the model then chooses.
 
         Raises:
             SettingsError: a value is impossible; the message names key, value and what is allowed.
@@ -69,7 +69,7 @@ class SCESettings:
             f"{key}: {config[key]!r} is not allowed; {rule.allowed}"
             for key, rule in _RECBOLES_RULES.items()
             if key in config and not rule.accepts(config[key])
-            if not (key in chosen_by_data and config[key] is None)
+            if not (key in chosen_by_model and config[key] is None)
         ]
         problems += _unknown_valid_metric(config)
         if not problems and not causal and given["train_positions"] == "all":
@@ -128,7 +128,7 @@ def _conflicts_of_sparse_updates(config: Mapping[str, Any]) -> list[str]:
         "learner": (lambda _: learner in ("adam", "adamw"), "adam and adamw are"),
         "weight_decay": (
             lambda value: not value or learner == "adamw",
-            "0 is, or learner: adamw: that of adam is a part of every row's gradient",
+            "0 is, or learner: adamw, since that of adam is a part of every row's gradient",
         ),
         "clip_grad_norm": (lambda value: not value, "null is: the norm is of dense gradients"),
     }
@@ -209,6 +209,10 @@ _RECBOLES_RULES: dict[str, _Rule] = {
     "epochs": _WHOLE_NUMBER,
     "stopping_step": _WHOLE_NUMBER,
     "learning_rate": _Rule(lambda value: _is_number(value) and value >= 0, "a number of at least 0 is"),
+    "weight_decay": _Rule(
+        lambda value: _is_number(value) and value >= 0,
+        "a number of at least 0 is, or, with SASRecSCE, null (None on the command line) for automatic",
+    ),
     "hidden_dropout_prob": _DROPOUT,
     "attn_dropout_prob": _DROPOUT,
 }

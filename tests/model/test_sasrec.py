@@ -1,4 +1,4 @@
-"""The dropout that SASRecSCE chooses by the data."""
+"""What SASRecSCE chooses: dropout by the data, weight decay by the learner."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.quick_start import load_data_and_model, run_recbole
@@ -16,7 +17,9 @@ from torch import nn
 from recbole_sce import SettingsError
 from recbole_sce.data.dataset import IndexedSequenceDataset
 from recbole_sce.model import SASRecSCE, sasrec
-from recbole_sce.model.sasrec import choose_dropout, dropout_for
+from recbole_sce.model.sasrec import choose_dropout, choose_weight_decay, dropout_for
+from recbole_sce.training import SCETrainer
+from recbole_sce.training.row_adam import RowAdam
 
 
 def rates(model: nn.Module) -> set[float]:
@@ -120,3 +123,48 @@ def test_a_model_that_extends_it_reads_what_was_chosen(prepared: Any) -> None:
     run = prepared("SASRecSCE")
     run.config["hidden_dropout_prob"] = None
     assert WithHead(run.config, run.train._dataset).head.p == 0.5
+
+
+@pytest.mark.parametrize(
+    ("learner", "given", "chosen"),
+    [
+        ("adamw", None, 0.1),
+        ("AdamW", None, 0.1),
+        ("adamw", 0.0, 0.0),
+        ("adam", None, 0.0),
+        ("sgd", 0.01, 0.01),
+    ],
+)
+def test_weight_decay_suits_the_learner(learner: str, given: Any, chosen: float) -> None:
+    config: Any = {"learner": learner, "weight_decay": given}
+    choose_weight_decay(config)
+    assert config["weight_decay"] == chosen
+
+
+@pytest.mark.parametrize(
+    ("settings", "optimizer", "decay"),
+    [
+        ({}, torch.optim.AdamW, 0.1),
+        ({"learner": "adam"}, torch.optim.Adam, 0.0),
+        ({"sparse_item_updates": True}, RowAdam, 0.1),
+    ],
+)
+def test_training_decays_by_what_was_chosen(
+    prepared: Any, settings: dict[str, Any], optimizer: type, decay: float
+) -> None:
+    run = prepared("SASRecSCE", **settings)
+    trainer = SCETrainer(run.config, run.model)
+    assert type(trainer.optimizer) is optimizer
+    layer = run.model.position_embedding.weight  # decays alone: its gradient is 0
+    before = layer.detach().clone()
+    layer.grad = torch.zeros_like(layer)
+    trainer.optimizer.step()
+    assert torch.allclose(layer, before * (1 - 0.001 * decay), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("model", "value"), [("SASRecSCE", -0.1), ("GRU4RecSCE", None), ("SASRecSCE", "much")]
+)
+def test_impossible_weight_decay_is_refused(tiny_dataset: dict[str, Any], model: str, value: Any) -> None:
+    with pytest.raises(SettingsError, match=f"weight_decay: {value!r} is not allowed"):
+        Config(model, "tiny", config_dict={**tiny_dataset, "weight_decay": value})
