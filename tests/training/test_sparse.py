@@ -92,19 +92,20 @@ def test_a_checkpoint_goes_on_where_it_was(tiny_dataset: dict[str, Any], sparse:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
+    "refused",
     [
-        ("loss_type", "CE"),
-        ("learner", "sgd"),
-        ("weight_decay", 0.1),
-        ("clip_grad_norm", {"max_norm": 1.0}),
+        {"loss_type": "CE"},
+        {"learner": "sgd"},
+        {"weight_decay": 0.1, "learner": "adam"},
+        {"clip_grad_norm": {"max_norm": 1.0}},
     ],
 )
 def test_settings_that_touch_every_row_are_refused(
-    tiny_dataset: dict[str, Any], key: str, value: object
+    tiny_dataset: dict[str, Any], refused: dict[str, Any]
 ) -> None:
-    with pytest.raises(SettingsError, match=f"{key}: .* is not allowed with sparse_item_updates: True"):
-        Config("SASRecSCE", "tiny", config_dict={**tiny_dataset, "sparse_item_updates": True, key: value})
+    settings = {**tiny_dataset, "sparse_item_updates": True, **refused}
+    with pytest.raises(SettingsError, match=f"{next(iter(refused))}: .* is not allowed with sparse_item_up"):
+        Config("SASRecSCE", "tiny", config_dict=settings)
 
 
 def test_scaled_gradients_of_several_processes_are_refused(tiny_dataset: dict[str, Any]) -> None:
