@@ -36,7 +36,7 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
     * ``encoder_inputs``: the fields that its ``forward`` takes, by RecBole's attribute names;
     * ``causal``: the hidden state of a position depends on no later item, so that one pass over a
       sequence trains all of its positions (``train_positions: all``);
-    * ``chosen_by_model``: configuration keys that may be null, since the model then puts a value that suits;
+    * ``chosen_by_data``: configuration keys that may be null, since the model then puts what suits the data;
     * :meth:`encode`, :meth:`encode_positions`: how hidden states are made, where ``forward`` does not say;
     * :meth:`item_table`: which table the softmax scores;
     * :meth:`extra_loss`: what its base adds to the item softmax;
@@ -49,7 +49,7 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
     #: Whether a position's hidden state depends on the items up to that position only.
     causal = False
     #: Keys that may be null: the model puts a value into the configuration before it builds its encoder.
-    chosen_by_model: tuple[str, ...] = ()
+    chosen_by_data: tuple[str, ...] = ()
     #: What ``forward`` takes, in order: names of attributes that hold the names of batch fields.
     encoder_inputs: tuple[str, ...] = ("ITEM_SEQ", "ITEM_SEQ_LEN")
 
@@ -68,7 +68,7 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
         Raises:
             SettingsError: a value is impossible (see :meth:`SCESettings.from_config`).
         """
-        return SCESettings.from_config(config, causal=cls.causal, chosen_by_model=cls.chosen_by_model)
+        return SCESettings.from_config(config, causal=cls.causal, chosen_by_data=cls.chosen_by_data)
 
     @classmethod
     def check_class(cls) -> None:

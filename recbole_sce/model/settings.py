@@ -43,7 +43,7 @@ class SCESettings:
 
     @classmethod
     def from_config(
-        cls, config: Mapping[str, Any], causal: bool, chosen_by_model: Sequence[str] = ()
+        cls, config: Mapping[str, Any], causal: bool, chosen_by_data: Sequence[str] = ()
     ) -> SCESettings:
         """Read and check the settings.
 
@@ -51,7 +51,7 @@ class SCESettings:
             config: RecBole's ``Config``, or any mapping; a key that is absent takes its default.
             causal: whether the model's hidden state at a position depends on no later item, so that
                 ``train_positions: all`` is possible.
-            chosen_by_model: keys that may be null, since the model then chooses.
+            chosen_by_data: keys that may be null, since the model then chooses by the data.
 
         Raises:
             SettingsError: a value is impossible; the message names key, value and what is allowed.
@@ -69,7 +69,7 @@ class SCESettings:
             f"{key}: {config[key]!r} is not allowed; {rule.allowed}"
             for key, rule in _RECBOLES_RULES.items()
             if key in config and not rule.accepts(config[key])
-            if not (key in chosen_by_model and config[key] is None)
+            if not (key in chosen_by_data and config[key] is None)
         ]
         problems += _unknown_valid_metric(config)
         if not problems and not causal and given["train_positions"] == "all":

@@ -111,7 +111,7 @@ def differences(stored: Mapping[str, Any], config: Any) -> list[str]:
         config: RecBole's ``Config`` of now.
     """
     before, now = (_comparable(each) for each in (stored["config"], config))
-    chosen_later = {key for key in config.model_class.chosen_by_model if now.get(key) is None}
+    chosen_later = {key for key in config.model_class.chosen_by_data if now.get(key) is None}
     different = [
         f"{key}: {before.get(key)!r} then, {now.get(key)!r} now"
         for key in sorted((before.keys() | now.keys()) - chosen_later)

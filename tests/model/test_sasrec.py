@@ -1,4 +1,4 @@
-"""What SASRecSCE chooses: dropout by the data, weight decay by the learner."""
+"""The dropout and the weight decay that SASRecSCE chooses by the data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import nn
 from recbole_sce import SettingsError
 from recbole_sce.data.dataset import IndexedSequenceDataset
 from recbole_sce.model import SASRecSCE, sasrec
-from recbole_sce.model.sasrec import choose_dropout, choose_weight_decay, dropout_for
+from recbole_sce.model.sasrec import choose_by_data
 from recbole_sce.training import SCETrainer
 from recbole_sce.training.row_adam import RowAdam
 
@@ -26,29 +26,40 @@ def rates(model: nn.Module) -> set[float]:
     return {module.p for module in model.modules() if isinstance(module, nn.Dropout)}
 
 
-@pytest.mark.parametrize(
-    ("interactions_per_user", "dropout"),
-    [(8.9, 0.5), (10.4, 0.5), (19.99, 0.5), (20.0, 0.2), (38.4, 0.2), (165.5, 0.2)],
-)
-def test_sparse_data_get_more_dropout(interactions_per_user: float, dropout: float) -> None:
-    assert dropout_for(interactions_per_user) == dropout
+def chosen(average: float | None, **given: Any) -> tuple[Any, ...]:
+    """What is in the configuration when a model is built; without an average, the data must not be asked."""
+    config: Any = {"hidden_dropout_prob": None, "attn_dropout_prob": None, "weight_decay": None}
+    config.update({"learner": "adamw", **given})
+    dataset: Any = SimpleNamespace(**({} if average is None else {"interactions_per_user": average}))
+    choose_by_data(config, dataset)
+    return config["hidden_dropout_prob"], config["attn_dropout_prob"], config["weight_decay"]
+
+
+@pytest.mark.parametrize("average", [8.9, 10.4, 19.99, 20.0, 38.4, 165.5])
+def test_sparse_data_get_more_dropout_and_decay(average: float) -> None:
+    assert chosen(average) == ((0.5, 0.5, 0.1) if average < 20 else (0.2, 0.2, 0.0))
 
 
 @pytest.mark.parametrize(
-    ("hidden", "attn", "chosen"),
+    ("given", "values"),
     [
-        (None, None, (0.5, 0.5)),
-        (0.3, None, (0.3, 0.3)),
-        (None, 0.1, (0.5, 0.1)),
-        (0.0, None, (0.0, 0.0)),
-        (0.3, 0.1, (0.3, 0.1)),
+        ({"hidden_dropout_prob": 0.3}, (0.3, 0.3, 0.1)),
+        ({"attn_dropout_prob": 0.1}, (0.5, 0.1, 0.1)),
+        ({"hidden_dropout_prob": 0.0}, (0.0, 0.0, 0.1)),
+        ({"weight_decay": 0.0}, (0.5, 0.5, 0.0)),
+        ({"weight_decay": 0.01}, (0.5, 0.5, 0.01)),
+        ({"learner": "AdamW"}, (0.5, 0.5, 0.1)),
+        ({"learner": "adam"}, (0.5, 0.5, 0.0)),
+        ({"learner": "sgd", "weight_decay": 0.01}, (0.5, 0.5, 0.01)),
     ],
 )
-def test_what_is_set_stays(hidden: Any, attn: Any, chosen: tuple[float, float]) -> None:
-    config: Any = {"hidden_dropout_prob": hidden, "attn_dropout_prob": attn}
-    dataset: Any = SimpleNamespace(**({} if hidden is not None else {"interactions_per_user": 9.0}))
-    choose_dropout(config, dataset)  # asks nothing of the data if that decides nothing
-    assert (config["hidden_dropout_prob"], config["attn_dropout_prob"]) == chosen
+def test_what_is_set_stays_and_decay_is_adamws(given: dict[str, Any], values: tuple[float, ...]) -> None:
+    assert chosen(9.0, **given) == values
+
+
+@pytest.mark.parametrize("decay", [{"weight_decay": 0.0}, {"learner": "adam"}])
+def test_the_data_are_not_asked_where_they_decide_nothing(decay: dict[str, Any]) -> None:
+    assert chosen(None, hidden_dropout_prob=0.3, **decay) == (0.3, 0.3, 0.0)
 
 
 @pytest.mark.parametrize(("least", "dropout"), [(2, 0.5), (20, 0.2)])
@@ -62,7 +73,8 @@ def test_all_layers_have_the_dropout_of_the_data_and_the_configuration_says_so(
     assert rates(run.model) == {dropout}
     assert run.config["hidden_dropout_prob"] == run.config["attn_dropout_prob"] == dropout
     told = f"A user has {average:.2f} interactions on average, 20 and more are dense data: "
-    assert f"{told}hidden_dropout_prob = {dropout}" in caplog.text
+    decay = 0.1 if dropout == 0.5 else 0.0
+    assert f"{told}hidden_dropout_prob = {dropout}, weight_decay = {decay}" in caplog.text
 
 
 def test_saved_data_choose_the_same(tiny_dataset: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,22 +135,6 @@ def test_a_model_that_extends_it_reads_what_was_chosen(prepared: Any) -> None:
     run = prepared("SASRecSCE")
     run.config["hidden_dropout_prob"] = None
     assert WithHead(run.config, run.train._dataset).head.p == 0.5
-
-
-@pytest.mark.parametrize(
-    ("learner", "given", "chosen"),
-    [
-        ("adamw", None, 0.1),
-        ("AdamW", None, 0.1),
-        ("adamw", 0.0, 0.0),
-        ("adam", None, 0.0),
-        ("sgd", 0.01, 0.01),
-    ],
-)
-def test_weight_decay_suits_the_learner(learner: str, given: Any, chosen: float) -> None:
-    config: Any = {"learner": learner, "weight_decay": given}
-    choose_weight_decay(config)
-    assert config["weight_decay"] == chosen
 
 
 @pytest.mark.parametrize(
