@@ -182,9 +182,7 @@ def _possible(settings: dict[str, Any]) -> dict[str, Any]:
     if settings["sparse_item_updates"]:
         loss_type = settings["loss_type"]
         changed.update(
-            learner="adamw" if settings["learner"] == "adamw" else "adam",
-            clip_grad_norm=None,
-            loss_type="CE-" if loss_type == "CE" else loss_type,
+            learner="adam", clip_grad_norm=None, loss_type="CE-" if loss_type == "CE" else loss_type
         )
     return changed
 

@@ -45,9 +45,10 @@ def choose_by_data(config: Config, dataset: IndexedSequenceDataset) -> None:
 
     Null for ``attn_dropout_prob`` means the same as ``hidden_dropout_prob``. Null for ``weight_decay`` is 0
     with learners other than AdamW, to most of which RecBole gives it as a part of the gradient, where a tenth
-    is far too much.
+    is far too much; and with ``sparse_item_updates``, where rows that a step does not touch cannot decay.
     """
-    if config["weight_decay"] is None and str(config["learner"]).lower() != "adamw":
+    decays = str(config["learner"]).lower() == "adamw" and not config["sparse_item_updates"]
+    if config["weight_decay"] is None and not decays:
         config["weight_decay"] = 0.0
     wanted = [key for key in OF_SPARSE_DATA if config[key] is None]
     if wanted:

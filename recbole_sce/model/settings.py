@@ -119,17 +119,16 @@ def _conflicts_of_excluding(config: Mapping[str, Any]) -> list[str]:
 
 def _conflicts_of_sparse_updates(config: Mapping[str, Any]) -> list[str]:
     """Return what would need the gradient of every row of the item table in each step."""
-    learner = str(config["learner"]).lower() if "learner" in config else "adam"
     allowed: dict[str, tuple[Callable[[Any], bool], str]] = {
         "loss_type": (
             lambda value: value != "CE",
             "it needs every item in each step; SCE, CE-, gBCE, BCE do not",
         ),
-        "learner": (lambda _: learner in ("adam", "adamw"), "adam and adamw are"),
-        "weight_decay": (
-            lambda value: not value or learner == "adamw",
-            "0 is, or learner: adamw, since that of adam is a part of every row's gradient",
+        "learner": (
+            lambda value: str(value).lower() in ("adam", "adamw"),
+            "adam is, and adamw, which is the same without decay",
         ),
+        "weight_decay": (lambda value: not value, "0 is: decay changes every row in each step"),
         "clip_grad_norm": (lambda value: not value, "null is: the norm is of dense gradients"),
     }
     if "world_size" in config and config["world_size"] not in (None, -1, 1):

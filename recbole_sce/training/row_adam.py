@@ -20,10 +20,6 @@ class RowAdam(torch.optim.Adam):
     move. Moments that waited instead, as those of ``torch.optim.SparseAdam`` do, leave a rare row where
     dense Adam would have moved it ten times as far, and learn slower for it.
 
-    With ``weight_decay`` it is AdamW (Loshchilov and Hutter, 2019): each step makes weights smaller by
-    ``lr * weight_decay`` of what they are, gradients aside. A row does so for the steps that it missed when
-    it is next touched.
-
     Parameters with dense gradients are updated by ``torch.optim.Adam``. State entries ``exp_avg``,
     ``exp_avg_sq`` and ``step`` are Adam's; ``row_step`` (rows,) is the last step that each row is up to date
     with.
@@ -32,27 +28,18 @@ class RowAdam(torch.optim.Adam):
         params: as for ``torch.optim.Adam``.
         tables: those of them whose gradients must be sparse.
         lr: learning rate.
-        weight_decay: that of ``torch.optim.AdamW``, not Adam's, which is a part of the gradient.
         options: further ones of ``torch.optim.Adam``.
 
     Raises:
-        ValueError: ``amsgrad`` or ``maximize`` is asked for.
+        ValueError: ``weight_decay``, ``amsgrad`` or ``maximize`` is asked for.
     """
 
-    def __init__(
-        self,
-        params: Any,
-        tables: Sequence[Tensor] = (),
-        lr: float = 1e-3,
-        weight_decay: float = 0.0,
-        **options: Any,
-    ) -> None:
-        for name in ("amsgrad", "maximize"):
+    def __init__(self, params: Any, tables: Sequence[Tensor] = (), lr: float = 1e-3, **options: Any) -> None:
+        for name in ("weight_decay", "amsgrad", "maximize"):
             if options.get(name):
                 raise ValueError(f"{name}: {options[name]!r} is not allowed with updates of single rows")
         super().__init__(params, lr=lr, **options)
         self._tables = tuple(tables)
-        self._weight_decay = weight_decay
 
     def step(self, closure: Any = None) -> Any:
         """Update the parameters; of those with sparse gradients (COO) the rows that these name.
@@ -73,7 +60,6 @@ class RowAdam(torch.optim.Adam):
         ]
         for _, parameter, _ in sparse:
             parameter.grad = None
-        self._shrink()
         loss = _without_hooks(torch.optim.Adam.step)(self, closure)
         for group, parameter, gradient in sparse:
             parameter.grad = gradient
@@ -90,16 +76,6 @@ class RowAdam(torch.optim.Adam):
                 self.state[parameter]["row_step"] = saved["row_step"].to(parameter.device, copy=True)
 
     @torch.no_grad()
-    def _shrink(self) -> None:
-        """Let the weights decay that have a gradient, which are those that Adam moves."""
-        if not self._weight_decay:
-            return
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    parameter.mul_(1 - group["lr"] * self._weight_decay)
-
-    @torch.no_grad()
     def _step_rows(self, group: dict[str, Any], parameter: Tensor, gradient: Tensor) -> None:
         state = self.state[parameter]
         if not state:
@@ -112,12 +88,11 @@ class RowAdam(torch.optim.Adam):
         step = int(state["step"])
         beta1, beta2 = group["betas"]
         rows, values = gradient.indices()[0], gradient.values()  # (m,), (m, d)
-        shrink = 1 - group["lr"] * self._weight_decay
-        now = _late_rows(group, parameter, state, rows, step - 1, shrink)
+        now = _late_rows(group, parameter, state, rows, step - 1)
         now.mean.lerp_(values, 1 - beta1)
         now.square.mul_(beta2).addcmul_(values, values, value=1 - beta2)
         denominator = (now.square / (1 - beta2**step)).sqrt_().add_(group["eps"])
-        now.row.mul_(shrink).addcdiv_(now.mean, denominator, value=-group["lr"] / (1 - beta1**step))
+        now.row.addcdiv_(now.mean, denominator, value=-group["lr"] / (1 - beta1**step))
         _write(parameter, state, rows, now, step)
 
 
@@ -139,13 +114,12 @@ class _Rows(NamedTuple):
 
 
 def _late_rows(
-    group: dict[str, Any], parameter: Tensor, state: dict[str, Tensor], rows: Tensor, step: int, shrink: float
+    group: dict[str, Any], parameter: Tensor, state: dict[str, Tensor], rows: Tensor, step: int
 ) -> _Rows:
     """Return ``rows`` (m,) as they are after ``step``, had all steps since their last one touched them by 0.
 
     A step without gradient moves a row by lr * mean / sqrt(square), each of which decays by its beta: the
-    moves are a geometric series. It also leaves ``shrink`` of the row; since moves soon are small, decay is
-    counted behind all of them.
+    moves are a geometric series.
     """
     beta1, beta2 = group["betas"]
     last = state["row_step"][rows].unsqueeze(1).double()  # (m, 1)
@@ -158,8 +132,8 @@ def _late_rows(
     # Of a row without a step yet, both moments are 0, and so is the move.
     scale = group["lr"] * series * (1 - beta2**at).sqrt() / (1 - beta1**at)
     move = mean * scale.to(mean.dtype) / (square.sqrt() + group["eps"])
-    left, decay1, decay2 = ((each**missed).to(mean.dtype) for each in (shrink, beta1, beta2))  # (m, 1) each
-    return _Rows((parameter[rows] - move) * left, mean * decay1, square * decay2)
+    decay1, decay2 = (beta1**missed).to(mean.dtype), (beta2**missed).to(mean.dtype)
+    return _Rows(parameter[rows] - move, mean * decay1, square * decay2)
 
 
 def _write(parameter: Tensor, state: dict[str, Tensor], rows: Tensor, now: _Rows, step: int) -> None:

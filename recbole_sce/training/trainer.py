@@ -109,9 +109,7 @@ class SCETrainer(ResumableTrainer):
             optimizer: torch.optim.Optimizer = super()._build_optimizer(**kwargs)
             return optimizer
         table = use_sparse_item_gradients(self.model)
-        optimizer = RowAdam(
-            self.model.parameters(), [table], lr=self.learning_rate, weight_decay=self.weight_decay
-        )
+        optimizer = RowAdam(self.model.parameters(), [table], lr=self.learning_rate)
         if processes.together():
             distributed.exchange_rows(table, optimizer)
         return optimizer

@@ -123,8 +123,8 @@ def test_runs_under_other_defaults_are_not_gone_on_with(
     said_now = {**tiny_dataset, "stopping_step": 30}  # what the package's file says, too
     assert compare(["SASRecSCE"], "tiny", seeds=[1], settings=said_now, out="out").done()
 
-    said_otherwise = {**tiny_dataset, "weight_decay": None}  # null is said, too
-    with pytest.raises(ExperimentError, match=r"weight_decay was not set and is None\."):
+    said_otherwise = {**tiny_dataset, "clip_grad_norm": None}  # null is said, too
+    with pytest.raises(ExperimentError, match=r"clip_grad_norm was not set and is None\."):
         compare(["SASRecSCE"], "tiny", seeds=[1], settings=said_otherwise, out="out")
 
     of_package = comparison.package_settings
@@ -146,7 +146,10 @@ def test_a_comparison_for_real(tiny_dataset: dict[str, Any], tmp_path: Path) -> 
     assert "not a multiple" in found.failed()[0]["error"]
     model = found.records[0]
     assert model["package_settings"]["hidden_dropout_prob"] is None
-    assert model["chosen_settings"] == {"hidden_dropout_prob": 0.5, "attn_dropout_prob": 0.5}
+    assert model["chosen_settings"] == {
+        **{"hidden_dropout_prob": 0.5, "attn_dropout_prob": 0.5},
+        "weight_decay": 0.1,
+    }
     assert [entry["epoch"] for entry in model["curve"]] == [1, 2]
     assert [event.kind for event in events if event.kind != "progress"] == [
         "started",

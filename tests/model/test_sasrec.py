@@ -29,7 +29,7 @@ def rates(model: nn.Module) -> set[float]:
 def chosen(average: float | None, **given: Any) -> tuple[Any, ...]:
     """What is in the configuration when a model is built; without an average, the data must not be asked."""
     config: Any = {"hidden_dropout_prob": None, "attn_dropout_prob": None, "weight_decay": None}
-    config.update({"learner": "adamw", **given})
+    config.update({"learner": "adamw", "sparse_item_updates": False, **given})
     dataset: Any = SimpleNamespace(**({} if average is None else {"interactions_per_user": average}))
     choose_by_data(config, dataset)
     return config["hidden_dropout_prob"], config["attn_dropout_prob"], config["weight_decay"]
@@ -50,6 +50,7 @@ def test_sparse_data_get_more_dropout_and_decay(average: float) -> None:
         ({"weight_decay": 0.01}, (0.5, 0.5, 0.01)),
         ({"learner": "AdamW"}, (0.5, 0.5, 0.1)),
         ({"learner": "adam"}, (0.5, 0.5, 0.0)),
+        ({"sparse_item_updates": True}, (0.5, 0.5, 0.0)),
         ({"learner": "sgd", "weight_decay": 0.01}, (0.5, 0.5, 0.01)),
     ],
 )
@@ -57,7 +58,7 @@ def test_what_is_set_stays_and_decay_is_adamws(given: dict[str, Any], values: tu
     assert chosen(9.0, **given) == values
 
 
-@pytest.mark.parametrize("decay", [{"weight_decay": 0.0}, {"learner": "adam"}])
+@pytest.mark.parametrize("decay", [{"weight_decay": 0.0}, {"learner": "adam"}, {"sparse_item_updates": True}])
 def test_the_data_are_not_asked_where_they_decide_nothing(decay: dict[str, Any]) -> None:
     assert chosen(None, hidden_dropout_prob=0.3, **decay) == (0.3, 0.3, 0.0)
 
@@ -142,7 +143,7 @@ def test_a_model_that_extends_it_reads_what_was_chosen(prepared: Any) -> None:
     [
         ({}, torch.optim.AdamW, 0.1),
         ({"learner": "adam"}, torch.optim.Adam, 0.0),
-        ({"sparse_item_updates": True}, RowAdam, 0.1),
+        ({"sparse_item_updates": True}, RowAdam, 0.0),
     ],
 )
 def test_training_decays_by_what_was_chosen(

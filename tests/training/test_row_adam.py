@@ -19,18 +19,15 @@ def sparse(gradient: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     )
 
 
-def twins(
-    n_rows: int = 40, weight_decay: float = 0.0
-) -> tuple[nn.Parameter, torch.optim.Optimizer, nn.Parameter, RowAdam]:
+def twins(n_rows: int = 40) -> tuple[nn.Parameter, torch.optim.Adam, nn.Parameter, RowAdam]:
     start = torch.randn(n_rows, 3, dtype=torch.float64)
     dense, rows = nn.Parameter(start.clone()), nn.Parameter(start.clone())
-    options = {"lr": 0.01, "betas": (0.9, 0.98), "weight_decay": weight_decay}
-    return dense, torch.optim.AdamW([dense], **options), rows, RowAdam([rows], **options)
+    options = {"lr": 0.01, "betas": (0.9, 0.98)}
+    return dense, torch.optim.Adam([dense], **options), rows, RowAdam([rows], **options)
 
 
-@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_rows_touched_in_every_step_are_adams_and_others_stay(weight_decay: float) -> None:
-    dense, adam, table, row_adam_ = twins(weight_decay=weight_decay)
+def test_rows_touched_in_every_step_are_adams_and_others_stay() -> None:
+    dense, adam, table, row_adam_ = twins()
     before = table.detach().clone()
     touched = torch.tensor([3, 17, 4])
     for _ in range(30):
@@ -39,7 +36,7 @@ def test_rows_touched_in_every_step_are_adams_and_others_stay(weight_decay: floa
         dense.grad, table.grad = gradient, sparse(gradient, touched)
         adam.step()
         row_adam_.step()
-    assert torch.allclose(table[touched], dense[touched], rtol=0, atol=1e-12)
+    assert torch.allclose(table, dense, rtol=0, atol=1e-12)
     untouched = torch.ones(40, dtype=torch.bool).index_fill(0, touched, False)
     assert torch.equal(table[untouched], before[untouched])
     assert not torch.equal(table[touched], before[touched])
@@ -55,9 +52,8 @@ def test_hooks_see_each_step_once_and_whole() -> None:
     assert seen == [True, False]
 
 
-@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_rows_touched_now_and_then_follow_adam(weight_decay: float) -> None:
-    dense, adam, table, row_adam_ = twins(400, weight_decay)
+def test_rows_touched_now_and_then_follow_adam() -> None:
+    dense, adam, table, row_adam_ = twins(400)
     lazy = nn.Parameter(dense.detach().clone())  # moments that wait, and moves that are never made
     lazy_adam = torch.optim.SparseAdam([lazy], lr=0.01, betas=(0.9, 0.98))
     for step in range(300):
@@ -90,25 +86,11 @@ def test_moments_are_adams_after_missed_steps() -> None:
         assert torch.allclose(row_adam_.state[table][name][5], adam.state[dense][name][5], atol=1e-14), name
 
 
-def test_a_row_decays_by_the_steps_that_it_missed() -> None:
-    dense, adam, table, row_adam_ = twins(weight_decay=1.0)
-    for step in range(200):
-        touched = torch.tensor([5, 9] if step in (0, 199) else [9])
-        gradient = torch.zeros_like(dense)
-        gradient[touched] = 1e-12  # below eps, so that Adam's moves are small
-        dense.grad, table.grad = gradient, sparse(gradient, touched)
-        adam.step()
-        row_adam_.step()
-    assert torch.allclose(table[[5, 9]], dense[[5, 9]], rtol=1e-3, atol=0)
-
-
-@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_dense_gradients_are_adams(weight_decay: float) -> None:
+def test_dense_gradients_are_adams() -> None:
     model = nn.Linear(4, 2)
     twin = nn.Linear(4, 2)
     twin.load_state_dict(model.state_dict())
-    options = {"lr": 0.1, "weight_decay": weight_decay}
-    ours, adams = RowAdam(model.parameters(), **options), torch.optim.AdamW(twin.parameters(), **options)
+    ours, adams = RowAdam(model.parameters(), lr=0.1), torch.optim.Adam(twin.parameters(), lr=0.1)
     for _ in range(3):
         for net, optimizer in ((model, ours), (twin, adams)):
             optimizer.zero_grad()
@@ -138,7 +120,7 @@ def test_a_saved_state_goes_on_where_it_was() -> None:
     assert torch.equal(table, copy)
 
 
-@pytest.mark.parametrize("option", ["amsgrad", "maximize"])
+@pytest.mark.parametrize("option", ["weight_decay", "amsgrad", "maximize"])
 def test_options_that_change_every_row_are_refused(option: str) -> None:
     with pytest.raises(ValueError, match=option):
         RowAdam([nn.Parameter(torch.zeros(2, 2))], **{option: True})

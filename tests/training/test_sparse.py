@@ -46,21 +46,21 @@ def trainer_of(tiny_dataset: dict[str, Any], loss: nn.Module, cls: type = SASRec
     return SCETrainer(config, model), train
 
 
-@pytest.mark.parametrize("learner", [{"learner": "adam"}, {"learner": "adamw", "weight_decay": 10.0}])
+@pytest.mark.parametrize("learner", ["adam", "adamw"])
 def test_training_equals_dense_training_where_all_rows_are_touched(
-    tiny_dataset: dict[str, Any], learner: dict[str, Any]
+    tiny_dataset: dict[str, Any], learner: str
 ) -> None:
     tables = []
     for sparse in (False, True):
-        settings = {"sparse_item_updates": sparse, "train_batch_size": 20, **learner}
+        settings = {"sparse_item_updates": sparse, "train_batch_size": 20, "learner": learner}
+        settings["weight_decay"] = 0.0
         trainer, train = trainer_of(tiny_dataset, Lookup(), **settings)
         before = trainer.model.item_embedding.weight.detach().clone()
         trainer.fit(train, saved=False, verbose=False)
         tables.append(trainer.model.item_embedding.weight.detach())
         assert not torch.allclose(before, tables[-1])
         assert isinstance(trainer.optimizer.state_dict()["state"], dict)
-    # Of the padding item, which has no gradient, AdamW alone makes anything, to no effect.
-    assert torch.allclose(tables[0][1:], tables[1][1:], rtol=0, atol=1e-9)
+    assert torch.allclose(*tables, rtol=0, atol=1e-9)
 
 
 def test_a_step_changes_the_rows_that_it_touches_and_no_others(tiny_dataset: dict[str, Any]) -> None:
@@ -96,7 +96,7 @@ def test_a_checkpoint_goes_on_where_it_was(tiny_dataset: dict[str, Any], sparse:
     [
         {"loss_type": "CE"},
         {"learner": "sgd"},
-        {"weight_decay": 0.1, "learner": "adam"},
+        {"weight_decay": 0.1},
         {"clip_grad_norm": {"max_norm": 1.0}},
     ],
 )
