@@ -147,7 +147,8 @@ def test_a_comparison_for_real(tiny_dataset: dict[str, Any], tmp_path: Path) -> 
     model = found.records[0]
     assert model["package_settings"]["hidden_dropout_prob"] is None
     assert model["chosen_settings"] == {
-        **{"hidden_dropout_prob": 0.5, "attn_dropout_prob": 0.5},
+        "hidden_dropout_prob": 0.5,
+        "attn_dropout_prob": 0.5,
         "weight_decay": 0.1,
     }
     assert [entry["epoch"] for entry in model["curve"]] == [1, 2]

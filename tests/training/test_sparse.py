@@ -52,9 +52,8 @@ def test_training_equals_dense_training_where_all_rows_are_touched(
 ) -> None:
     tables = []
     for sparse in (False, True):
-        settings = {"sparse_item_updates": sparse, "train_batch_size": 20, "learner": learner}
-        settings["weight_decay"] = 0.0
-        trainer, train = trainer_of(tiny_dataset, Lookup(), **settings)
+        without_decay = {"learner": learner, "weight_decay": 0.0, "train_batch_size": 20}
+        trainer, train = trainer_of(tiny_dataset, Lookup(), sparse_item_updates=sparse, **without_decay)
         before = trainer.model.item_embedding.weight.detach().clone()
         trainer.fit(train, saved=False, verbose=False)
         tables.append(trainer.model.item_embedding.weight.detach())
@@ -92,20 +91,19 @@ def test_a_checkpoint_goes_on_where_it_was(tiny_dataset: dict[str, Any], sparse:
 
 
 @pytest.mark.parametrize(
-    "refused",
+    ("key", "value"),
     [
-        {"loss_type": "CE"},
-        {"learner": "sgd"},
-        {"weight_decay": 0.1},
-        {"clip_grad_norm": {"max_norm": 1.0}},
+        ("loss_type", "CE"),
+        ("learner", "sgd"),
+        ("weight_decay", 0.1),
+        ("clip_grad_norm", {"max_norm": 1.0}),
     ],
 )
 def test_settings_that_touch_every_row_are_refused(
-    tiny_dataset: dict[str, Any], refused: dict[str, Any]
+    tiny_dataset: dict[str, Any], key: str, value: object
 ) -> None:
-    settings = {**tiny_dataset, "sparse_item_updates": True, **refused}
-    with pytest.raises(SettingsError, match=f"{next(iter(refused))}: .* is not allowed with sparse_item_up"):
-        Config("SASRecSCE", "tiny", config_dict=settings)
+    with pytest.raises(SettingsError, match=f"{key}: .* is not allowed with sparse_item_updates: True"):
+        Config("SASRecSCE", "tiny", config_dict={**tiny_dataset, "sparse_item_updates": True, key: value})
 
 
 def test_scaled_gradients_of_several_processes_are_refused(tiny_dataset: dict[str, Any]) -> None:
