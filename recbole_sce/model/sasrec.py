@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from recbole.model.sequential_recommender import SASRec
 
 from recbole_sce.model.sce import SCEMixin
+from recbole_sce.model.settings import conflicts_of_later_targets
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -22,8 +23,8 @@ DENSE_FROM = 20
 #: * weight_decay of the weights); ml-1m, dense, is learned several times as fast with 0.2, and better without
 #: decay. Kang and McAuley (2018, implementation details) took the same two dropouts for MovieLens and sparser
 #: data.
-OF_SPARSE_DATA = {"hidden_dropout_prob": 0.5, "weight_decay": 0.1}
-OF_DENSE_DATA = {"hidden_dropout_prob": 0.2, "weight_decay": 0.0}
+OF_SPARSE_DATA = {"hidden_dropout_prob": 0.5, "weight_decay": 0.1, "target_discount": 0.4}
+OF_DENSE_DATA = {"hidden_dropout_prob": 0.2, "weight_decay": 0.0, "target_discount": 0.0}
 
 
 class SASRecSCE(SCEMixin, SASRec):  # type: ignore[misc]
@@ -34,7 +35,7 @@ class SASRecSCE(SCEMixin, SASRec):  # type: ignore[misc]
     """
 
     causal = True
-    chosen_by_data = ("hidden_dropout_prob", "attn_dropout_prob", "weight_decay")
+    chosen_by_data = ("hidden_dropout_prob", "attn_dropout_prob", "weight_decay", "target_discount")
 
     def __init__(self, config: Config, dataset: IndexedSequenceDataset) -> None:
         choose_by_data(config, dataset)
@@ -51,6 +52,8 @@ def choose_by_data(config: Config, dataset: IndexedSequenceDataset) -> None:
     decays = str(config["learner"]).lower() == "adamw" and not config["sparse_item_updates"]
     if config["weight_decay"] is None and not decays:
         config["weight_decay"] = 0.0
+    if config["target_discount"] is None and conflicts_of_later_targets(config):
+        config["target_discount"] = 0.0
     wanted = [key for key in OF_SPARSE_DATA if config[key] is None]
     if wanted:
         average = dataset.interactions_per_user

@@ -13,7 +13,7 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_sce.data.fields import target_list_field
-from recbole_sce.loss import Histories
+from recbole_sce.loss import Histories, later_targets_term
 from recbole_sce.model.losses import build_loss
 from recbole_sce.model.settings import SCESettings
 
@@ -177,6 +177,15 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
             # A model may write more into histories than items, such as a mask.
             given["histories"] = Histories(items.masked_fill(items >= len(table), -1), rows)
         loss: Tensor = self.loss_fct(hidden, table, targets, **given)
+        if self.settings.target_discount:
+            # The items that follow in a row are in its softmax: all are in the exact one, and in row_items.
+            loss = loss + later_targets_term(
+                hidden,
+                table,
+                interaction[self.TARGET_SEQ],
+                self.settings.target_discount,
+                getattr(self.loss_fct, "sparse_grad", False),
+            )
         return loss + self.extra_loss(interaction, hidden)
 
     def row_items(self, interaction: Interaction) -> Tensor:

@@ -35,6 +35,7 @@ class SCESettings:
     n_negatives: int = 256
     gbce_t: float = 0.75
     train_positions: str = "all"
+    target_discount: Optional[float] = None
     exclude_seen: bool = False
     eval_memory_mb: Optional[int] = None
     sparse_item_updates: bool = False
@@ -85,6 +86,8 @@ class SCESettings:
                 f"train_neg_sample_args: {negatives!r} is not allowed; it must be null, since this model "
                 "chooses its negatives inside the loss (loss_type, n_negatives)"
             )
+        if given.get("target_discount"):
+            problems += conflicts_of_later_targets(given)
         if given.get("exclude_seen") is True:
             problems += _conflicts_of_excluding(config)
         if given.get("sparse_item_updates") is True:
@@ -104,6 +107,33 @@ def _unknown_valid_metric(config: Mapping[str, Any]) -> list[str]:
     return [
         f"valid_metric: {config['valid_metric']!r} is not allowed; one of metrics ({', '.join(metrics)}), if "
         f"it looks at the first of a ranking with @ and one of topk ({', '.join(map(str, topk))}), is"
+    ]
+
+
+def conflicts_of_later_targets(config: Mapping[str, Any]) -> list[str]:
+    """Return what in a configuration keeps later items from being targets, a sentence each.
+
+    Args:
+        config: RecBole's ``Config``, or any mapping; a key that is absent has its default.
+    """
+    allowed: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "loss_type": (
+            lambda value: value in ("SCE", "CE"),
+            "SCE and CE are, whose softmax scores all items of a row",
+        ),
+        "complete_softmax": (
+            lambda value: value is True or ("loss_type" in config and config["loss_type"] != "SCE"),
+            "true is: the loss of the paper does not score all items of a row",
+        ),
+        "train_positions": (
+            lambda value: value in ("all", None),
+            "all is, which causal models can be trained with",
+        ),
+    }
+    return [
+        f"{key}: {config[key]!r} is not allowed with a target_discount above 0; {reason}"
+        for key, (accepts, reason) in allowed.items()
+        if key in config and not accepts(config[key])
     ]
 
 
@@ -188,6 +218,10 @@ _RULES: dict[str, _Rule] = {
     "n_negatives": _COUNT,
     "gbce_t": _Rule(lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1 is"),
     "train_positions": _one_of(TRAIN_POSITIONS),  # null is resolved before
+    "target_discount": _Rule(
+        lambda value: value is None or (_is_number(value) and 0 <= value < 1),
+        "a number from 0 to less than 1, or null (None on the command line) for the model's default, is",
+    ),
     "exclude_seen": _TRUE_OR_FALSE,
     "eval_memory_mb": _COUNT_OR_AUTO,
     "sparse_item_updates": _TRUE_OR_FALSE,

@@ -1,4 +1,4 @@
-"""The dropout and the weight decay that SASRecSCE chooses by the data."""
+"""What SASRecSCE chooses by the data: dropout, weight decay, and whether later items are targets."""
 
 from __future__ import annotations
 
@@ -26,41 +26,68 @@ def rates(model: nn.Module) -> set[float]:
     return {module.p for module in model.modules() if isinstance(module, nn.Dropout)}
 
 
+#: What else it asks of a configuration.
+LOSS = {
+    "sparse_item_updates": False,
+    "loss_type": "SCE",
+    "complete_softmax": True,
+    "train_positions": None,
+}
+
+
 def chosen(average: float | None, **given: Any) -> tuple[Any, ...]:
     """What is in the configuration when a model is built; without an average, the data must not be asked."""
-    config: Any = {"hidden_dropout_prob": None, "attn_dropout_prob": None, "weight_decay": None}
-    config.update({"learner": "adamw", "sparse_item_updates": False, **given})
+    config: Any = {**dict.fromkeys(SASRecSCE.chosen_by_data), "learner": "adamw", **LOSS, **given}
     dataset: Any = SimpleNamespace(**({} if average is None else {"interactions_per_user": average}))
     choose_by_data(config, dataset)
-    return config["hidden_dropout_prob"], config["attn_dropout_prob"], config["weight_decay"]
+    return tuple(config[key] for key in SASRecSCE.chosen_by_data)
 
 
 @pytest.mark.parametrize("average", [8.9, 10.4, 19.99, 20.0, 38.4, 165.5])
-def test_sparse_data_get_more_dropout_and_decay(average: float) -> None:
-    assert chosen(average) == ((0.5, 0.5, 0.1) if average < 20 else (0.2, 0.2, 0.0))
+def test_sparse_data_get_more_dropout_decay_and_targets(average: float) -> None:
+    assert chosen(average) == ((0.5, 0.5, 0.1, 0.4) if average < 20 else (0.2, 0.2, 0.0, 0.0))
 
 
 @pytest.mark.parametrize(
     ("given", "values"),
     [
-        ({"hidden_dropout_prob": 0.3}, (0.3, 0.3, 0.1)),
-        ({"attn_dropout_prob": 0.1}, (0.5, 0.1, 0.1)),
-        ({"hidden_dropout_prob": 0.0}, (0.0, 0.0, 0.1)),
-        ({"weight_decay": 0.0}, (0.5, 0.5, 0.0)),
-        ({"weight_decay": 0.01}, (0.5, 0.5, 0.01)),
-        ({"learner": "AdamW"}, (0.5, 0.5, 0.1)),
-        ({"learner": "adam"}, (0.5, 0.5, 0.0)),
-        ({"sparse_item_updates": True}, (0.5, 0.5, 0.0)),
-        ({"learner": "sgd", "weight_decay": 0.01}, (0.5, 0.5, 0.01)),
+        ({"hidden_dropout_prob": 0.3}, (0.3, 0.3, 0.1, 0.4)),
+        ({"attn_dropout_prob": 0.1}, (0.5, 0.1, 0.1, 0.4)),
+        ({"hidden_dropout_prob": 0.0}, (0.0, 0.0, 0.1, 0.4)),
+        ({"weight_decay": 0.0}, (0.5, 0.5, 0.0, 0.4)),
+        ({"weight_decay": 0.01}, (0.5, 0.5, 0.01, 0.4)),
+        ({"learner": "AdamW"}, (0.5, 0.5, 0.1, 0.4)),
+        ({"learner": "adam"}, (0.5, 0.5, 0.0, 0.4)),
+        ({"sparse_item_updates": True}, (0.5, 0.5, 0.0, 0.4)),
+        ({"learner": "sgd", "weight_decay": 0.01}, (0.5, 0.5, 0.01, 0.4)),
+        ({"target_discount": 0.0}, (0.5, 0.5, 0.1, 0.0)),
+        ({"target_discount": 0.7}, (0.5, 0.5, 0.1, 0.7)),
+        ({"train_positions": "all", "loss_type": "CE"}, (0.5, 0.5, 0.1, 0.4)),
+        ({"loss_type": "CE", "complete_softmax": False}, (0.5, 0.5, 0.1, 0.4)),
     ],
 )
 def test_what_is_set_stays_and_decay_is_adamws(given: dict[str, Any], values: tuple[float, ...]) -> None:
     assert chosen(9.0, **given) == values
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        {"complete_softmax": False},
+        {"train_positions": "last"},
+        *({"loss_type": t} for t in ("CE-", "gBCE", "BCE")),
+    ],
+)
+def test_later_items_are_no_targets_of_losses_that_cannot_have_them(loss: dict[str, Any]) -> None:
+    assert chosen(9.0, **loss) == (0.5, 0.5, 0.1, 0.0)
+
+
 @pytest.mark.parametrize("decay", [{"weight_decay": 0.0}, {"learner": "adam"}, {"sparse_item_updates": True}])
-def test_the_data_are_not_asked_where_they_decide_nothing(decay: dict[str, Any]) -> None:
-    assert chosen(None, hidden_dropout_prob=0.3, **decay) == (0.3, 0.3, 0.0)
+@pytest.mark.parametrize("later", [{"target_discount": 0.0}, {"complete_softmax": False}])
+def test_the_data_are_not_asked_where_they_decide_nothing(
+    decay: dict[str, Any], later: dict[str, Any]
+) -> None:
+    assert chosen(None, hidden_dropout_prob=0.3, **decay, **later) == (0.3, 0.3, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(("least", "dropout"), [(2, 0.5), (20, 0.2)])
@@ -74,8 +101,10 @@ def test_all_layers_have_the_dropout_of_the_data_and_the_configuration_says_so(
     assert rates(run.model) == {dropout}
     assert run.config["hidden_dropout_prob"] == run.config["attn_dropout_prob"] == dropout
     told = f"A user has {average:.2f} interactions on average, 20 and more are dense data: "
-    decay = 0.1 if dropout == 0.5 else 0.0
-    assert f"{told}hidden_dropout_prob = {dropout}, weight_decay = {decay}" in caplog.text
+    decay, discount = (0.1, 0.4) if dropout == 0.5 else (0.0, 0.0)
+    assert run.model.settings.target_discount == discount
+    told += f"hidden_dropout_prob = {dropout}, weight_decay = {decay}, target_discount = {discount}"
+    assert told in caplog.text
 
 
 def test_saved_data_choose_the_same(tiny_dataset: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,13 +124,34 @@ class TestLoss:
     def test_buckets_that_cover_everything_give_the_exact_loss(
         self, prepared: Any, settings: dict[str, Any]
     ) -> None:
-        sce, exact = prepared("SASRecSCE", **settings), prepared("SASRecSCE", loss_type="CE")
+        sce = prepared("SASRecSCE", target_discount=0.0, **settings)
+        exact = prepared("SASRecSCE", target_discount=0.0, loss_type="CE")
         sce.model.double().eval(), exact.model.double().eval()
         batch = next(iter(exact.train))
         torch.testing.assert_close(
             sce.model.calculate_loss(batch), exact.model.calculate_loss(batch), check_dtype=False
         )
         assert sce.model.loss_fct.last_stats["coverage"] == 1.0
+
+    @pytest.mark.parametrize("model", ["SASRecSCE", "GRU4RecSCE"])
+    @pytest.mark.parametrize("loss_type", ["SCE", "CE"])
+    def test_later_items_of_a_row_are_targets(self, prepared: Any, model: str, loss_type: str) -> None:
+        losses = []
+        for discount in (0.0, 0.5):
+            run = prepared(model, loss_type=loss_type, target_discount=discount)
+            run.model.double().eval()
+            batch = next(iter(run.train))
+            torch.manual_seed(0)  # of the buckets
+            losses.append(run.model.calculate_loss(batch))
+        rows, places, items = batch[run.model.TARGET_SEQ], [], run.model.item_table()
+        hidden = run.model.encode_positions(batch)
+        for state, row in zip(hidden, rows.tolist()):
+            later = [item for item in row if item]
+            for place, own in enumerate(later):
+                logits = items[later[place:]] @ state[place]
+                weights = torch.tensor([0.5**k for k in range(len(logits))], dtype=torch.float64)
+                places.append(items[own] @ state[place] - (weights / weights.sum()) @ logits)
+        torch.testing.assert_close(losses[1] - losses[0], torch.stack(places).mean())
 
     @pytest.mark.parametrize("loss_type", ["SCE", "CE", "CE-", "gBCE", "BCE"])
     def test_every_loss_type_trains_table_and_encoder(self, prepared: Any, loss_type: str) -> None:

@@ -44,6 +44,9 @@ def test_values_are_read_by_their_configuration_keys() -> None:
         ("catalog_chunk", 0, "whole number of at least 1"),
         ("n_negatives", 0, "whole number of at least 1"),
         ("gbce_t", 1.5, "from 0 to 1"),
+        ("target_discount", 1, "from 0 to less than 1"),
+        ("target_discount", -0.1, "from 0 to less than 1"),
+        ("target_discount", True, "from 0 to less than 1"),
         ("resume", True, "auto, the path of a checkpoint, or null"),
     ],
 )
@@ -71,6 +74,30 @@ def test_a_model_that_sees_later_items_cannot_train_all_positions() -> None:
 @pytest.mark.parametrize(("causal", "expected"), [(True, "all"), (False, "last")])
 def test_train_positions_null_is_what_the_model_can_do(causal: bool, expected: str) -> None:
     assert SCESettings.from_config({"train_positions": None}, causal=causal).train_positions == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"loss_type": "gBCE"}, "loss_type: 'gBCE'"),
+        ({"complete_softmax": False}, "complete_softmax: False"),
+        ({"train_positions": "last"}, "train_positions: 'last'"),
+    ],
+)
+def test_later_targets_need_a_softmax_that_scores_them(given: dict[str, object], named: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{named} is not allowed with a target_discount above 0; "):
+        SCESettings.from_config({"target_discount": 0.4, **given}, causal=True)
+    for without in (0, 0.0, None):
+        SCESettings.from_config({"target_discount": without, **given}, causal=True)
+
+
+def test_later_targets_are_of_causal_models() -> None:
+    SCESettings.from_config({"target_discount": 0.4}, causal=True)
+    SCESettings.from_config(
+        {"target_discount": 0.4, "loss_type": "CE", "complete_softmax": False}, causal=True
+    )
+    with pytest.raises(SettingsError, match=r"train_positions: 'last' .* causal models"):
+        SCESettings.from_config({"target_discount": 0.4}, causal=False)
 
 
 def test_recboles_negative_sampling_is_refused() -> None:
