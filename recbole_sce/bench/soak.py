@@ -152,6 +152,7 @@ def draw_trial(rng: np.random.Generator) -> Trial:
         "eval_memory_mb": one_of(None, 1),
         "sparse_item_updates": one_of(False, False, True),
         "ema_decay": one_of(None, 0.9, 0.999),
+        "target_discount": one_of(0.0, 0.0, 0.5),
         "train_batch_size": size(200),
         "eval_batch_size": size(5000),
         "MAX_ITEM_LIST_LENGTH": int(rng.integers(2, 30)),
@@ -174,6 +175,9 @@ def draw_trial(rng: np.random.Generator) -> Trial:
 
 def _possible(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the settings with those changed that exclude each other."""
+    import recbole_sce
+    from recbole_sce.model.settings import conflicts_of_later_targets
+
     changed = dict(settings)
     if settings["train_positions"] == "all":
         changed["train_positions"] = None
@@ -184,6 +188,8 @@ def _possible(settings: dict[str, Any]) -> dict[str, Any]:
         changed.update(
             learner="adam", clip_grad_norm=None, loss_type="CE-" if loss_type == "CE" else loss_type
         )
+    if conflicts_of_later_targets(changed) or not getattr(recbole_sce, settings["model"]).causal:
+        changed["target_discount"] = 0.0
     return changed
 
 

@@ -68,4 +68,5 @@ def later_targets_term(
         following = following.to(dtype)
         mixed = later_weights(targets, discount).to(dtype) @ following  # (B, L, d)
         change = (following - mixed)[targets != 0]  # (N, d)
-        return torch.linalg.vecdot(hidden.to(dtype), change).sum() / max(len(hidden), 1)
+        term: Tensor = torch.linalg.vecdot(hidden.to(dtype), change).sum() / max(len(hidden), 1)
+        return term

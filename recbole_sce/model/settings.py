@@ -35,7 +35,7 @@ class SCESettings:
     n_negatives: int = 256
     gbce_t: float = 0.75
     train_positions: str = "all"
-    target_discount: Optional[float] = None
+    target_discount: Optional[float] = 0.0
     exclude_seen: bool = False
     eval_memory_mb: Optional[int] = None
     sparse_item_updates: bool = False
@@ -65,6 +65,7 @@ class SCESettings:
             for key, value in given.items()
             for rule in [_RULES[key]]
             if not rule.accepts(value)
+            if not (key in chosen_by_data and value is None)
         ]
         problems += [
             f"{key}: {config[key]!r} is not allowed; {rule.allowed}"
@@ -219,8 +220,8 @@ _RULES: dict[str, _Rule] = {
     "gbce_t": _Rule(lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1 is"),
     "train_positions": _one_of(TRAIN_POSITIONS),  # null is resolved before
     "target_discount": _Rule(
-        lambda value: value is None or (_is_number(value) and 0 <= value < 1),
-        "a number from 0 to less than 1, or null (None on the command line) for the model's default, is",
+        lambda value: _is_number(value) and 0 <= value < 1,
+        "a number from 0 to less than 1 is, or, with SASRecSCE, null (None on the command line) for automatic",
     ),
     "exclude_seen": _TRUE_OR_FALSE,
     "eval_memory_mb": _COUNT_OR_AUTO,
