@@ -221,7 +221,7 @@ _RULES: dict[str, _Rule] = {
     "train_positions": _one_of(TRAIN_POSITIONS),  # null is resolved before
     "target_discount": _Rule(
         lambda value: _is_number(value) and 0 <= value < 1,
-        "a number from 0 to less than 1 is, or, with SASRecSCE, null (None on the command line) for automatic",
+        "a number from 0 to less than 1 is, or, with SASRecSCE, null (None on the command line), automatic,",
     ),
     "exclude_seen": _TRUE_OR_FALSE,
     "eval_memory_mb": _COUNT_OR_AUTO,
