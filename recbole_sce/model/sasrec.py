@@ -22,7 +22,7 @@ DENSE_FROM = 20
 #: Sparse data overfit and need RecBole's dropout of 0.5, and decay (of AdamW: a step leaves 1 - learning_rate
 #: * weight_decay of the weights); ml-1m, dense, is learned several times as fast with 0.2, and better without
 #: decay. Kang and McAuley (2018, implementation details) took the same two dropouts for MovieLens and sparser
-#: data.
+#: data. A state of sparse data has few next items to learn from, and learns from later ones, too.
 OF_SPARSE_DATA = {"hidden_dropout_prob": 0.5, "weight_decay": 0.1, "target_discount": 0.4}
 OF_DENSE_DATA = {"hidden_dropout_prob": 0.2, "weight_decay": 0.0, "target_discount": 0.0}
 
@@ -30,8 +30,8 @@ OF_DENSE_DATA = {"hidden_dropout_prob": 0.2, "weight_decay": 0.0, "target_discou
 class SASRecSCE(SCEMixin, SASRec):  # type: ignore[misc]
     """Causal self-attention (Kang and McAuley, 2018).
 
-    Unless set, dropout is 0.5 and AdamW's weight decay 0.1 where a user has fewer than 20 interactions on
-    average, else 0.2 and 0 (docs/experiments.md).
+    Unless set, dropout is 0.5, AdamW's weight decay 0.1 and the discount of later targets 0.4 where a user has
+    fewer than 20 interactions on average, else 0.2, 0 and 0 (docs/experiments.md).
     """
 
     causal = True
@@ -47,7 +47,8 @@ def choose_by_data(config: Config, dataset: IndexedSequenceDataset) -> None:
 
     Null for ``attn_dropout_prob`` means the same as ``hidden_dropout_prob``. Null for ``weight_decay`` is 0
     with learners other than AdamW, to most of which RecBole gives it as a part of the gradient, where a tenth
-    is far too much; and with ``sparse_item_updates``, where rows that a step does not touch cannot decay.
+    is far too much; and with ``sparse_item_updates``, where rows that a step does not touch cannot decay. Null
+    for ``target_discount`` is 0 with losses and positions that can have no later targets.
     """
     decays = str(config["learner"]).lower() == "adamw" and not config["sparse_item_updates"]
     if config["weight_decay"] is None and not decays:
