@@ -8,6 +8,7 @@ import sys
 import bucket_choices  # noqa: F401  (registers its model)
 import completed_softmax  # noqa: F401  (registers its models)
 import original_sasrec  # noqa: F401  (registers its model)
+import target_weights  # noqa: F401  (registers its model)
 
 from recbole_sce.bench.quality import main
 

@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 import recbole_sce
 from recbole_sce import Histories, ScalableCrossEntropyLoss, select_buckets
+from recbole_sce.loss import later_targets_term
 from recbole_sce.loss.buckets import bucket_centers
 
 STUDIES = Path(__file__).parents[2] / "benchmarks" / "studies"
@@ -149,6 +150,41 @@ class TestBucketChoice:
 
         with pytest.raises(ValueError, match="'items' is not allowed"):
             BucketChoice("items", 1)
+
+
+class TestTargetWeights:
+    TARGETS = torch.tensor([[3, 4, 5, 6], [7, 3, 0, 0]])
+
+    def loss(self, ahead: list[float], *others: float, targets: torch.Tensor = TARGETS) -> float:
+        from target_weights import weighted_loss
+
+        hidden, table = self.tensors(int((targets != 0).sum()))
+        return weighted_loss(hidden, table, targets, ahead, *others).item()
+
+    def tensors(self, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(6, 4, generator=generator)[:n], torch.randn(9, 4, generator=generator)
+
+    @pytest.mark.parametrize("discount", [0.0, 0.4])
+    def test_discounted_weights_are_the_package_s(self, discount: float) -> None:
+        hidden, table = self.tensors(6)
+        own = cross_entropy(hidden @ table[1:].T, self.TARGETS[self.TARGETS != 0] - 1)
+        expected = own + later_targets_term(hidden, table, self.TARGETS, discount)
+        found = self.loss([discount**k for k in range(4)], 0, 0, 0)
+        assert found == pytest.approx(expected.item(), rel=1e-5)
+
+    def test_smoothing_gives_to_all_items_alike(self) -> None:
+        hidden, table = self.tensors(6)
+        targets = self.TARGETS[self.TARGETS != 0] - 1
+        expected = cross_entropy(hidden @ table[1:].T, targets, label_smoothing=0.1).item()
+        assert self.loss([1], 0.1, 0, 0) == pytest.approx(expected, rel=1e-5)
+
+    def test_older_states_and_long_rows_count_less(self) -> None:
+        from target_weights import state_weights
+
+        assert state_weights(self.TARGETS, 1, 0).tolist() == pytest.approx([0.2, 0.25, 0.5, 1, 0.5, 1])
+        assert state_weights(self.TARGETS, 0, 0.5).tolist() == pytest.approx([0.5] * 4 + [0.5**0.5] * 2)
+        assert state_weights(self.TARGETS, 0, 0).tolist() == [1] * 6
 
 
 def test_the_last_row_of_each_user_is_left_out() -> None:
