@@ -38,6 +38,10 @@ SMALL = {
 #: Without chance: dropout is 0, a batch is all data, the one bucket holds every state and item.
 RUNS: dict[str, dict[str, Any]] = {
     "all positions": {"model": "SASRecSCE", "loss_type": "CE", "learner": "sgd", "learning_rate": 1.0},
+    "later targets": {
+        **{"model": "GRU4RecSCE", "loss_type": "CE", "target_discount": 0.4},
+        **{"learner": "sgd", "learning_rate": 1.0, "dropout_prob": 0.0},
+    },
     "one bucket": {"model": "SASRecSCE", "n_buckets": 1, "bucket_size_x": 10_000, "bucket_size_y": 1000},
     "recboles": {"model": "SASRec", "train_neg_sample_args": None, "learner": "sgd", "learning_rate": 1.0},
     "users": {"model": "BPR", "train_batch_size": 300},
@@ -50,7 +54,7 @@ _GOES_ON = {
 RUNS["whole"] = {**_GOES_ON, "checkpoint_dir": "whole"}
 RUNS["cut off"] = {**_GOES_ON, "checkpoint_dir": "cut", "epochs": 1}
 RUNS["resumed"] = {**_GOES_ON, "checkpoint_dir": "cut", "resume": "auto"}
-WITHOUT_CHANCE = ["all positions", "one bucket", "recboles"]
+WITHOUT_CHANCE = ["all positions", "later targets", "one bucket", "recboles"]
 
 
 @pytest.fixture(scope="module")

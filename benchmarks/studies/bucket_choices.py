@@ -13,12 +13,11 @@ import math
 from typing import Any, Optional
 
 import torch
-from completed_softmax import StudiedLoss
+from completed_softmax import NextItemSASRec, StudiedLoss
 from torch import Tensor
 
 from recbole_sce import (
     Histories,
-    SASRecSCE,
     register_model,
     sample_items,
     scalable_cross_entropy,
@@ -57,7 +56,7 @@ class BucketChoice:
 
 
 @register_model
-class SASRecBucketChoiceSCE(SASRecSCE):
+class SASRecBucketChoiceSCE(NextItemSASRec):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         choice = BucketChoice(str(config["centers"]), int(config["refresh"]))

@@ -143,8 +143,16 @@ class StudiedLoss(nn.Module):
         return self.loss_fn(hidden, table, targets, **given)
 
 
+class NextItemSASRec(SASRecSCE):
+    """What the studies compare trains each state by its next item alone, on whatever data."""
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        config["target_discount"] = 0.0
+        super().__init__(config, dataset)
+
+
 @register_model
-class SASRecSampledSCE(SASRecSCE):
+class SASRecSampledSCE(NextItemSASRec):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         sizes = {**sizes_of(self.loss_fct), "n_outside": self.loss_fct.n_outside}
@@ -153,7 +161,7 @@ class SASRecSampledSCE(SASRecSCE):
 
 
 @register_model
-class SASRecPartialSCE(SASRecSCE):
+class SASRecPartialSCE(NextItemSASRec):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         over_buckets = chosen_over_buckets(config)
@@ -163,7 +171,7 @@ class SASRecPartialSCE(SASRecSCE):
 
 
 @register_model
-class SASRecMomentsSCE(SASRecSCE):
+class SASRecMomentsSCE(NextItemSASRec):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         loss_fn = partial(moments_loss, **sizes_of(self.loss_fct), taylor=bool(config["taylor"]))

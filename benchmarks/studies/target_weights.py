@@ -13,10 +13,11 @@ All have to be said. Dense logits: for quality, not for speed. ``run.py`` trains
 from typing import Any
 
 import torch
+from completed_softmax import NextItemSASRec
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_sce import SASRecSCE, register_model
+from recbole_sce import register_model
 
 _FLOOR = 0.2
 
@@ -67,9 +68,8 @@ def weighted_loss(
 
 
 @register_model
-class SASRecTargetWeightsSCE(SASRecSCE):
+class SASRecTargetWeightsSCE(NextItemSASRec):
     def __init__(self, config: Any, dataset: Any) -> None:
-        config["target_discount"] = 0.0  # ``ahead`` says it all
         super().__init__(config, dataset)
         self.ahead = [float(weight) for weight in config["ahead"]]
         self.numbers = [float(config[key]) for key in ("smoothing", "half_life", "row_power")]

@@ -188,7 +188,7 @@ def _possible(settings: dict[str, Any]) -> dict[str, Any]:
         changed.update(
             learner="adam", clip_grad_norm=None, loss_type="CE-" if loss_type == "CE" else loss_type
         )
-    if conflicts_of_later_targets(changed) or not getattr(recbole_sce, settings["model"]).causal:
+    if conflicts_of_later_targets(changed, getattr(recbole_sce, settings["model"]).causal):
         changed["target_discount"] = 0.0
     return changed
 

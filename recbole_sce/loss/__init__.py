@@ -7,7 +7,7 @@ states' ``histories``.
 
 from recbole_sce.loss.buckets import Buckets, bucket_centers, select_buckets
 from recbole_sce.loss.histories import Histories
-from recbole_sce.loss.later import later_targets_term, later_weights
+from recbole_sce.loss.later import LaterTargets
 from recbole_sce.loss.outside import ItemSample, sample_items
 from recbole_sce.loss.sampled import BCELoss, GBCELoss, SampledCrossEntropyLoss
 from recbole_sce.loss.scalable import ScalableCrossEntropyLoss, scalable_cross_entropy
@@ -20,11 +20,10 @@ __all__ = [
     "GBCELoss",
     "Histories",
     "ItemSample",
+    "LaterTargets",
     "SampledCrossEntropyLoss",
     "ScalableCrossEntropyLoss",
     "bucket_centers",
-    "later_targets_term",
-    "later_weights",
     "sample_items",
     "scalable_cross_entropy",
     "select_buckets",

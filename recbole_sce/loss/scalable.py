@@ -210,6 +210,11 @@ class ScalableCrossEntropyLoss(nn.Module):
         return self.complete_softmax
 
     @property
+    def holds_histories(self) -> bool:
+        """Whether the sum of each state holds all items of its history, where it is given."""
+        return self.complete_softmax
+
+    @property
     def n_trained(self) -> int:
         """The number of states whose mean the last call returned: all, or those that fell into a bucket."""
         return self._states if self.complete_softmax else int(self._covered)

@@ -32,6 +32,9 @@ class CrossEntropyLoss(nn.Module):
             item, row 0.
     """
 
+    #: Whether the sum over items holds those of a state's history and of what follows in it.
+    holds_histories = True
+
     def __init__(self, exclude_items: Sequence[int] = (0,)) -> None:
         super().__init__()
         self.exclude_items = tuple(exclude_items)

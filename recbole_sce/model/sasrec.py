@@ -30,30 +30,30 @@ OF_DENSE_DATA = {"hidden_dropout_prob": 0.2, "weight_decay": 0.0, "target_discou
 class SASRecSCE(SCEMixin, SASRec):  # type: ignore[misc]
     """Causal self-attention (Kang and McAuley, 2018).
 
-    Unless set, dropout is 0.5, AdamW's weight decay 0.1 and the discount of later targets 0.4 where a user has
-    fewer than 20 interactions on average, else 0.2, 0 and 0 (docs/experiments.md).
+    Unless set, dropout is 0.5, AdamW's weight decay 0.1 and the discount of later targets 0.4 where a user
+    has fewer than 20 interactions on average, else 0.2, 0 and 0 (docs/experiments.md).
     """
 
     causal = True
     chosen_by_data = ("hidden_dropout_prob", "attn_dropout_prob", "weight_decay", "target_discount")
 
     def __init__(self, config: Config, dataset: IndexedSequenceDataset) -> None:
-        choose_by_data(config, dataset)
+        choose_by_data(config, dataset, self.causal)
         super().__init__(config, dataset)
 
 
-def choose_by_data(config: Config, dataset: IndexedSequenceDataset) -> None:
+def choose_by_data(config: Config, dataset: IndexedSequenceDataset, causal: bool) -> None:
     """Put numbers into ``config`` in the place of null, for the encoder and all who read it afterwards.
 
     Null for ``attn_dropout_prob`` means the same as ``hidden_dropout_prob``. Null for ``weight_decay`` is 0
     with learners other than AdamW, to most of which RecBole gives it as a part of the gradient, where a tenth
-    is far too much; and with ``sparse_item_updates``, where rows that a step does not touch cannot decay. Null
-    for ``target_discount`` is 0 with losses and positions that can have no later targets.
+    is far too much; and with ``sparse_item_updates``, where rows that a step does not touch cannot decay.
+    Null for ``target_discount`` is 0 with losses and positions that can have no later targets.
     """
     decays = str(config["learner"]).lower() == "adamw" and not config["sparse_item_updates"]
     if config["weight_decay"] is None and not decays:
         config["weight_decay"] = 0.0
-    if config["target_discount"] is None and conflicts_of_later_targets(config):
+    if config["target_discount"] is None and conflicts_of_later_targets(config, causal):
         config["target_discount"] = 0.0
     wanted = [key for key in OF_SPARSE_DATA if config[key] is None]
     if wanted:

@@ -13,7 +13,7 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_sce.data.fields import target_list_field
-from recbole_sce.loss import Histories, later_targets_term
+from recbole_sce.loss import Histories, LaterTargets
 from recbole_sce.model.losses import build_loss
 from recbole_sce.model.settings import SCESettings
 
@@ -59,6 +59,7 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
         self.settings = settings
         self.loss_type = settings.loss_type
         self.loss_fct = build_loss(settings)
+        self.later_targets = LaterTargets(settings.target_discount) if settings.target_discount else None
         self.TARGET_SEQ = target_list_field(config)
 
     @classmethod
@@ -150,7 +151,8 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
     def training_states(self, interaction: Interaction) -> tuple[Tensor, Tensor, Tensor]:
         """Return what a batch trains: hidden states (N, d), the items (N,) int64 that follow them, and rows.
 
-        Rows (N,) int64, ascending, say which row of the batch a state is of.
+        Rows (N,) int64, ascending, say which row of the batch a state is of; within a row states are in the
+        order of the sequence.
         """
         if self.settings.train_positions == "last":
             targets = interaction[self.POS_ITEM_ID]  # (B,)
@@ -177,15 +179,14 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
             # A model may write more into histories than items, such as a mask.
             given["histories"] = Histories(items.masked_fill(items >= len(table), -1), rows)
         loss: Tensor = self.loss_fct(hidden, table, targets, **given)
-        if self.settings.target_discount:
-            # The items that follow in a row are in its softmax: all are in the exact one, and in row_items.
-            loss = loss + later_targets_term(
-                hidden,
-                table,
-                interaction[self.TARGET_SEQ],
-                self.settings.target_discount,
-                getattr(self.loss_fct, "sparse_grad", False),
-            )
+        if self.later_targets is not None:
+            if not getattr(self.loss_fct, "holds_histories", False):
+                raise ValueError(
+                    f"target_discount: {self.later_targets.discount} is not allowed; with "
+                    f"{type(self.loss_fct).__name__} 0 is, since it does not say that its sum over items "
+                    "holds those of each row (holds_histories)"
+                )
+            loss = loss + self.later_targets(hidden, table, targets, rows)
         return loss + self.extra_loss(interaction, hidden)
 
     def row_items(self, interaction: Interaction) -> Tensor:

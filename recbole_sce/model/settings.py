@@ -87,8 +87,11 @@ class SCESettings:
                 f"train_neg_sample_args: {negatives!r} is not allowed; it must be null, since this model "
                 "chooses its negatives inside the loss (loss_type, n_negatives)"
             )
-        if given.get("target_discount"):
-            problems += conflicts_of_later_targets(given)
+        if not problems and given.get("target_discount"):
+            problems += [
+                f"target_discount: {given['target_discount']!r} is not allowed; {conflict}"
+                for conflict in conflicts_of_later_targets(given, causal)
+            ]
         if given.get("exclude_seen") is True:
             problems += _conflicts_of_excluding(config)
         if given.get("sparse_item_updates") is True:
@@ -111,31 +114,25 @@ def _unknown_valid_metric(config: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def conflicts_of_later_targets(config: Mapping[str, Any]) -> list[str]:
-    """Return what in a configuration keeps later items from being targets, a sentence each.
+def conflicts_of_later_targets(config: Mapping[str, Any], causal: bool) -> list[str]:
+    """Return why later items cannot be targets, as the ends of sentences.
 
     Args:
         config: RecBole's ``Config``, or any mapping; a key that is absent has its default.
+        causal: as of :meth:`SCESettings.from_config`.
     """
-    allowed: dict[str, tuple[Callable[[Any], bool], str]] = {
-        "loss_type": (
-            lambda value: value in ("SCE", "CE"),
-            "SCE and CE are, whose softmax scores all items of a row",
-        ),
-        "complete_softmax": (
-            lambda value: value is True or ("loss_type" in config and config["loss_type"] != "SCE"),
-            "true is: the loss of the paper does not score all items of a row",
-        ),
-        "train_positions": (
-            lambda value: value in ("all", None),
-            "all is, which causal models can be trained with",
-        ),
-    }
-    return [
-        f"{key}: {config[key]!r} is not allowed with a target_discount above 0; {reason}"
-        for key, (accepts, reason) in allowed.items()
-        if key in config and not accepts(config[key])
-    ]
+    said = {key: config[key] for key in ("loss_type", "complete_softmax", "train_positions") if key in config}
+    loss_type = said.get("loss_type", "SCE")
+    conflicts = []
+    if loss_type not in ("SCE", "CE"):
+        conflicts.append(f"with loss_type: {loss_type!r} 0 is, since it does not score all items of a row")
+    if loss_type == "SCE" and not said.get("complete_softmax", True):
+        conflicts.append("with complete_softmax: False 0 is, since that does not score all items of a row")
+    if not causal:
+        conflicts.append("with this model 0 is, since it trains one position of a row")
+    elif said.get("train_positions") == "last":
+        conflicts.append("with train_positions: 'last' 0 is, since a row then has one target")
+    return conflicts
 
 
 def _conflicts_of_excluding(config: Mapping[str, Any]) -> list[str]:
@@ -194,7 +191,7 @@ _COUNT_OR_AUTO = _Rule(
     lambda value: value is None or _is_count(value), "a whole number of at least 1, or null for automatic, is"
 )
 
-_DROPOUT = _Rule(
+_BELOW_ONE = _Rule(
     lambda value: _is_number(value) and 0 <= value < 1,
     "a number from 0 to less than 1 is, or, with SASRecSCE, null (None on the command line) for automatic",
 )
@@ -219,10 +216,7 @@ _RULES: dict[str, _Rule] = {
     "n_negatives": _COUNT,
     "gbce_t": _Rule(lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1 is"),
     "train_positions": _one_of(TRAIN_POSITIONS),  # null is resolved before
-    "target_discount": _Rule(
-        lambda value: _is_number(value) and 0 <= value < 1,
-        "a number from 0 to less than 1 is, or, with SASRecSCE, null (None on the command line), automatic,",
-    ),
+    "target_discount": _BELOW_ONE,
     "exclude_seen": _TRUE_OR_FALSE,
     "eval_memory_mb": _COUNT_OR_AUTO,
     "sparse_item_updates": _TRUE_OR_FALSE,
@@ -247,6 +241,6 @@ _RECBOLES_RULES: dict[str, _Rule] = {
         lambda value: _is_number(value) and value >= 0,
         "a number of at least 0 is, or, with SASRecSCE, null (None on the command line) for automatic",
     ),
-    "hidden_dropout_prob": _DROPOUT,
-    "attn_dropout_prob": _DROPOUT,
+    "hidden_dropout_prob": _BELOW_ONE,
+    "attn_dropout_prob": _BELOW_ONE,
 }

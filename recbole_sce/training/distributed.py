@@ -27,8 +27,9 @@ def weighed_by_states(model: SCEMixin) -> Iterator[None]:
     """Scale the loss of each process, within, so that the mean over processes is the mean over all states.
 
     Args:
-        model: its ``loss_fct`` is called as ``loss_fct(hidden, item_table, targets, ...)``, once a step, and
-            returns the mean over the states, or over as many as its ``n_trained`` then says.
+        model: its ``loss_fct`` and, where it has them, its ``later_targets`` are called with ``(hidden,
+            item_table, targets, ...)``, once a step, and return the mean over the states, or over as many as
+            their ``n_trained`` then says.
     """
 
     def weigh(loss_fct: Any, arguments: tuple[Tensor, ...], loss: Tensor) -> Tensor:
@@ -37,11 +38,13 @@ def weighed_by_states(model: SCEMixin) -> Iterator[None]:
         dist.all_reduce(of_all)
         return loss * (n_states * processes.world_size() / of_all.clamp(min=1))
 
-    handle = model.loss_fct.register_forward_hook(weigh)
+    parts = [model.loss_fct] if model.later_targets is None else [model.loss_fct, model.later_targets]
+    handles = [part.register_forward_hook(weigh) for part in parts]
     try:
         yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 def keep_from_ddp(model: SCEMixin) -> Tensor:

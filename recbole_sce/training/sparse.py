@@ -38,4 +38,6 @@ def use_sparse_item_gradients(model: SCEMixin) -> nn.Parameter:
     for module in lookups:
         module.sparse = True
     loss.sparse_grad = True
+    if model.later_targets is not None:
+        model.later_targets.sparse_grad = True
     return table

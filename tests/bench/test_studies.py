@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 import recbole_sce
 from recbole_sce import Histories, ScalableCrossEntropyLoss, select_buckets
-from recbole_sce.loss import later_targets_term
+from recbole_sce.loss import LaterTargets
 from recbole_sce.loss.buckets import bucket_centers
 
 STUDIES = Path(__file__).parents[2] / "benchmarks" / "studies"
@@ -165,11 +165,12 @@ class TestTargetWeights:
         generator = torch.Generator().manual_seed(0)
         return torch.randn(6, 4, generator=generator)[:n], torch.randn(9, 4, generator=generator)
 
-    @pytest.mark.parametrize("discount", [0.0, 0.4])
+    @pytest.mark.parametrize("discount", [0.1, 0.4])
     def test_discounted_weights_are_the_package_s(self, discount: float) -> None:
         hidden, table = self.tensors(6)
         own = cross_entropy(hidden @ table[1:].T, self.TARGETS[self.TARGETS != 0] - 1)
-        expected = own + later_targets_term(hidden, table, self.TARGETS, discount)
+        owner = (self.TARGETS != 0).nonzero()[:, 0]
+        expected = own + LaterTargets(discount)(hidden, table, self.TARGETS[self.TARGETS != 0], owner)
         found = self.loss([discount**k for k in range(4)], 0, 0, 0)
         assert found == pytest.approx(expected.item(), rel=1e-5)
 
@@ -208,11 +209,11 @@ def test_every_epoch_is_validated_and_tested(tiny_dataset: dict[str, Any], tmp_p
 def test_averages_are_shown_beside_the_last_step(tiny_dataset: dict[str, Any], tmp_path: Path) -> None:
     script = [sys.executable, str(STUDIES / "averages.py"), "tiny", "--data-path", tiny_dataset["data_path"]]
     small = ["--epochs=2", "--eval_step=1", "--hidden_size=8", "--inner_size=8", "--n_layers=1"]
-    command = [*script, "--decays", "0.0001", "0.99", *small, "--learning_rate=0.05", "--train_batch_size=8"]
+    command = [*script, "--decays", "1e-09", "0.99", *small, "--learning_rate=0.05", "--train_batch_size=8"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     table = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
-    assert table[0] == ["epoch", "last step", "0.0001", "0.99"]
+    assert table[0] == ["epoch", "last step", "1e-09", "0.99"]
     assert [line[0] for line in table[1:]] == ["1", "2"]
     for _, last, nearly_last, average in table[1:]:
         assert last == nearly_last != average

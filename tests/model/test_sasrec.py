@@ -39,7 +39,7 @@ def chosen(average: float | None, **given: Any) -> tuple[Any, ...]:
     """What is in the configuration when a model is built; without an average, the data must not be asked."""
     config: Any = {**dict.fromkeys(SASRecSCE.chosen_by_data), "learner": "adamw", **LOSS, **given}
     dataset: Any = SimpleNamespace(**({} if average is None else {"interactions_per_user": average}))
-    choose_by_data(config, dataset)
+    choose_by_data(config, dataset, causal=True)
     return tuple(config[key] for key in SASRecSCE.chosen_by_data)
 
 

@@ -147,7 +147,7 @@ class TestLoss:
         hidden = run.model.encode_positions(batch)
         for state, row in zip(hidden, rows.tolist()):
             later = [item for item in row if item]
-            for place, own in enumerate(later):
+            for place, own in enumerate(later):  # short histories: a row's targets begin at its first place
                 logits = items[later[place:]] @ state[place]
                 weights = torch.tensor([0.5**k for k in range(len(logits))], dtype=torch.float64)
                 places.append(items[own] @ state[place] - (weights / weights.sum()) @ logits)

@@ -78,15 +78,17 @@ def test_train_positions_null_is_what_the_model_can_do(causal: bool, expected: s
 
 
 @pytest.mark.parametrize(
-    ("given", "named"),
+    ("given", "reason"),
     [
-        ({"loss_type": "gBCE"}, "loss_type: 'gBCE'"),
-        ({"complete_softmax": False}, "complete_softmax: False"),
-        ({"train_positions": "last"}, "train_positions: 'last'"),
+        ({"loss_type": "gBCE"}, "with loss_type: 'gBCE' 0 is"),
+        ({"complete_softmax": False}, "with complete_softmax: False 0 is"),
+        ({"train_positions": "last"}, "with train_positions: 'last' 0 is"),
     ],
 )
-def test_later_targets_need_a_softmax_that_scores_them(given: dict[str, object], named: str) -> None:
-    with pytest.raises(SettingsError, match=f"^{named} is not allowed with a target_discount above 0; "):
+def test_later_targets_need_rows_and_a_softmax_that_scores_them(
+    given: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"^target_discount: 0.4 is not allowed; {reason}, since"):
         SCESettings.from_config({"target_discount": 0.4, **given}, causal=True)
     SCESettings.from_config({"target_discount": 0.0, **given}, causal=True)
     SCESettings.from_config(
@@ -99,7 +101,7 @@ def test_later_targets_are_of_causal_models() -> None:
     SCESettings.from_config(
         {"target_discount": 0.4, "loss_type": "CE", "complete_softmax": False}, causal=True
     )
-    with pytest.raises(SettingsError, match=r"train_positions: 'last' .* causal models"):
+    with pytest.raises(SettingsError, match=r"not allowed; with this model 0 is, since"):
         SCESettings.from_config({"target_discount": 0.4}, causal=False)
 
 

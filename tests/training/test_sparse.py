@@ -34,7 +34,7 @@ class Lookup(nn.Module):
 
 
 def trainer_of(tiny_dataset: dict[str, Any], loss: nn.Module, cls: type = SASRecSCE, **settings: Any) -> Any:
-    exact = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "ema_decay": None}
+    exact = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "ema_decay": None, "target_discount": 0.0}
     settings = {**exact, "epochs": 2, **settings}
     config = Config(
         "SASRecSCE", "tiny", config_dict={**tiny_dataset, "train_neg_sample_args": None, **settings}
