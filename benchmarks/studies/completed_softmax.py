@@ -144,7 +144,7 @@ class StudiedLoss(nn.Module):
 
 
 class NextItemSASRec(SASRecSCE):
-    """What the studies compare trains each state by its next item alone, on whatever data."""
+    """SASRecSCE with the next item as the only target, on whatever data: the studies change the loss."""
 
     def __init__(self, config: Any, dataset: Any) -> None:
         config["target_discount"] = 0.0

@@ -29,7 +29,7 @@ def mean_over_targets(of_items: Tensor, targets: Tensor, ahead: list[float]) -> 
     """
     total = of_items.new_zeros(len(of_items))
     weights = torch.zeros_like(total)
-    for k, weight in enumerate(ahead):
+    for k, weight in enumerate(ahead[: targets.size(1)]):
         later = torch.zeros_like(targets)  # (B, L)
         later[:, : targets.size(1) - k] = targets[:, k:]
         of_states = later[targets != 0]  # (N,)

@@ -15,7 +15,7 @@ from recbole_sce.loss.logits import compute_dtype
 
 
 class LaterTargets(nn.Module):
-    """What makes softmax cross-entropy against each state's next item one against all later items, too.
+    """The term that turns cross-entropy against each state's next item into one against later items, too.
 
     A state's targets are its own and those of the states that come after it in its sequence, the k-th of them
     with weight ``discount`` ** k. With the weights q_j, scaled to sum to one, cross-entropy against the

@@ -23,7 +23,7 @@ def build_loss(settings: SCESettings) -> nn.Module:
 
     All of them are called ``loss(hidden (N, d), item_embeddings (C, d), targets (N,))``, those that say
     ``uses_histories`` with the ``histories`` of the states too, and leave out row 0 of the item embeddings,
-    RecBole's padding item.
+    RecBole's padding item. To those that say ``holds_histories`` later targets can be added.
     """
     if settings.loss_type == "SCE":
         chosen = settings.bucket_size_y is not None or settings.n_outside is not None

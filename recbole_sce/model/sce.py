@@ -183,8 +183,8 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
             if not getattr(self.loss_fct, "holds_histories", False):
                 raise ValueError(
                     f"target_discount: {self.later_targets.discount} is not allowed; with "
-                    f"{type(self.loss_fct).__name__} 0 is, since it does not say that its sum over items "
-                    "holds those of each row (holds_histories)"
+                    f"{type(self.loss_fct).__name__} 0 is, since it does not say (holds_histories = True) "
+                    "that its sum over items holds those of each row"
                 )
             loss = loss + self.later_targets(hidden, table, targets, rows)
         return loss + self.extra_loss(interaction, hidden)

@@ -35,7 +35,7 @@ class SCESettings:
     n_negatives: int = 256
     gbce_t: float = 0.75
     train_positions: str = "all"
-    target_discount: Optional[float] = 0.0
+    target_discount: Optional[float] = 0.0  # None until a model has chosen by the data
     exclude_seen: bool = False
     eval_memory_mb: Optional[int] = None
     sparse_item_updates: bool = False

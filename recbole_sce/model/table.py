@@ -21,7 +21,9 @@ Scores, in training as in evaluation, are products of hidden states and the tabl
 Positions: with `train_positions: all` every position of a sequence predicts its next item in one pass;
 with `last` each row predicts one, as in RecBole. Where both are given, `all` is the default.
 
-A model of your own takes a few lines: examples/custom_model.py.
+A model of your own takes a few lines: examples/custom_model.py. One that extends SASRecSCE with a loss of
+its own needs `target_discount: 0`, or `holds_histories = True` on the loss, if its sum over items holds those
+of each row.
 """
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from recbole_sce.loss import CrossEntropyLoss, ScalableCrossEntropyLoss
+from recbole_sce.loss import CrossEntropyLoss, SampledCrossEntropyLoss, ScalableCrossEntropyLoss
 
 
 def batches(loader: Any) -> list[Any]:
@@ -152,6 +152,14 @@ class TestLoss:
                 weights = torch.tensor([0.5**k for k in range(len(logits))], dtype=torch.float64)
                 places.append(items[own] @ state[place] - (weights / weights.sum()) @ logits)
         torch.testing.assert_close(losses[1] - losses[0], torch.stack(places).mean())
+
+    def test_later_items_are_no_targets_of_a_loss_that_does_not_say_so(self, prepared: Any) -> None:
+        run = prepared("SASRecSCE", target_discount=0.5)
+        run.model.loss_fct = SampledCrossEntropyLoss()
+        with pytest.raises(
+            ValueError, match=r"target_discount: 0.5 is not allowed; with SampledCross.* 0 is"
+        ):
+            run.model.calculate_loss(next(iter(run.train)))
 
     @pytest.mark.parametrize("loss_type", ["SCE", "CE", "CE-", "gBCE", "BCE"])
     def test_every_loss_type_trains_table_and_encoder(self, prepared: Any, loss_type: str) -> None:
