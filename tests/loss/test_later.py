@@ -12,6 +12,7 @@ from recbole_sce.loss import (
     Histories,
     ItemSample,
     LaterTargets,
+    ScalableCrossEntropyLoss,
     scalable_cross_entropy,
 )
 
@@ -66,6 +67,12 @@ def test_the_completed_softmax_needs_the_histories_to_have_a_lower_bound() -> No
         for histories in (Histories(torch.tensor([[3, 4]]), owner), None)
     ]
     assert losses[0] > 0 > losses[1]
+
+
+def test_losses_say_whether_their_sums_hold_histories() -> None:
+    assert CrossEntropyLoss().holds_histories
+    assert ScalableCrossEntropyLoss(complete_softmax=True).holds_histories
+    assert not ScalableCrossEntropyLoss(complete_softmax=False).holds_histories
 
 
 @pytest.mark.parametrize("sparse", [False, True])

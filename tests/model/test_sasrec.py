@@ -35,11 +35,11 @@ LOSS = {
 }
 
 
-def chosen(average: float | None, **given: Any) -> tuple[Any, ...]:
+def chosen(average: float | None, causal: bool = True, **given: Any) -> tuple[Any, ...]:
     """What is in the configuration when a model is built; without an average, the data must not be asked."""
     config: Any = {**dict.fromkeys(SASRecSCE.chosen_by_data), "learner": "adamw", **LOSS, **given}
     dataset: Any = SimpleNamespace(**({} if average is None else {"interactions_per_user": average}))
-    choose_by_data(config, dataset, causal=True)
+    choose_by_data(config, dataset, causal)
     return tuple(config[key] for key in SASRecSCE.chosen_by_data)
 
 
@@ -80,6 +80,7 @@ def test_what_is_set_stays_and_decay_is_adamws(given: dict[str, Any], values: tu
 )
 def test_later_items_are_no_targets_of_losses_that_cannot_have_them(loss: dict[str, Any]) -> None:
     assert chosen(9.0, **loss) == (0.5, 0.5, 0.1, 0.0)
+    assert chosen(9.0, causal=False) == (0.5, 0.5, 0.1, 0.0)
 
 
 @pytest.mark.parametrize("decay", [{"weight_decay": 0.0}, {"learner": "adam"}, {"sparse_item_updates": True}])

@@ -62,6 +62,14 @@ def test_training_equals_dense_training_where_all_rows_are_touched(
     assert torch.allclose(*tables, rtol=0, atol=1e-9)
 
 
+def test_later_targets_touch_no_other_rows(tiny_dataset: dict[str, Any]) -> None:
+    loss = Lookup(first=38)
+    loss.holds_histories = True
+    trainer, train = trainer_of(tiny_dataset, loss, sparse_item_updates=True, target_discount=0.4)
+    trainer.model.calculate_loss(next(iter(train))).backward()
+    assert trainer.model.item_embedding.weight.grad.is_sparse
+
+
 def test_a_step_changes_the_rows_that_it_touches_and_no_others(tiny_dataset: dict[str, Any]) -> None:
     trainer, train = trainer_of(tiny_dataset, Lookup(first=38), sparse_item_updates=True, train_batch_size=2)
     table = trainer.model.item_embedding.weight
