@@ -2,7 +2,7 @@
 
 ``run`` trains the models of the benchmark one after the other; ``collect`` takes what ``recbole-sce compare``
 has run, a study of settings for instance; both write one row a run, with the command that repeats it.
-``render`` makes tables and pictures of the rows.
+``render`` makes tables and pictures of the rows, and an overview of the defaults for the README.
 """
 
 from __future__ import annotations
@@ -20,16 +20,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Optional
 
-from recbole_sce.bench.pictures import Point, panels
+from recbole_sce.bench.pictures import Series, panels
 from recbole_sce.experiments.comparison import Event, compare
 from recbole_sce.experiments.spec import WITHOUT_EFFECT, Candidate, ExperimentError
 
 DATASETS = ("ml-100k", "ml-1m", "amazon-beauty", "s3rec-yelp", "ciao")
 LOSSES = ("SCE", "CE", "CE-", "gBCE", "BCE")
+_OURS, _EXACT = "SASRecSCE", "exact CE"
+_RECBOLES = ("SASRec", "GRU4Rec", "BERT4Rec")
 MODELS = (
     *(f"{loss}=SASRecSCE:{loss}" for loss in LOSSES),
     *(f"GRU4RecSCE:{loss}" for loss in LOSSES),
-    *("SASRec", "GRU4Rec", "BERT4Rec"),
+    *_RECBOLES,
 )
 #: What is computed of every run.
 SETTINGS = {
@@ -71,6 +73,7 @@ _NOT_IN_COMMAND = (
 )
 _CSV = Path("benchmarks/results/quality.csv")
 _PAGE = Path("docs/quality.md")
+_OVERVIEW = Path("README.md")
 _BEGIN, _END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 Row = dict[str, str]
@@ -138,7 +141,7 @@ def best_within(row: Row, seconds: float) -> Optional[float]:
     0.0 where it had none yet; None where it was not trained that long (and did not stop early by itself),
     and where the row has no learning curve.
     """
-    points = [[float(number) for number in point.split(":")] for point in row.get("curve", "").split()]
+    points = _curve(row)
     if not points or (points[-1][0] < seconds and row["epochs"] == row["epochs_allowed"]):
         return None
     return max((score for at, score in points if at <= seconds), default=0.0)
@@ -254,37 +257,99 @@ def collect(folders: Iterable[Path]) -> list[Row]:
 
 
 def render(rows: Sequence[Row], page: Path) -> list[Path]:
-    """Put tables and pictures of the rows into a page, between its two marks; return what was written.
+    """Put tables of the rows and pictures of the defaults into a page; return what was written.
+
+    Raises:
+        QualityError: the page has no two marks, between which figures go.
+    """
+    pictures = {name: page.with_name(f"{page.stem}-{name}.svg") for name in ("memory", "time")}
+    images = [f"![Quality against {name}]({path.name})" for name, path in pictures.items()]
+    parts = [_dataset_part(dataset, labels) for dataset, labels in _groups(rows).items()]
+    _put(page, "\n\n".join([*images, *parts]))
+    memory, time = {}, {}
+    for dataset, models in _defaults(rows).items():
+        memory[dataset] = [_at_its_peak(model, own) for model, own in models.items()]
+        time[dataset] = [
+            Series(model, [_curve(row) for row in own if _curve(row)]) for model, own in models.items()
+        ]
+    drawn = {
+        "memory": panels(memory, "peak resident memory [MiB]", "test NDCG@10"),
+        "time": panels(time, "processor time of training [s]", "validation NDCG@10"),
+    }
+    for name, path in pictures.items():
+        path.write_text(drawn[name], encoding="utf-8", newline="\n")
+    return [page, *pictures.values()]
+
+
+def _at_its_peak(model: str, own: Sequence[Row]) -> Series:
+    """Return peak memory and test score as one point."""
+    memory, (score, deviation) = _mean(own, "resident_mib")[0], _mean(own, "ndcg@10")
+    return Series(model, [] if memory is None or score is None else [[(memory, score)]], deviation)
+
+
+def _curve(row: Row) -> list[tuple[float, float]]:
+    """Return a run's validation scores: (processor seconds, score) each; nothing where none was kept."""
+    points = [point.split(":") for point in row.get("curve", "").split()]
+    return [(float(seconds), float(score)) for seconds, score in points]
+
+
+def render_overview(rows: Sequence[Row], page: Path) -> Path:
+    """Put :func:`overview` of the rows into a page, between its two marks; return the page.
 
     Raises:
         QualityError: the page has no such marks.
     """
+    _put(page, overview(rows))
+    return page
+
+
+def overview(rows: Sequence[Row]) -> str:
+    """Return a table of the models with their defaults, one row a data set.
+
+    A cell has test NDCG@10, number of seeds, processor time of training and peak memory.
+    """
+    models = (_OURS, _EXACT, *_RECBOLES)
+    lines = [f"| test NDCG@10 (seeds) | {' | '.join(models)} |", "|---" * (1 + len(models)) + "|"]
+    for dataset, found in _defaults(rows).items():
+        cells = {model: _cell(own) for model, own in found.items()}
+        ours = found.get(_OURS)
+        if ours and all(float(row["bucket_coverage"] or 0) == 1 for row in ours):
+            cells.setdefault(_EXACT, f"as {_OURS}, which is exact here")
+        items = next(row["items"] for row in rows if row["dataset"] == dataset)
+        cells_in_order = " | ".join(cells.get(model, "-") for model in models)
+        lines.append(f"| {dataset}, {int(items):,} items | {cells_in_order} |")
+    return "\n".join(lines)
+
+
+def _defaults(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
+    """Return, by data set, what an overview shows: the rows of each model with its defaults.
+
+    Of a model of RecBole's that was trained under several labels, it is the longest training.
+    """
+    found: dict[str, dict[str, list[Row]]] = {}
+    for dataset, labels in _groups(rows).items():
+        own = {_OURS: labels.get("SCE", []), _EXACT: labels.get("CE", [])}
+        for model in _RECBOLES:
+            trained = [rows for rows in labels.values() if rows[0]["model"] == model]
+            own[model] = max(trained, key=lambda rows: int(rows[0]["epochs"]), default=[])
+        found[dataset] = {model: rows for model, rows in own.items() if rows}
+    return found
+
+
+def _cell(own: Sequence[Row]) -> str:
+    seconds, memory = (_mean(own, column)[0] for column in ("training_cpu_seconds", "resident_mib"))
+    return f"{_spread(_mean(own, 'ndcg@10'), 4)} ({len(own)})<br>{seconds:,.0f} s, {memory:,.0f} MiB"
+
+
+def _put(page: Path, figures: str) -> None:
+    """Put figures between the two marks of a page; a page that is not there gets them, and a heading."""
     text = page.read_text(encoding="utf-8") if page.exists() else f"# Quality\n\n{_BEGIN}\n{_END}\n"
     before, begin, rest = text.partition(_BEGIN)
     _, end, after = rest.partition(_END)
     if not begin or not end:
         raise QualityError(f"{page} has no lines {_BEGIN} and {_END}, between which figures would go")
-    groups = _groups(rows)
-    pictures = {
-        "memory": ("resident_mib", "peak resident memory [MiB]"),
-        "time": ("training_cpu_seconds", "processor time of training [s]"),
-    }
-    written = [page]
-    for name, (column, heading) in pictures.items():
-        path = page.with_name(f"{page.stem}-{name}.svg")
-        points = {
-            dataset: [
-                Point(label, _mean(own, column)[0], *_mean(own, "ndcg@10")) for label, own in labels.items()
-            ]
-            for dataset, labels in groups.items()
-        }
-        path.write_text(panels(points, heading, "test NDCG@10"), encoding="utf-8", newline="\n")
-        written.append(path)
-    parts = [_dataset_part(dataset, labels) for dataset, labels in groups.items()]
-    images = [f"![Quality against {name}]({page.stem}-{name}.svg)" for name in pictures]
-    block = "\n\n".join([begin, *images, *parts, end])
+    block = "\n\n".join([begin, figures, end])
     page.write_text(before + block + after, encoding="utf-8", newline="\n")
-    return written
 
 
 def _groups(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
@@ -448,8 +513,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, default=Path("quality-runs"), help="default: %(default)s")
     of_compare = commands.add_parser("collect", help="take the finished runs of recbole-sce compare")
     of_compare.add_argument("folders", nargs="+", type=Path)
-    page = commands.add_parser("render", help="put tables and pictures into the page")
-    page.add_argument("--page", type=Path, default=_PAGE, help="default: %(default)s")
+    page = commands.add_parser("render", help="put tables and pictures into the pages")
+    page.add_argument("--page", type=Path, default=_PAGE, help="all figures; default: %(default)s")
+    page.add_argument("--overview", type=Path, default=_OVERVIEW, help="the defaults; default: %(default)s")
     for command in (run, of_compare, page):
         command.add_argument("--csv", type=Path, default=_CSV, help="default: %(default)s")
     return parser
@@ -474,7 +540,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             write_rows(arguments.csv, rows)
             print(f"{arguments.csv}: {len(rows)} rows")
         else:
-            print(*render(rows, arguments.page), sep="\n")
+            print(*render(rows, arguments.page), render_overview(rows, arguments.overview), sep="\n")
     except (QualityError, ExperimentError) as error:
         parser.error(str(error))
     return 0

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -185,7 +187,8 @@ class TestPage:
         path = tmp_path / "quality.md"
         path.write_text("# By hand\n<!-- figures: begin -->old<!-- figures: end -->\nVerdict\n")
         for _ in range(2):
-            assert quality.main(["render", "--csv", str(tmp_path / "q.csv"), "--page", str(path)]) == 0
+            arguments = ["render", "--csv", str(tmp_path / "q.csv"), "--page", str(path)]
+            assert quality.main([*arguments, "--overview", str(tmp_path / "overview.md")]) == 0
         return path.read_text()
 
     def test_means_deviations_and_seeds(self, page: str) -> None:
@@ -215,11 +218,13 @@ class TestPage:
         assert "a processor, 1 of 2 cores; Python 3, torch 2, recbole 1.2.1" in page
 
     @pytest.mark.parametrize("name", ["memory", "time"])
-    def test_pictures_have_a_mark_a_label(self, page: str, tmp_path: Path, name: str) -> None:
+    def test_pictures_show_the_defaults(self, page: str, tmp_path: Path, name: str) -> None:
         assert f"](quality-{name}.svg)" in page
         root = ElementTree.parse(tmp_path / f"quality-{name}.svg").getroot()
-        texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
-        assert {"tiny", "SCE", "CE & more", "test NDCG@10"} <= set(texts)
+        texts = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
+        assert {"tiny", "SASRecSCE"} <= texts
+        assert ("test NDCG@10" in texts) == (name == "memory")
+        assert "CE & more" not in texts
 
     def test_scores_are_told_at_equal_times(self, tmp_path: Path) -> None:
         rows = rows_of(*(record_of(label, seed, 0.1) for label in "abc" for seed in (1, 2)))
@@ -243,11 +248,64 @@ class TestPage:
         quality.write_rows(tmp_path / "rows.csv", [old, new])
         assert quality.read_rows(tmp_path / "rows.csv") == [{**old, "curve": ""}, new]
 
-    def test_a_page_without_its_marks_is_refused(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("render", [quality.render, quality.render_overview])
+    def test_a_page_without_its_marks_is_refused(self, tmp_path: Path, render: Callable[..., Any]) -> None:
         path = tmp_path / "quality.md"
         path.write_text("# By hand\n")
         with pytest.raises(quality.QualityError, match="figures: begin"):
-            quality.render([], path)
+            render([], path)
+        assert [file.name for file in tmp_path.iterdir()] == ["quality.md"]
+
+    def test_the_committed_pages_are_of_the_committed_rows(self, tmp_path: Path) -> None:
+        rows = quality.read_rows(COMMITTED)
+        committed = {path.name: path for path in (COMMITTED.parents[2] / "docs").glob("quality*")}
+        committed["README.md"] = COMMITTED.parents[2] / "README.md"
+        for name in ("quality.md", "README.md"):
+            shutil.copy(committed[name], tmp_path)
+        quality.render(rows, tmp_path / "quality.md")
+        quality.render_overview(rows, tmp_path / "README.md")
+        assert {file.name for file in tmp_path.iterdir()} == set(committed)
+        for name, path in committed.items():
+            assert (tmp_path / name).read_text(encoding="utf-8") == path.read_text(encoding="utf-8")
+
+
+class TestOverview:
+    def rows(self) -> list[quality.Row]:
+        records = [
+            *(record_of("SCE", seed, 0.1 * seed) for seed in (1, 2)),
+            record_of("CE", 1, 0.25),
+            record_of("SCE-other", 1, 0.9),
+            record_of("SASRec", 1, 0.05, {"epochs": 3}),
+            record_of("SASRec-longer", 1, 0.07, {"epochs": 30}),
+        ]
+        rows = rows_of(*records)
+        for row in rows:
+            row["model"] = "SASRec" if row["label"].startswith("SASRec") else "SASRecSCE"
+            row["epochs"] = "30" if row["label"] == "SASRec-longer" else "3"
+            row |= {"training_cpu_seconds": "1234.5", "resident_mib": "700.2", "items": "12101"}
+        return rows
+
+    def test_defaults_stand_beside_exact_ce_and_the_longest_training_of_recboles_models(self) -> None:
+        line = quality.overview(self.rows()).splitlines()[-1]
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        cost = "<br>1,234 s, 700 MiB"
+        assert cells[0] == "tiny, 12,101 items"
+        assert cells[1:4] == [f"0.1500 ± 0.0707 (2){cost}", f"0.2500 (1){cost}", f"0.0700 (1){cost}"]
+        assert cells[4:] == ["-", "-"]
+
+    @pytest.mark.parametrize(("coverage", "cell"), [("1.0", "as SASRecSCE"), ("0.97", "-"), ("", "-")])
+    def test_a_softmax_that_was_exact_is_told_from_one_that_was_not_compared(
+        self, coverage: str, cell: str
+    ) -> None:
+        rows = [{**row, "bucket_coverage": coverage} for row in self.rows() if row["label"] != "CE"]
+        assert quality.overview(rows).splitlines()[-1].split(" | ")[2].startswith(cell)
+
+
+def drawn(series: Any, kind: str, colour: str | None = None) -> list[dict[str, str]]:
+    """Return the attributes of a picture's elements of a kind and, if given, of a colour of stroke."""
+    root = ElementTree.fromstring(pictures.panels(series, "cost", "quality"))
+    found = [element.attrib for element in root.iter(f"{{http://www.w3.org/2000/svg}}{kind}")]
+    return [one for one in found if colour in (None, one["stroke"])]
 
 
 class TestPictures:
@@ -259,25 +317,38 @@ class TestPictures:
         assert top - (marks[2] - marks[1]) < marks[-1] <= top * (1 + 1e-9)
 
     def test_marks_stand_where_their_figures_are(self) -> None:
-        points = [pictures.Point("a", 10, 0.1, None), pictures.Point("b", 1000, 0.2, 0.05)]
-        points.append(pictures.Point("unknown", None, 0.3, None))
-        root = ElementTree.fromstring(pictures.panels({"tiny": points}, "cost", "quality"))
-        circles = [element.attrib for element in root.iter("{http://www.w3.org/2000/svg}circle")]
-        marks = circles[::2]  # each is followed by its twin in the legend
+        series = [
+            pictures.Series("a", [[(10, 0.1)]]),
+            pictures.Series("b", [[(1000, 0.2)]], deviation=0.05),
+            pictures.Series("unknown", []),
+        ]
+        marks = drawn({"tiny": series}, "circle")[len(series) :]  # those before are the legend
         assert len(marks) == 2
         assert float(marks[0]["cx"]) < float(marks[1]["cx"])
         assert float(marks[0]["cy"]) > float(marks[1]["cy"])
         assert marks[0]["fill"] != marks[1]["fill"]
 
-    def test_as_many_labels_as_a_benchmark_and_its_studies_have_can_be_told_apart(self) -> None:
-        labels = 2 * len(quality.MODELS)
-        points = [pictures.Point(str(label), 1.0 + label, 0.1, None) for label in range(labels)]
-        root = ElementTree.fromstring(pictures.panels({"tiny": points}, "cost", "quality"))
-        marks = [element for element in root.iter() if "stroke-width" in element.attrib][::2]
-        assert len(marks) == labels
-        texts = [element.attrib["y"] for element in root.iter() if (element.text or "").isdigit()]
-        assert max(map(float, texts)) < float(root.attrib["viewBox"].split()[3])
-        assert len({(mark.tag, mark.attrib["fill"], mark.attrib["stroke"]) for mark in marks}) == labels
+    def test_a_curve_goes_through_its_points_and_is_marked_at_its_end(self) -> None:
+        series = [pictures.Series("a", [[(10, 0.1), (20, 0.3), (30, 0.2)], [(10, 0.2)]])]
+        colour = drawn({"tiny": series}, "circle")[0]["fill"]
+        curve, single = (line["points"].split() for line in drawn({"tiny": series}, "polyline", colour))
+        (xs, ys) = zip(*(map(float, point.split(",")) for point in curve))
+        assert list(xs) == sorted(xs)
+        assert ys[1] < ys[2] < ys[0]
+        ends = [(mark["cx"], mark["cy"]) for mark in drawn({"tiny": series}, "circle")[1:]]
+        assert [",".join(end) for end in ends] == [curve[-1], single[-1]]
+
+    def test_one_look_a_label_and_a_place_a_panel(self) -> None:
+        series = {
+            name: [pictures.Series("a", [[(1, 1)]]), pictures.Series(name, [[(2, 1)]])] for name in "bcdef"
+        }
+        root = ElementTree.fromstring(pictures.panels(series, "cost", "quality"))
+        legend = [element for element in root if element.tag.endswith("circle")]
+        assert len({mark.attrib["fill"] for mark in legend}) == len(legend) == 6
+        groups = [element for element in root if element.tag.endswith("}g")]
+        assert len({group.attrib["transform"] for group in groups}) == 5
+        firsts = [next(mark for mark in group if mark.tag.endswith("circle")) for group in groups]
+        assert {mark.attrib["fill"] for mark in firsts} == {legend[0].attrib["fill"]}
 
     def test_nothing_is_no_error(self) -> None:
         ElementTree.fromstring(pictures.panels({"tiny": []}, "cost", "quality"))
@@ -364,3 +435,4 @@ class TestRun:
         assert "skipped" in capsys.readouterr().out
         assert quality.main(["render", "--csv", "q.csv", "--page", "quality.md"]) == 0
         assert "### tiny" in Path("quality.md").read_text()
+        assert "| tiny, " in Path("README.md").read_text()
