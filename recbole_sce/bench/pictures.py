@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Optional
 
 from recbole_sce.experiments.plots import COLOURS
 
@@ -18,25 +17,28 @@ _INK = "#1c2733"
 _GRID = "#e8ecf0"
 
 
-class Series(NamedTuple):
-    """What has one look: paths of points (cost, quality), and the standard deviation of their ends."""
-
-    label: str
-    paths: Sequence[Sequence[tuple[float, float]]]
-    deviation: Optional[float] = None
+#: Points (cost, quality): what became of one run, or how it went.
+Path = Sequence[tuple[float, float]]
 
 
-def panels(series: Mapping[str, Sequence[Series]], x_heading: str, y_heading: str) -> str:
-    """Return an SVG: a legend, and a panel a key, three in a row. A mark is at the end of each path."""
-    labels = list(dict.fromkeys(one.label for own in series.values() for one in own))
-    colours = {label: COLOURS[number % len(COLOURS)] for number, label in enumerate(labels)}
+def panels(paths: Mapping[str, Mapping[str, Sequence[Path]]], x_heading: str, y_heading: str) -> str:
+    """Return an SVG: a legend, and panels, three in a row, with a line along each path and a mark at its end.
+
+    Args:
+        paths: by a panel's title, then by label, of which there are at most eight. A label has one colour in
+            all panels, and what comes first is drawn on top.
+        x_heading: of each panel's horizontal axis, which is logarithmic where its values are far apart.
+        y_heading: of each panel's vertical axis, which begins with 0.
+    """
+    labels = dict.fromkeys(label for own in paths.values() for label, found in own.items() if found)
+    colours = dict(zip(labels, COLOURS))
     drawn = []
-    for number, (title, own) in enumerate(series.items()):
+    for number, (title, own) in enumerate(paths.items()):
         down, across = divmod(number, _ACROSS)
         place = f"translate({across * _WIDTH} {_LEGEND + down * _HEIGHT})"
         drawn.append(f'<g transform="{place}">{_panel(title, own, colours, x_heading, y_heading)}</g>')
-    width, height = _ACROSS * _WIDTH, _LEGEND + math.ceil(len(series) / _ACROSS) * _HEIGHT
-    each = min(180.0, (width - _LEFT) / max(len(labels), 1))
+    width, height = _ACROSS * _WIDTH, _LEGEND + math.ceil(len(paths) / _ACROSS) * _HEIGHT
+    each = (width - _LEFT) / max(len(colours), 1)
     legend = [
         _mark(_LEFT + number * each, 16, colour) + _say(_LEFT + number * each + 12, 20, label)
         for number, (label, colour) in enumerate(colours.items())
@@ -54,39 +56,40 @@ def panels(series: Mapping[str, Sequence[Series]], x_heading: str, y_heading: st
 
 
 def _panel(
-    title: str, series: Sequence[Series], colours: Mapping[str, str], x_heading: str, y_heading: str
+    title: str,
+    paths: Mapping[str, Sequence[Path]],
+    colours: Mapping[str, str],
+    x_heading: str,
+    y_heading: str,
 ) -> str:
     right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
     parts = [_say(_LEFT, _TOP - 12, title, 'font-weight="600" font-size="14"')]
-    points = [point for one in series for path in one.paths for point in path]
+    points = [point for found in paths.values() for path in found for point in path]
     if points:
         xs = [x for x, _ in points]
         logarithmic = max(xs) > _WIDE * min(xs) > 0
         low, high = (min(xs) / 1.5, max(xs) * 1.5) if logarithmic else (0.0, max(xs) * 1.08 or 1.0)
-        most = max(y for _, y in points) + max(one.deviation or 0.0 for one in series)
-        top = most * 1.08 or 1.0
+        top = max(y for _, y in points) * 1.08 or 1.0
 
-        def across(x: float) -> float:
+        def place(x: float, y: float) -> tuple[float, float]:
             share = math.log(x / low) / math.log(high / low) if logarithmic else (x - low) / (high - low)
-            return _LEFT + share * (right - _LEFT)
-
-        def up(y: float) -> float:
-            return bottom - y / top * (bottom - _TOP)
+            return _LEFT + share * (right - _LEFT), bottom - y / top * (bottom - _TOP)
 
         for x in _decades(low, high) if logarithmic else _ticks(high):
-            parts.append(_line([(across(x), _TOP), (across(x), bottom)], _GRID))
-            parts.append(_say(across(x), bottom + 16, f"{x:,.6g}", 'text-anchor="middle"'))
+            foot = place(x, 0)
+            parts.append(_line([foot, (foot[0], _TOP)], _GRID))
+            parts.append(_say(foot[0], bottom + 16, f"{x:,.6g}", 'text-anchor="middle"'))
         for y in _ticks(top):
-            parts.append(_line([(_LEFT, up(y)), (right, up(y))], _GRID))
-            parts.append(_say(_LEFT - 6, up(y) + 4, f"{y:.3g}", 'text-anchor="end"'))
-        for one in series:
-            for path in one.paths:
-                parts.append(_line([(across(x), up(y)) for x, y in path], colours[one.label], 1.5))
-                x, y = path[-1]
-                if one.deviation:
-                    ends = [(across(x), up(y - one.deviation)), (across(x), up(y + one.deviation))]
-                    parts.append(_line(ends, colours[one.label]))
-                parts.append(_mark(across(x), up(y), colours[one.label]))
+            height = place(high, y)[1]
+            parts.append(_line([(_LEFT, height), (right, height)], _GRID))
+            parts.append(_say(_LEFT - 6, height + 4, f"{y:.3g}", 'text-anchor="end"'))
+        for label, found in reversed(list(paths.items())):
+            for path in found:
+                places = [place(x, y) for x, y in path]
+                if len(places) > 1:
+                    parts.append(_line(places, colours[label], 1.5))
+                parts.append(_mark(*places[-1], colours[label]))
+        x_heading += ", logarithmic" if logarithmic else ""
     parts += [_line([(_LEFT, _TOP), (_LEFT, bottom), (right, bottom)], _INK)]
     parts.append(_say((_LEFT + right) / 2, bottom + 36, x_heading, 'text-anchor="middle"'))
     turned = f'text-anchor="middle" transform="rotate(-90 16 {(_TOP + bottom) / 2})"'
@@ -102,10 +105,12 @@ def _ticks(top: float) -> list[float]:
 
 
 def _decades(low: float, high: float) -> list[float]:
-    """Return the powers of ten between two numbers, and 2 and 5 times them where these are few."""
+    """Return the powers of ten between two numbers; where they are few, 2 and 5 times them, too."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    leading = (1, 2, 5) if len(powers) < 4 else (1,)
-    return [n * 10.0**power for power in powers for n in leading if low <= n * 10.0**power <= high]
+    tens = [10.0**power for power in powers if low <= 10.0**power <= high]
+    if len(tens) > 2:
+        return tens
+    return [n * 10.0**power for power in powers for n in (1, 2, 5) if low <= n * 10.0**power <= high]
 
 
 def _mark(x: float, y: float, colour: str) -> str:

@@ -11,6 +11,7 @@ import argparse
 import csv
 import json
 import os
+import re
 import shlex
 import statistics
 import sys
@@ -20,13 +21,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Optional
 
-from recbole_sce.bench.pictures import Series, panels
+from recbole_sce.bench.pictures import panels
 from recbole_sce.experiments.comparison import Event, compare
 from recbole_sce.experiments.spec import WITHOUT_EFFECT, Candidate, ExperimentError
 
 DATASETS = ("ml-100k", "ml-1m", "amazon-beauty", "s3rec-yelp", "ciao")
 LOSSES = ("SCE", "CE", "CE-", "gBCE", "BCE")
-_OURS, _EXACT = "SASRecSCE", "exact CE"
+_OURS, _EXACT = "SASRecSCE", "SASRecSCE, exact CE"
 _RECBOLES = ("SASRec", "GRU4Rec", "BERT4Rec")
 MODELS = (
     *(f"{loss}=SASRecSCE:{loss}" for loss in LOSSES),
@@ -73,7 +74,6 @@ _NOT_IN_COMMAND = (
 )
 _CSV = Path("benchmarks/results/quality.csv")
 _PAGE = Path("docs/quality.md")
-_OVERVIEW = Path("README.md")
 _BEGIN, _END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 Row = dict[str, str]
@@ -256,35 +256,42 @@ def collect(folders: Iterable[Path]) -> list[Row]:
 # The page
 
 
-def render(rows: Sequence[Row], page: Path) -> list[Path]:
-    """Put tables of the rows and pictures of the defaults into a page; return what was written.
+def render(rows: Sequence[Row], page: Path, overview_page: Optional[Path] = None) -> list[Path]:
+    """Put tables of the rows and pictures of the defaults into a page, :func:`overview` into another.
+
+    Figures go between two marks of a page, all else in it stays; a page that is not there is begun. Nothing
+    is written unless all can be. Returns what was written.
 
     Raises:
-        QualityError: the page has no two marks, between which figures go.
+        QualityError: there are no rows, or a page has no such marks.
     """
+    if not rows:
+        raise QualityError("there are no rows to make tables of")
     pictures = {name: page.with_name(f"{page.stem}-{name}.svg") for name in ("memory", "time")}
     images = [f"![Quality against {name}]({path.name})" for name, path in pictures.items()]
     parts = [_dataset_part(dataset, labels) for dataset, labels in _groups(rows).items()]
-    _put(page, "\n\n".join([*images, *parts]))
-    memory, time = {}, {}
-    for dataset, models in _defaults(rows).items():
-        memory[dataset] = [_at_its_peak(model, own) for model, own in models.items()]
-        time[dataset] = [
-            Series(model, [_curve(row) for row in own if _curve(row)]) for model, own in models.items()
-        ]
-    drawn = {
-        "memory": panels(memory, "peak resident memory [MiB]", "test NDCG@10"),
-        "time": panels(time, "processor time of training [s]", "validation NDCG@10"),
-    }
-    for name, path in pictures.items():
-        path.write_text(drawn[name], encoding="utf-8", newline="\n")
-    return [page, *pictures.values()]
+    texts = {page: _with_figures(page, "\n\n".join([*images, *parts]))}
+    if overview_page is not None:
+        texts[overview_page] = _with_figures(overview_page, overview(rows))
+    defaults = _defaults(rows)
+    ends = {name: {model: _end(own) for model, own in found.items()} for name, found in defaults.items()}
+    curves = {name: {model: _curves(own) for model, own in found.items()} for name, found in defaults.items()}
+    texts[pictures["memory"]] = panels(ends, "peak resident memory [MiB]", "test NDCG@10")
+    texts[pictures["time"]] = panels(curves, "processor time of training [s]", "validation NDCG@10")
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8", newline="\n")
+    return list(texts)
 
 
-def _at_its_peak(model: str, own: Sequence[Row]) -> Series:
-    """Return peak memory and test score as one point."""
-    memory, (score, deviation) = _mean(own, "resident_mib")[0], _mean(own, "ndcg@10")
-    return Series(model, [] if memory is None or score is None else [[(memory, score)]], deviation)
+def _end(own: Sequence[Row]) -> list[list[tuple[float, float]]]:
+    """Return peak memory and test score of a group of rows as a path of one point."""
+    memory, score = _mean(own, "resident_mib")[0], _mean(own, "ndcg@10")[0]
+    return [] if memory is None or score is None else [[(memory, score)]]
+
+
+def _curves(own: Sequence[Row]) -> list[list[tuple[float, float]]]:
+    """Return the learning curves that were kept of a group of rows."""
+    return [curve for curve in map(_curve, own) if curve]
 
 
 def _curve(row: Row) -> list[tuple[float, float]]:
@@ -293,20 +300,11 @@ def _curve(row: Row) -> list[tuple[float, float]]:
     return [(float(seconds), float(score)) for seconds, score in points]
 
 
-def render_overview(rows: Sequence[Row], page: Path) -> Path:
-    """Put :func:`overview` of the rows into a page, between its two marks; return the page.
-
-    Raises:
-        QualityError: the page has no such marks.
-    """
-    _put(page, overview(rows))
-    return page
-
-
 def overview(rows: Sequence[Row]) -> str:
     """Return a table of the models with their defaults, one row a data set.
 
-    A cell has test NDCG@10, number of seeds, processor time of training and peak memory.
+    A cell has test NDCG@10, number of seeds, epochs, processor time of training and peak memory. Where
+    SASRecSCE's softmax was exact, so that its buckets held all states, it is not trained with exact CE again.
     """
     models = (_OURS, _EXACT, *_RECBOLES)
     lines = [f"| test NDCG@10 (seeds) | {' | '.join(models)} |", "|---" * (1 + len(models)) + "|"]
@@ -314,42 +312,45 @@ def overview(rows: Sequence[Row]) -> str:
         cells = {model: _cell(own) for model, own in found.items()}
         ours = found.get(_OURS)
         if ours and all(float(row["bucket_coverage"] or 0) == 1 for row in ours):
-            cells.setdefault(_EXACT, f"as {_OURS}, which is exact here")
+            cells.setdefault(_EXACT, "the same, exact by default")
         items = next(row["items"] for row in rows if row["dataset"] == dataset)
-        cells_in_order = " | ".join(cells.get(model, "-") for model in models)
-        lines.append(f"| {dataset}, {int(items):,} items | {cells_in_order} |")
+        in_order = " | ".join(cells.get(model, "-") for model in models)
+        lines.append(f"| {dataset}, {int(items):,} items | {in_order} |")
     return "\n".join(lines)
 
 
 def _defaults(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
-    """Return, by data set, what an overview shows: the rows of each model with its defaults.
+    """Return, by data set and model, the rows of models with their defaults; those of no row are left out.
 
-    Of a model of RecBole's that was trained under several labels, it is the longest training.
+    RecBole's models may have been allowed different numbers of epochs, as their labels say: the most count.
     """
     found: dict[str, dict[str, list[Row]]] = {}
     for dataset, labels in _groups(rows).items():
-        own = {_OURS: labels.get("SCE", []), _EXACT: labels.get("CE", [])}
+        trained = {_OURS: labels.get("SCE", []), _EXACT: labels.get("CE", [])}
         for model in _RECBOLES:
-            trained = [rows for rows in labels.values() if rows[0]["model"] == model]
-            own[model] = max(trained, key=lambda rows: int(rows[0]["epochs"]), default=[])
-        found[dataset] = {model: rows for model, rows in own.items() if rows}
+            own = [kept for label, kept in labels.items() if re.fullmatch(rf"{model}(-\d+-epochs)?", label)]
+            trained[model] = max(own, key=lambda kept: int(kept[0]["epochs_allowed"]), default=[])
+        found[dataset] = {model: kept for model, kept in trained.items() if kept}
     return found
 
 
 def _cell(own: Sequence[Row]) -> str:
-    seconds, memory = (_mean(own, column)[0] for column in ("training_cpu_seconds", "resident_mib"))
-    return f"{_spread(_mean(own, 'ndcg@10'), 4)} ({len(own)})<br>{seconds:,.0f} s, {memory:,.0f} MiB"
+    epochs, seconds, memory = (
+        _spread((_mean(own, column)[0], None), 0)
+        for column in ("epochs", "training_cpu_seconds", "resident_mib")
+    )
+    score = _spread(_mean(own, "ndcg@10"), 4)
+    return f"{score} ({len(own)})<br>{epochs} epochs, {seconds} s, {memory} MiB"
 
 
-def _put(page: Path, figures: str) -> None:
-    """Put figures between the two marks of a page; a page that is not there gets them, and a heading."""
+def _with_figures(page: Path, figures: str) -> str:
+    """Return a page's text with figures between its two marks."""
     text = page.read_text(encoding="utf-8") if page.exists() else f"# Quality\n\n{_BEGIN}\n{_END}\n"
     before, begin, rest = text.partition(_BEGIN)
     _, end, after = rest.partition(_END)
     if not begin or not end:
         raise QualityError(f"{page} has no lines {_BEGIN} and {_END}, between which figures would go")
-    block = "\n\n".join([begin, figures, end])
-    page.write_text(before + block + after, encoding="utf-8", newline="\n")
+    return before + "\n\n".join([begin, figures, end]) + after
 
 
 def _groups(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
@@ -515,7 +516,7 @@ def _parser() -> argparse.ArgumentParser:
     of_compare.add_argument("folders", nargs="+", type=Path)
     page = commands.add_parser("render", help="put tables and pictures into the pages")
     page.add_argument("--page", type=Path, default=_PAGE, help="all figures; default: %(default)s")
-    page.add_argument("--overview", type=Path, default=_OVERVIEW, help="the defaults; default: %(default)s")
+    page.add_argument("--overview", type=Path, help="a page for the table of the defaults (default: none)")
     for command in (run, of_compare, page):
         command.add_argument("--csv", type=Path, default=_CSV, help="default: %(default)s")
     return parser
@@ -540,7 +541,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             write_rows(arguments.csv, rows)
             print(f"{arguments.csv}: {len(rows)} rows")
         else:
-            print(*render(rows, arguments.page), render_overview(rows, arguments.overview), sep="\n")
+            print(*render(rows, arguments.page, arguments.overview), sep="\n")
     except (QualityError, ExperimentError) as error:
         parser.error(str(error))
     return 0

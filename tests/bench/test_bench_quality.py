@@ -7,7 +7,6 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -31,6 +30,8 @@ def record_of(label: str, seed: int, ndcg: float, settings: dict[str, Any] | Non
     record = make_record(label, seed, ndcg, machine=MACHINE)
     record["metrics"]["test"] |= {"recall@10": 2 * ndcg, "itemcoverage@10": 0.5}
     record["seconds"]["training_cpu"] = 8.0
+    for number, entry in enumerate(record["curve"], 1):
+        entry["training_cpu_seconds"] = 2.0 * number
     record["epochs_allowed"] = (settings or {}).get("epochs", 3)
     record["spec"] |= {"dataset": "tiny", "settings": {"epochs": 3, "seed": seed, **(settings or {})}}
     return record
@@ -187,8 +188,7 @@ class TestPage:
         path = tmp_path / "quality.md"
         path.write_text("# By hand\n<!-- figures: begin -->old<!-- figures: end -->\nVerdict\n")
         for _ in range(2):
-            arguments = ["render", "--csv", str(tmp_path / "q.csv"), "--page", str(path)]
-            assert quality.main([*arguments, "--overview", str(tmp_path / "overview.md")]) == 0
+            assert quality.main(["render", "--csv", str(tmp_path / "q.csv"), "--page", str(path)]) == 0
         return path.read_text()
 
     def test_means_deviations_and_seeds(self, page: str) -> None:
@@ -217,14 +217,19 @@ class TestPage:
         assert page.count("</summary>\n\n```\nrecbole-sce run") == page.count("\n```\n\n</details>\n") == 1
         assert "a processor, 1 of 2 cores; Python 3, torch 2, recbole 1.2.1" in page
 
-    @pytest.mark.parametrize("name", ["memory", "time"])
-    def test_pictures_show_the_defaults(self, page: str, tmp_path: Path, name: str) -> None:
+    @pytest.mark.parametrize(
+        ("name", "heading", "ends"), [("memory", "test NDCG@10", 1), ("time", "validation NDCG@10", 2)]
+    )
+    def test_pictures_show_the_defaults(
+        self, page: str, tmp_path: Path, name: str, heading: str, ends: int
+    ) -> None:
         assert f"](quality-{name}.svg)" in page
         root = ElementTree.parse(tmp_path / f"quality-{name}.svg").getroot()
         texts = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
-        assert {"tiny", "SASRecSCE"} <= texts
-        assert ("test NDCG@10" in texts) == (name == "memory")
+        assert {"tiny", "SASRecSCE", heading} <= texts
         assert "CE & more" not in texts
+        marks = list(root.iter("{http://www.w3.org/2000/svg}circle"))
+        assert len(marks) == 1 + ends  # that of the legend, and one mean or a curve a seed
 
     def test_scores_are_told_at_equal_times(self, tmp_path: Path) -> None:
         rows = rows_of(*(record_of(label, seed, 0.1) for label in "abc" for seed in (1, 2)))
@@ -248,13 +253,27 @@ class TestPage:
         quality.write_rows(tmp_path / "rows.csv", [old, new])
         assert quality.read_rows(tmp_path / "rows.csv") == [{**old, "curve": ""}, new]
 
-    @pytest.mark.parametrize("render", [quality.render, quality.render_overview])
-    def test_a_page_without_its_marks_is_refused(self, tmp_path: Path, render: Callable[..., Any]) -> None:
-        path = tmp_path / "quality.md"
-        path.write_text("# By hand\n")
-        with pytest.raises(quality.QualityError, match="figures: begin"):
-            render([], path)
-        assert [file.name for file in tmp_path.iterdir()] == ["quality.md"]
+    @pytest.mark.parametrize("marked", ["quality.md", "overview.md"])
+    def test_nothing_is_written_unless_both_pages_have_their_marks(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], marked: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        quality.write_rows(Path("q.csv"), rows_of(record_of("SCE", 1, 0.1)))
+        for name in ("quality.md", "overview.md"):
+            Path(name).write_text(
+                "<!-- figures: begin --><!-- figures: end -->" if name == marked else "By hand"
+            )
+        before = {file.name: file.read_text() for file in tmp_path.iterdir()}
+        with pytest.raises(SystemExit):
+            quality.main(["render", "--csv", "q.csv", "--page", "quality.md", "--overview", "overview.md"])
+        assert "figures: begin" in capsys.readouterr().err
+        assert {file.name: file.read_text() for file in tmp_path.iterdir()} == before
+
+    def test_no_rows_are_no_page(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            quality.main(["render", "--csv", str(tmp_path / "typo.csv"), "--page", str(tmp_path / "page.md")])
+        assert "no rows" in capsys.readouterr().err
+        assert not list(tmp_path.iterdir())
 
     def test_the_committed_pages_are_of_the_committed_rows(self, tmp_path: Path) -> None:
         rows = quality.read_rows(COMMITTED)
@@ -262,8 +281,7 @@ class TestPage:
         committed["README.md"] = COMMITTED.parents[2] / "README.md"
         for name in ("quality.md", "README.md"):
             shutil.copy(committed[name], tmp_path)
-        quality.render(rows, tmp_path / "quality.md")
-        quality.render_overview(rows, tmp_path / "README.md")
+        quality.render(rows, tmp_path / "quality.md", tmp_path / "README.md")
         assert {file.name for file in tmp_path.iterdir()} == set(committed)
         for name, path in committed.items():
             assert (tmp_path / name).read_text(encoding="utf-8") == path.read_text(encoding="utf-8")
@@ -275,25 +293,26 @@ class TestOverview:
             *(record_of("SCE", seed, 0.1 * seed) for seed in (1, 2)),
             record_of("CE", 1, 0.25),
             record_of("SCE-other", 1, 0.9),
-            record_of("SASRec", 1, 0.05, {"epochs": 3}),
-            record_of("SASRec-longer", 1, 0.07, {"epochs": 30}),
+            record_of("SASRec", 1, 0.05),
+            record_of("SASRec-30-epochs", 1, 0.07, {"epochs": 30}),
+            record_of("SASRec-dropout-0.2", 1, 0.09, {"epochs": 60}),
         ]
-        rows = rows_of(*records)
-        for row in rows:
-            row["model"] = "SASRec" if row["label"].startswith("SASRec") else "SASRecSCE"
-            row["epochs"] = "30" if row["label"] == "SASRec-longer" else "3"
-            row |= {"training_cpu_seconds": "1234.5", "resident_mib": "700.2", "items": "12101"}
-        return rows
+        cost = {"epochs": "12", "training_cpu_seconds": "1234.5", "resident_mib": "700.2", "items": "12101"}
+        return [{**row, **cost} for row in rows_of(*records)]
 
     def test_defaults_stand_beside_exact_ce_and_the_longest_training_of_recboles_models(self) -> None:
         line = quality.overview(self.rows()).splitlines()[-1]
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        cost = "<br>1,234 s, 700 MiB"
+        cost = "<br>12 epochs, 1,234 s, 700 MiB"
         assert cells[0] == "tiny, 12,101 items"
         assert cells[1:4] == [f"0.1500 ± 0.0707 (2){cost}", f"0.2500 (1){cost}", f"0.0700 (1){cost}"]
         assert cells[4:] == ["-", "-"]
 
-    @pytest.mark.parametrize(("coverage", "cell"), [("1.0", "as SASRecSCE"), ("0.97", "-"), ("", "-")])
+    def test_what_was_not_measured_is_a_dash(self) -> None:
+        rows = [{**row, "training_cpu_seconds": ""} for row in self.rows()]
+        assert "(1)<br>12 epochs, - s, 700 MiB |" in quality.overview(rows)
+
+    @pytest.mark.parametrize(("coverage", "cell"), [("1.0", "the same"), ("0.97", "-"), ("", "-")])
     def test_a_softmax_that_was_exact_is_told_from_one_that_was_not_compared(
         self, coverage: str, cell: str
     ) -> None:
@@ -301,57 +320,70 @@ class TestOverview:
         assert quality.overview(rows).splitlines()[-1].split(" | ")[2].startswith(cell)
 
 
-def drawn(series: Any, kind: str, colour: str | None = None) -> list[dict[str, str]]:
+def drawn(paths: Any, kind: str, colour: str | None = None) -> list[dict[str, str]]:
     """Return the attributes of a picture's elements of a kind and, if given, of a colour of stroke."""
-    root = ElementTree.fromstring(pictures.panels(series, "cost", "quality"))
+    root = ElementTree.fromstring(pictures.panels(paths, "cost", "quality"))
     found = [element.attrib for element in root.iter(f"{{http://www.w3.org/2000/svg}}{kind}")]
     return [one for one in found if colour in (None, one["stroke"])]
 
 
 class TestPictures:
-    @pytest.mark.parametrize("top", [0.01, 0.0899, 0.0901, 0.097153128, 0.1, 0.2, 1, 3.9, 44, 899, 999.9])
+    @pytest.mark.parametrize(
+        "top", [0.01, 0.0899, 0.0901, 0.097153128, 0.1, 0.2, 1, 1.3, 3.9, 44, 899, 999.9]
+    )
     def test_an_axis_has_a_few_marks_up_to_its_end(self, top: float) -> None:
         marks = pictures._ticks(top)
-        assert 4 <= len(marks) <= 9
+        assert 3 <= len(marks) <= 6
         assert marks[0] == 0
         assert top - (marks[2] - marks[1]) < marks[-1] <= top * (1 + 1e-9)
 
+    @pytest.mark.parametrize(
+        ("low", "high", "marks"),
+        [
+            (59, 5687, [100, 200, 500, 1000, 2000, 5000]),
+            (9, 2000, [10, 100, 1000]),
+            (0.2, 6, [0.2, 0.5, 1, 2, 5]),
+        ],
+    )
+    def test_a_logarithmic_axis_has_a_few_round_marks(
+        self, low: float, high: float, marks: list[float]
+    ) -> None:
+        assert pictures._decades(low, high) == pytest.approx(marks)
+
     def test_marks_stand_where_their_figures_are(self) -> None:
-        series = [
-            pictures.Series("a", [[(10, 0.1)]]),
-            pictures.Series("b", [[(1000, 0.2)]], deviation=0.05),
-            pictures.Series("unknown", []),
-        ]
-        marks = drawn({"tiny": series}, "circle")[len(series) :]  # those before are the legend
-        assert len(marks) == 2
-        assert float(marks[0]["cx"]) < float(marks[1]["cx"])
-        assert float(marks[0]["cy"]) > float(marks[1]["cy"])
-        assert marks[0]["fill"] != marks[1]["fill"]
+        paths = {"a": [[(10, 0.1)]], "b": [[(1000, 0.2)]], "unknown": []}
+        first, second, *marks = drawn({"tiny": paths}, "circle")  # two of the legend
+        assert [mark["fill"] for mark in marks] == [second["fill"], first["fill"]]  # the first is on top
+        assert float(marks[0]["cx"]) > float(marks[1]["cx"])
+        assert float(marks[0]["cy"]) < float(marks[1]["cy"])
+        assert first["fill"] != second["fill"]
+
+    def test_an_axis_says_that_it_is_logarithmic(self) -> None:
+        for far, heading in ((1000, "cost, logarithmic"), (20, "cost")):
+            assert f">{heading}<" in pictures.panels({"tiny": {"a": [[(10, 0.1), (far, 0.2)]]}}, "cost", "y")
 
     def test_a_curve_goes_through_its_points_and_is_marked_at_its_end(self) -> None:
-        series = [pictures.Series("a", [[(10, 0.1), (20, 0.3), (30, 0.2)], [(10, 0.2)]])]
-        colour = drawn({"tiny": series}, "circle")[0]["fill"]
-        curve, single = (line["points"].split() for line in drawn({"tiny": series}, "polyline", colour))
-        (xs, ys) = zip(*(map(float, point.split(",")) for point in curve))
+        paths = {"a": [[(10, 0.1), (20, 0.3), (30, 0.2)], [(10, 0.2)]]}
+        legend, *marks = drawn({"tiny": paths}, "circle")
+        (curve,) = (line["points"].split() for line in drawn({"tiny": paths}, "polyline", legend["fill"]))
+        xs, ys = zip(*(map(float, point.split(",")) for point in curve))
         assert list(xs) == sorted(xs)
         assert ys[1] < ys[2] < ys[0]
-        ends = [(mark["cx"], mark["cy"]) for mark in drawn({"tiny": series}, "circle")[1:]]
-        assert [",".join(end) for end in ends] == [curve[-1], single[-1]]
+        assert f"{marks[0]['cx']},{marks[0]['cy']}" == curve[-1]
+        assert len(marks) == 2
 
-    def test_one_look_a_label_and_a_place_a_panel(self) -> None:
-        series = {
-            name: [pictures.Series("a", [[(1, 1)]]), pictures.Series(name, [[(2, 1)]])] for name in "bcdef"
-        }
-        root = ElementTree.fromstring(pictures.panels(series, "cost", "quality"))
+    def test_one_colour_a_label_and_a_place_a_panel(self) -> None:
+        paths = {name: {"a": [[(1, 1)]], name: [[(2, 1)]]} for name in "bcdef"}
+        root = ElementTree.fromstring(pictures.panels(paths, "cost", "quality"))
         legend = [element for element in root if element.tag.endswith("circle")]
         assert len({mark.attrib["fill"] for mark in legend}) == len(legend) == 6
         groups = [element for element in root if element.tag.endswith("}g")]
         assert len({group.attrib["transform"] for group in groups}) == 5
-        firsts = [next(mark for mark in group if mark.tag.endswith("circle")) for group in groups]
-        assert {mark.attrib["fill"] for mark in firsts} == {legend[0].attrib["fill"]}
+        last = [[mark for mark in group if mark.tag.endswith("circle")][-1] for group in groups]
+        assert {mark.attrib["fill"] for mark in last} == {legend[0].attrib["fill"]}
 
     def test_nothing_is_no_error(self) -> None:
-        ElementTree.fromstring(pictures.panels({"tiny": []}, "cost", "quality"))
+        ElementTree.fromstring(pictures.panels({"tiny": {}}, "cost", "quality"))
         ElementTree.fromstring(pictures.panels({}, "cost", "quality"))
 
 
@@ -435,4 +467,4 @@ class TestRun:
         assert "skipped" in capsys.readouterr().out
         assert quality.main(["render", "--csv", "q.csv", "--page", "quality.md"]) == 0
         assert "### tiny" in Path("quality.md").read_text()
-        assert "| tiny, " in Path("README.md").read_text()
+        assert not Path("README.md").exists()
