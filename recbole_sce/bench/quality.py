@@ -340,7 +340,8 @@ def _cell(own: Sequence[Row]) -> str:
         for column in ("epochs", "training_cpu_seconds", "resident_mib")
     )
     score = _spread(_mean(own, "ndcg@10"), 4)
-    return f"{score} ({len(own)})<br>{epochs} epochs, {seconds} s, {memory} MiB"
+    unit = "epoch" if epochs == "1" else "epochs"
+    return f"{score} ({len(own)})<br>{epochs} {unit}, {seconds} s, {memory} MiB"
 
 
 def _with_figures(page: Path, figures: str) -> str:

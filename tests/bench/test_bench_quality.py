@@ -308,6 +308,10 @@ class TestOverview:
         assert cells[1:4] == [f"0.1500 ± 0.0707 (2){cost}", f"0.2500 (1){cost}", f"0.0700 (1){cost}"]
         assert cells[4:] == ["-", "-"]
 
+    def test_one_epoch_is_one(self) -> None:
+        rows = [{**row, "epochs": "1"} for row in self.rows()]
+        assert "(1)<br>1 epoch, 1,234 s, 700 MiB |" in quality.overview(rows)
+
     def test_what_was_not_measured_is_a_dash(self) -> None:
         rows = [{**row, "training_cpu_seconds": ""} for row in self.rows()]
         assert "(1)<br>12 epochs, - s, 700 MiB |" in quality.overview(rows)
