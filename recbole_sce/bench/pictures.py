@@ -16,28 +16,29 @@ _WIDE = 20
 _INK = "#1c2733"
 _GRID = "#e8ecf0"
 
+#: Points (cost, quality): how a run went; one point: what became of it.
+Curve = Sequence[tuple[float, float]]
 
-#: Points (cost, quality): what became of one run, or how it went.
-Path = Sequence[tuple[float, float]]
 
-
-def panels(paths: Mapping[str, Mapping[str, Sequence[Path]]], x_heading: str, y_heading: str) -> str:
-    """Return an SVG: a legend, and panels, three in a row, with a line along each path and a mark at its end.
+def panels(curves: Mapping[str, Mapping[str, Sequence[Curve]]], x_heading: str, y_heading: str) -> str:
+    """Return an SVG: a legend, and panels, three in a row, of curves with a mark at the end of each.
 
     Args:
-        paths: by a panel's title, then by label, of which there are at most eight. A label has one colour in
-            all panels, and what comes first is drawn on top.
+        curves: by a panel's title, then by label, of which there are at most eight. A label has one colour in
+            all panels; labels stand in their order in the legend, but for those without any curve, and the
+            first is drawn on top.
         x_heading: of each panel's horizontal axis, which is logarithmic where its values are far apart.
         y_heading: of each panel's vertical axis, which begins with 0.
     """
-    labels = dict.fromkeys(label for own in paths.values() for label, found in own.items() if found)
-    colours = dict(zip(labels, COLOURS))
+    labels = dict.fromkeys(label for own in curves.values() for label in own)
+    shown = [label for label in labels if any(own.get(label) for own in curves.values())]
+    colours = dict(zip(shown, COLOURS))
     drawn = []
-    for number, (title, own) in enumerate(paths.items()):
+    for number, (title, own) in enumerate(curves.items()):
         down, across = divmod(number, _ACROSS)
         place = f"translate({across * _WIDTH} {_LEGEND + down * _HEIGHT})"
         drawn.append(f'<g transform="{place}">{_panel(title, own, colours, x_heading, y_heading)}</g>')
-    width, height = _ACROSS * _WIDTH, _LEGEND + math.ceil(len(paths) / _ACROSS) * _HEIGHT
+    width, height = _ACROSS * _WIDTH, _LEGEND + math.ceil(len(curves) / _ACROSS) * _HEIGHT
     each = (width - _LEFT) / max(len(colours), 1)
     legend = [
         _mark(_LEFT + number * each, 16, colour) + _say(_LEFT + number * each + 12, 20, label)
@@ -57,14 +58,14 @@ def panels(paths: Mapping[str, Mapping[str, Sequence[Path]]], x_heading: str, y_
 
 def _panel(
     title: str,
-    paths: Mapping[str, Sequence[Path]],
+    curves: Mapping[str, Sequence[Curve]],
     colours: Mapping[str, str],
     x_heading: str,
     y_heading: str,
 ) -> str:
     right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
     parts = [_say(_LEFT, _TOP - 12, title, 'font-weight="600" font-size="14"')]
-    points = [point for found in paths.values() for path in found for point in path]
+    points = [point for found in curves.values() for curve in found for point in curve]
     if points:
         xs = [x for x, _ in points]
         logarithmic = max(xs) > _WIDE * min(xs) > 0
@@ -83,9 +84,9 @@ def _panel(
             height = place(high, y)[1]
             parts.append(_line([(_LEFT, height), (right, height)], _GRID))
             parts.append(_say(_LEFT - 6, height + 4, f"{y:.3g}", 'text-anchor="end"'))
-        for label, found in reversed(list(paths.items())):
-            for path in found:
-                places = [place(x, y) for x, y in path]
+        for label, found in reversed(list(curves.items())):
+            for curve in found:
+                places = [place(x, y) for x, y in curve]
                 if len(places) > 1:
                     parts.append(_line(places, colours[label], 1.5))
                 parts.append(_mark(*places[-1], colours[label]))

@@ -29,6 +29,7 @@ DATASETS = ("ml-100k", "ml-1m", "amazon-beauty", "s3rec-yelp", "ciao")
 LOSSES = ("SCE", "CE", "CE-", "gBCE", "BCE")
 _OURS, _EXACT = "SASRecSCE", "SASRecSCE, exact CE"
 _RECBOLES = ("SASRec", "GRU4Rec", "BERT4Rec")
+_OVERVIEW = (_OURS, _EXACT, *_RECBOLES)
 MODELS = (
     *(f"{loss}=SASRecSCE:{loss}" for loss in LOSSES),
     *(f"GRU4RecSCE:{loss}" for loss in LOSSES),
@@ -274,8 +275,10 @@ def render(rows: Sequence[Row], page: Path, overview_page: Optional[Path] = None
     if overview_page is not None:
         texts[overview_page] = _with_figures(overview_page, overview(rows))
     defaults = _defaults(rows)
-    ends = {name: {model: _end(own) for model, own in found.items()} for name, found in defaults.items()}
-    curves = {name: {model: _curves(own) for model, own in found.items()} for name, found in defaults.items()}
+    ends, curves = (
+        {name: {model: of(own.get(model, [])) for model in _OVERVIEW} for name, own in defaults.items()}
+        for of in (_end, _curves)
+    )
     texts[pictures["memory"]] = panels(ends, "peak resident memory [MiB]", "test NDCG@10")
     texts[pictures["time"]] = panels(curves, "processor time of training [s]", "validation NDCG@10")
     for path, text in texts.items():
@@ -284,7 +287,7 @@ def render(rows: Sequence[Row], page: Path, overview_page: Optional[Path] = None
 
 
 def _end(own: Sequence[Row]) -> list[list[tuple[float, float]]]:
-    """Return peak memory and test score of a group of rows as a path of one point."""
+    """Return peak memory and test score of a group of rows as a curve of one point; none where unknown."""
     memory, score = _mean(own, "resident_mib")[0], _mean(own, "ndcg@10")[0]
     return [] if memory is None or score is None else [[(memory, score)]]
 
@@ -306,15 +309,14 @@ def overview(rows: Sequence[Row]) -> str:
     A cell has test NDCG@10, number of seeds, epochs, processor time of training and peak memory. Where
     SASRecSCE's softmax was exact, so that its buckets held all states, it is not trained with exact CE again.
     """
-    models = (_OURS, _EXACT, *_RECBOLES)
-    lines = [f"| test NDCG@10 (seeds) | {' | '.join(models)} |", "|---" * (1 + len(models)) + "|"]
+    lines = [f"| test NDCG@10 (seeds) | {' | '.join(_OVERVIEW)} |", "|---" * (1 + len(_OVERVIEW)) + "|"]
     for dataset, found in _defaults(rows).items():
         cells = {model: _cell(own) for model, own in found.items()}
         ours = found.get(_OURS)
         if ours and all(float(row["bucket_coverage"] or 0) == 1 for row in ours):
             cells.setdefault(_EXACT, "the same, exact by default")
         items = next(row["items"] for row in rows if row["dataset"] == dataset)
-        in_order = " | ".join(cells.get(model, "-") for model in models)
+        in_order = " | ".join(cells.get(model, "-") for model in _OVERVIEW)
         lines.append(f"| {dataset}, {int(items):,} items | {in_order} |")
     return "\n".join(lines)
 

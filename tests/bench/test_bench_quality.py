@@ -386,6 +386,12 @@ class TestPictures:
         last = [[mark for mark in group if mark.tag.endswith("circle")][-1] for group in groups]
         assert {mark.attrib["fill"] for mark in last} == {legend[0].attrib["fill"]}
 
+    def test_labels_stand_in_their_order_whatever_was_run_first(self) -> None:
+        paths = {"first": {"a": [], "b": [], "c": [[(1, 1)]]}, "second": {"a": [[(1, 1)]], "b": [], "c": []}}
+        picture = pictures.panels(paths, "cost", "quality")
+        texts = [element.text for element in ElementTree.fromstring(picture).iter() if element.text]
+        assert [text for text in texts if text in ("a", "b", "c")] == ["a", "c"]
+
     def test_nothing_is_no_error(self) -> None:
         ElementTree.fromstring(pictures.panels({"tiny": {}}, "cost", "quality"))
         ElementTree.fromstring(pictures.panels({}, "cost", "quality"))
