@@ -9,7 +9,7 @@ from pathlib import Path
 
 import recbole_sce  # noqa: F401  (registers SASRecSCE with RecBole)
 from recbole.quick_start import run_recbole
-from recbole_sce.recommend import Recommender
+from recbole_sce.inference.recommender import Recommender
 
 
 def main() -> None:

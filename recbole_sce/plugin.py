@@ -18,7 +18,7 @@ Every hook, with the RecBole function that it serves:
 ``leave_one_out``                           models too (:mod:`recbole_sce.data.temporal`)
 ``utils.get_flops``                         copies the model: of a plugin model, all but its parameters
 ``case_study.full_sort_topk``,              score all items for all users at once: for plugin models,
-``full_sort_scores``                        chunk by chunk (:mod:`recbole_sce.training.topk`)
+``full_sort_scores``                        chunk by chunk (:mod:`recbole_sce.evaluator.topk`)
 ``abstract_dataloader.list``                a loader numbers its rows in a list, 40 bytes a row: in a range
 ``argument_list.dataset_arguments``         ``create_dataset`` and ``load_split_dataloaders`` reuse saved
                                             data only if these keys are unchanged
@@ -271,9 +271,9 @@ def _stream_case_study() -> None:
     """Let ``full_sort_topk`` and ``full_sort_scores`` rank plugin models chunk by chunk."""
     from recbole.utils import case_study
 
+    from recbole_sce.evaluator import topk
+    from recbole_sce.evaluator.encoding import streams
     from recbole_sce.model import SCEMixin
-    from recbole_sce.training import topk
-    from recbole_sce.training.encoding import streams
 
     def stream(name: str) -> None:
         @compat.wrap_everywhere(case_study, name)

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 # Where triton is installed its kernels are tested in its interpreter, which has to be chosen before anything
 # imports triton. On a machine with a GPU, TRITON_INTERPRET=0 tests the compiled kernels there.
@@ -11,9 +18,17 @@ os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import hypothesis
 import pytest
+import torch
 from logs import write_log
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import recbole_sce  # noqa: F401  (before any module of RecBole: without ray it is what makes them importable)
+
+# isort: split
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import get_model, init_seed
 
 # The same examples in each run of the suite; many new ones where they are asked for (make soak).
 hypothesis.settings.register_profile("suite", derandomize=True, deadline=None, max_examples=40)
@@ -39,3 +54,83 @@ def tiny_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, o
         "epochs": 1,
         "show_progress": False,
     }
+
+
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, str], None]:
+    """Put back, for the rest of the test, what repairs have replaced."""
+
+    def put_back(owner: Any, name: str) -> None:
+        monkeypatch.setattr(owner, name, inspect.unwrap(getattr(owner, name)))
+
+    return put_back
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Iterator[Callable[[str], subprocess.CompletedProcess[str]]]:
+    """Run code in a fresh process, in the test's own folder."""
+
+    def run(code: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+
+    return run
+
+
+class _LargestTensor(TorchDispatchMode):
+    """Notes the size of the largest tensor that any operation returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n_bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        given = {id(leaf) for leaf in tree_leaves((args, kwargs))}
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor) and id(leaf) not in given and not func.is_view:
+                self.n_bytes = max(self.n_bytes, leaf.numel() * leaf.element_size())
+        return result
+
+
+@pytest.fixture
+def largest_tensor() -> Callable[[], Any]:
+    """Return a context manager; ``n_bytes`` of what it gives is the largest tensor made within, in bytes."""
+
+    @contextmanager
+    def measure() -> Iterator[_LargestTensor]:
+        with _LargestTensor() as largest:
+            yield largest
+
+    return measure
+
+
+@pytest.fixture(scope="module")
+def ml_100k(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., SimpleNamespace]]:
+    """Return ``prepare(**config)`` -> config, model, loaders ``train``, ``valid``, ``test``; on ml-100k."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("ml-100k"))
+        patch.setattr("sys.argv", ["pytest"])
+
+        def prepare(model: str = "SASRecSCE", **settings: Any) -> SimpleNamespace:
+            small = {"hidden_size": 16, "inner_size": 16, "n_layers": 1, "n_heads": 1, "loss_type": "CE-"}
+            given = {
+                **{"MAX_ITEM_LIST_LENGTH": 20, "train_neg_sample_args": None, "state": "ERROR", **small},
+                **{"show_progress": False, "metric_decimal_place": 8, "topk": [5, 10], **settings},
+            }
+            config = Config(model, "ml-100k", config_dict=given)
+            init_seed(config["seed"], config["reproducibility"])
+            train, valid, test = data_preparation(config, create_dataset(config))
+            init_seed(config["seed"], config["reproducibility"])
+            made = get_model(model)(config, train._dataset).to(config["device"])
+            return SimpleNamespace(config=config, model=made, train=train, valid=valid, test=test)
+
+        yield prepare
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Small products gain nothing from threads, and wait for each other on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from epochs import parser_of, prepared
 
 from recbole_sce.cli.overrides import parse_overrides, recbole_sees
-from recbole_sce.training.averaging import WeightAverage
+from recbole_sce.training.callbacks.ema import WeightAverage
 
 SETTINGS = {
     **{"metrics": ["NDCG"], "topk": [10], "valid_metric": "NDCG@10"},

@@ -23,8 +23,8 @@ from recbole_sce import (
     scalable_cross_entropy,
     select_buckets,
 )
-from recbole_sce.loss.buckets import Buckets, bucket_centers
-from recbole_sce.loss.search import top_rows
+from recbole_sce.loss.sce.buckets import Buckets, bucket_centers
+from recbole_sce.loss.sce.search import top_rows
 
 CENTERS = ("mixtures", "states", "targets")
 

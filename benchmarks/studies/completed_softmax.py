@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from recbole_sce import SASRecSCE, register_model, sample_items, select_buckets
-from recbole_sce.loss.buckets import Buckets, bucket_centers
-from recbole_sce.loss.histories import Histories
+from recbole_sce.loss.sce.buckets import Buckets, bucket_centers
+from recbole_sce.loss.sce.histories import Histories
 
 
 def drawn_buckets(hidden: Tensor, table: Tensor, b_y: int, alpha: float) -> Buckets:

@@ -249,8 +249,8 @@ def _deadly_disk(die_at: Optional[int]) -> Iterator[list[int]]:
     Events are the opening of a file, each write, which is then cut in half, each flush to the disk, and what
     comes before and after the renaming.
     """
-    from recbole_sce import files
-    from recbole_sce.compat.patching import seen
+    from recbole_sce.utils import files
+    from recbole_sce.utils.patching import seen
 
     count = [0]
 
@@ -330,7 +330,7 @@ def differences(reference: Path, folder: Path) -> list[str]:
 def _checkpoints(folder: Path) -> list[dict[str, Any]]:
     """Return the content of the last state and of the best model of the newest run, settings aside."""
     from recbole_sce.compat import safe_load
-    from recbole_sce.training.checkpoints import best_path
+    from recbole_sce.training.callbacks.last_state import best_path
 
     loaded = [safe_load(path) for path in (_last(folder), best_path(_last(folder)))]
     return [{key: value for key, value in each.items() if key != "config"} for each in loaded]

@@ -38,7 +38,7 @@ from recbole_sce.loss import (
     SampledCrossEntropyLoss,
     ScalableCrossEntropyLoss,
 )
-from recbole_sce.loss.kernels import SWITCH
+from recbole_sce.loss.ops.kernels import SWITCH
 
 #: (N, C) of the default table: the catalogue grows at a fixed batch, the batch at a fixed catalogue.
 DEFAULT_CASES = ("2048x1e4", "2048x1e5", "2048x1e6", "2048x1e7", "12800x1e5", "51200x1e5")

@@ -176,7 +176,7 @@ def draw_trial(rng: np.random.Generator) -> Trial:
 def _possible(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the settings with those changed that exclude each other."""
     import recbole_sce
-    from recbole_sce.model.settings import conflicts_of_later_targets
+    from recbole_sce.settings import conflicts_of_later_targets
 
     changed = dict(settings)
     if settings["train_positions"] == "all":
@@ -234,7 +234,7 @@ def _faults_of(settings: Settings, folder: Path) -> list[str]:
     from recbole.trainer import Trainer
 
     import recbole_sce  # noqa: F401  (registers)
-    from recbole_sce.training.finite import all_finite
+    from recbole_sce.training.callbacks.finite import all_finite
 
     first, again = (_train(settings, folder) for _ in range(2))
     faults = []

@@ -358,7 +358,7 @@ class OurSide(Side):
 
     def top(self, users: torch.Tensor) -> Iterator[tuple[Sequence[str], Any, Any]]:
         """Yield what ``recbole-sce recommend --history test`` gives."""
-        from recbole_sce.recommend import Recommender, UserLog
+        from recbole_sce.inference.recommender import Recommender, UserLog
 
         log = UserLog.of(self.dataset)
         log.hold_out(self.test_data._dataset.inter_feat[self.dataset.uid_field].numpy())

@@ -24,7 +24,7 @@ import torch
 
 from recbole_sce.bench.loss import machine
 from recbole_sce.data.synthetic import LogSpec, generate_log, write_inter
-from recbole_sce.training.evaluation import Pairs, rank_catalogue
+from recbole_sce.evaluator.ranking import Pairs, rank_catalogue
 
 DATASET = "generated"
 

@@ -11,7 +11,7 @@ FAILED = 1
 WRONG_INPUT = 2
 
 #: An exception that passes through these modules comes of settings or data, not of training.
-_SETTING_UP = ("recbole.config.configurator", "recbole.data.utils", "recbole_sce.model.settings")
+_SETTING_UP = ("recbole.config.configurator", "recbole.data.utils", "recbole_sce.settings")
 #: The same, for the constructors of models and trainers: they check the sizes that they are given.
 _CONSTRUCTORS = ("recbole.model.", "recbole_sce.model.", "recbole_sce.training.")
 
@@ -24,7 +24,7 @@ def exit_code(error: BaseException) -> int:
     """Return the exit code of ``error``: :data:`WRONG_INPUT` if the user can mend it by asking otherwise."""
     from recbole_sce.compat import CheckpointError, SavedDataError
     from recbole_sce.compat.launch import RemoteTraceback, frames_of
-    from recbole_sce.processes import LayoutError
+    from recbole_sce.utils.processes import LayoutError
 
     if isinstance(error, MemoryError):
         return FAILED

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import IO, Any, Optional
 
 from recbole_sce.cli.errors import InputError
-from recbole_sce.recommend import TopItems
+from recbole_sce.inference.recommender import TopItems
 
 FORMATS = (".csv", ".parquet", ".jsonl")
 _COLUMNS = ("id", "rank", "item", "score")

@@ -13,7 +13,7 @@ from recbole_sce.cli.errors import InputError, warn
 from recbole_sce.cli.loading import load_plugin
 
 if TYPE_CHECKING:
-    from recbole_sce.recommend import Recommender, Skipped, TopItems
+    from recbole_sce.inference.recommender import Recommender, Skipped, TopItems
 
 #: Users whose hidden states a FAISS index is measured by.
 _QUERIES = 1000
@@ -87,7 +87,7 @@ def recommend(
 
     load_plugin()
     from recbole_sce.cli.lists import RecommendationWriter, read_histories, read_users
-    from recbole_sce.recommend import RecommendationError, Recommender, Skipped
+    from recbole_sce.inference.recommender import RecommendationError, Recommender, Skipped
 
     writer = RecommendationWriter(out)
     named = [*(user or []), *(read_users(users) if users is not None else [])]
@@ -130,7 +130,7 @@ def _export(
     recommender: Recommender, item_vectors: Optional[Path], faiss: Optional[Path], k: int, history: str
 ) -> None:
     """Write item vectors and their index, and say what the index misses."""
-    from recbole_sce.vectors import build_index, recall, save_item_vectors, write_index
+    from recbole_sce.inference.vectors import build_index, recall, save_item_vectors, write_index
 
     ids, vectors = recommender.item_vectors()
     if item_vectors is not None:

@@ -6,28 +6,18 @@ What RecBole evaluates or unpickles is read as data (SECURITY.md).
 
 from __future__ import annotations
 
-from recbole_sce.compat import (
-    checkpoints,
-    config,
-    datasets,
-    distributed,
-    evaluation,
-    launch,
-    metrics,
-    patching,
-    saved_data,
-    stack,
-    tuning,
-)
-from recbole_sce.compat.checkpoints import (
+from recbole_sce.compat import config, datasets, distributed, launch, metrics, stack, tuning
+from recbole_sce.safe_io import checkpoints, saved_data, settings
+from recbole_sce.safe_io.checkpoints import (
     CheckpointError,
     CheckpointWriteError,
     allow_model_class,
     safe_load,
     save_checkpoint,
 )
-from recbole_sce.compat.patching import active, wrap, wrap_everywhere
-from recbole_sce.compat.saved_data import SavedDataError
+from recbole_sce.safe_io.saved_data import SavedDataError
+from recbole_sce.utils import patching
+from recbole_sce.utils.patching import active, wrap, wrap_everywhere
 
 __all__ = [
     "CheckpointError",
@@ -62,10 +52,10 @@ def apply() -> None:
             config.use_gpu_false,
             config.unknown_model,
             config.own_log_file,
-            evaluation.settings_are_data,
-            evaluation.yaml_is_data,
-            evaluation.search_spaces_are_data,
-            evaluation.named_files_are_data,
+            settings.settings_are_data,
+            settings.yaml_is_data,
+            settings.search_spaces_are_data,
+            settings.named_files_are_data,
             datasets.missing_values,
             datasets.lengths_of_sequences,
             datasets.exact_time_order,

@@ -8,8 +8,8 @@ import logging
 import os
 from typing import Any, Callable
 
-from recbole_sce.compat.checkpoints import allowed_model_names
-from recbole_sce.compat.patching import wrap, wrap_everywhere
+from recbole_sce.safe_io.checkpoints import allowed_model_names
+from recbole_sce.utils.patching import wrap, wrap_everywhere
 
 
 def use_gpu_false() -> bool:

@@ -13,7 +13,7 @@ from unittest import mock
 
 import pandas as pd
 
-from recbole_sce.compat.patching import seen, wrap
+from recbole_sce.utils.patching import seen, wrap
 
 
 def missing_values() -> bool:

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_sce import processes
-from recbole_sce.compat.checkpoints import safe_load
-from recbole_sce.compat.patching import wrap, wrap_everywhere
+from recbole_sce.safe_io.checkpoints import safe_load
+from recbole_sce.utils import processes
+from recbole_sce.utils.patching import wrap, wrap_everywhere
 
 #: Seconds that a step waits for another process, where ``process_timeout`` does not say.
 _TIMEOUT = 60

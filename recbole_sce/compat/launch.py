@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from typing import Any, Callable, NamedTuple, Optional
 
-from recbole_sce.compat.patching import wrap_everywhere
-from recbole_sce.processes import Layout, LayoutError
+from recbole_sce.utils.patching import wrap_everywhere
+from recbole_sce.utils.processes import Layout, LayoutError
 
 #: What torch says in a process that has lost another one, or has waited for it in vain.
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting")

@@ -6,7 +6,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-from recbole_sce.compat.patching import wrap
+from recbole_sce.utils.patching import wrap
 
 
 def metrics_on_counts() -> bool:

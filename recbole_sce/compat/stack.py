@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_sce.compat.patching import seen
+from recbole_sce.utils.patching import seen
 
 
 def anomaly_detection() -> bool:

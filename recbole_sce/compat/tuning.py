@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-from recbole_sce.compat.patching import seen, wrap
+from recbole_sce.utils.patching import seen, wrap
 
 
 def hyperopt_import() -> bool:

@@ -16,11 +16,11 @@ from recbole.utils import FeatureSource, FeatureType
 from torch import Tensor
 
 from recbole_sce.data import temporal
-from recbole_sce.data.atomic import read_columns, read_header
 from recbole_sce.data.fields import target_list_field
 from recbole_sce.data.filtering import CountRule, filter_by_counts
+from recbole_sce.data.reading import read_columns, read_header
 from recbole_sce.data.sequences import gather_padded, next_item_rows, starts_of_runs
-from recbole_sce.data.splitting import leave_one_out_rows, ratio_rows, time_rows
+from recbole_sce.data.splits import leave_one_out_rows, ratio_rows, time_rows
 from recbole_sce.data.windows import continues_history, continues_position, cut_windows
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from recbole_sce.data.splitting import Rows, last_rows
+from recbole_sce.data.splits import Rows, last_rows
 
 if TYPE_CHECKING:
     from recbole.config import Config

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import psutil  # type: ignore[import-untyped]
 
-from recbole_sce.training.memory import MIB, peak_resident_mib
+from recbole_sce.utils.memory import MIB, peak_resident_mib
 
 
 class PeakMemory:

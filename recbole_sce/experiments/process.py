@@ -52,7 +52,7 @@ def execute(
     from recbole.utils import get_model, get_trainer, init_logger, init_seed
 
     from recbole_sce.experiments import measure
-    from recbole_sce.training.memory import peak_device_mib
+    from recbole_sce.utils.memory import peak_device_mib
 
     started = time.perf_counter()
     with no_arguments():

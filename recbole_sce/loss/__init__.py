@@ -5,12 +5,12 @@ return a scalar, so that they stand in for one another. Scalable Cross-Entropy a
 states' ``histories``.
 """
 
-from recbole_sce.loss.buckets import Buckets, bucket_centers, select_buckets
-from recbole_sce.loss.histories import Histories
-from recbole_sce.loss.later import LaterTargets
-from recbole_sce.loss.outside import ItemSample, sample_items
+from recbole_sce.loss.future_targets import LaterTargets
 from recbole_sce.loss.sampled import BCELoss, GBCELoss, SampledCrossEntropyLoss
-from recbole_sce.loss.scalable import ScalableCrossEntropyLoss, scalable_cross_entropy
+from recbole_sce.loss.sce.buckets import Buckets, bucket_centers, select_buckets
+from recbole_sce.loss.sce.histories import Histories
+from recbole_sce.loss.sce.outside import ItemSample, sample_items
+from recbole_sce.loss.sce.scalable import ScalableCrossEntropyLoss, scalable_cross_entropy
 from recbole_sce.loss.softmax import CrossEntropyLoss
 
 __all__ = [

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recbole_sce.loss.inputs import candidate_rows, check_count, check_inputs, excluded_rows
-from recbole_sce.loss.logits import compute_dtype, gather_rows, row_slices
-from recbole_sce.loss.memory import RowGradient
+from recbole_sce.loss.ops.logits import compute_dtype, gather_rows, row_slices
+from recbole_sce.loss.ops.memory import RowGradient
 
 
 def uniform_negatives(

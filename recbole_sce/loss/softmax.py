@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from recbole_sce.loss.inputs import check_inputs, excluded_rows
-from recbole_sce.loss.logits import compute_dtype, target_logits
-from recbole_sce.loss.memory import lazy_zeros, workspace_bytes
+from recbole_sce.loss.ops.logits import compute_dtype, target_logits
+from recbole_sce.loss.ops.memory import lazy_zeros, workspace_bytes
 
 #: States a tile of logits on the CPU; the items are as many as then fit in a workspace.
 _STATES = 256

@@ -1,7 +1,7 @@
 """RecBole's sequential recommenders, trained by Scalable Cross-Entropy.
 
 A model that needs nothing but its encoder is in :mod:`recbole_sce.model.standard`. Any other has a file of
-its own, named as in RecBole. :mod:`recbole_sce.model.sce` has what they share.
+its own, named as in RecBole. :mod:`recbole_sce.model.mixin` has what they share.
 """
 
 from recbole_sce.model.bert4rec import BERT4RecSCE
@@ -13,12 +13,11 @@ from recbole_sce.model.gcsan import GCSANSCE
 from recbole_sce.model.hgn import HGNSCE
 from recbole_sce.model.hrm import HRMSCE
 from recbole_sce.model.ksr import KSRSCE
+from recbole_sce.model.mixin import SCEMixin
 from recbole_sce.model.nextitnet import NextItNetSCE
 from recbole_sce.model.npe import NPESCE
 from recbole_sce.model.s3rec import S3RecSCE
 from recbole_sce.model.sasrec import SASRecSCE
-from recbole_sce.model.sce import SCEMixin
-from recbole_sce.model.settings import SCESettings, SettingsError
 from recbole_sce.model.shan import SHANSCE
 from recbole_sce.model.sine import SINESCE
 from recbole_sce.model.standard import (
@@ -32,6 +31,7 @@ from recbole_sce.model.standard import (
     LightSANsSCE,
     SASRecFSCE,
 )
+from recbole_sce.settings import SCESettings, SettingsError
 
 #: The models that the plugin registers.
 MODELS: tuple[type[SCEMixin], ...] = (

@@ -7,7 +7,7 @@ from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender import BERT4Rec
 from torch import Tensor
 
-from recbole_sce.model.sce import SCEMixin
+from recbole_sce.model.mixin import SCEMixin
 
 
 class BERT4RecSCE(SCEMixin, BERT4Rec):  # type: ignore[misc]

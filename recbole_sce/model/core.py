@@ -7,7 +7,7 @@ from recbole.model.sequential_recommender import CORE
 from torch import Tensor
 from torch.nn import functional as F
 
-from recbole_sce.model.sce import SCEMixin
+from recbole_sce.model.mixin import SCEMixin
 
 
 class CORESCE(SCEMixin, CORE):  # type: ignore[misc]

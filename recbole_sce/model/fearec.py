@@ -11,8 +11,8 @@ from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender import FEARec
 from torch import Tensor
 
-from recbole_sce.model.sce import SCEMixin
-from recbole_sce.model.settings import SCESettings, SettingsError
+from recbole_sce.model.mixin import SCEMixin
+from recbole_sce.settings import SCESettings, SettingsError
 
 if TYPE_CHECKING:
     from recbole.config import Config

@@ -6,7 +6,7 @@ from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender import FOSSIL
 from torch import Tensor
 
-from recbole_sce.model.sce import SCEMixin
+from recbole_sce.model.mixin import SCEMixin
 
 
 class FOSSILSCE(SCEMixin, FOSSIL):  # type: ignore[misc]

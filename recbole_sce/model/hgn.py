@@ -6,7 +6,7 @@ from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender import HGN
 from torch import Tensor
 
-from recbole_sce.model.sce import SCEMixin
+from recbole_sce.model.mixin import SCEMixin
 
 
 class HGNSCE(SCEMixin, HGN):  # type: ignore[misc]

@@ -8,7 +8,7 @@ import torch
 from recbole.model.sequential_recommender import KSR
 from torch import Tensor
 
-from recbole_sce.model.sce import SCEMixin
+from recbole_sce.model.mixin import SCEMixin
 
 if TYPE_CHECKING:
     from recbole.config import Config

@@ -11,7 +11,7 @@ from recbole_sce.loss import (
     SampledCrossEntropyLoss,
     ScalableCrossEntropyLoss,
 )
-from recbole_sce.model.settings import SCESettings
+from recbole_sce.settings import SCESettings
 
 #: ``bucket_size_y`` and ``n_outside`` where nobody sets them. Catalogues of at most 12,288 items then get the
 #: exact softmax: it is streamed, so that memory is as low, and there worth its time (docs/experiments.md).

@@ -5,7 +5,7 @@ from __future__ import annotations
 from recbole.model.sequential_recommender import NPE
 from torch import Tensor
 
-from recbole_sce.model.sce import SCEMixin
+from recbole_sce.model.mixin import SCEMixin
 
 
 class NPESCE(SCEMixin, NPE):  # type: ignore[misc]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from recbole.model.sequential_recommender import SASRec
 
-from recbole_sce.model.sce import SCEMixin
-from recbole_sce.model.settings import conflicts_of_later_targets
+from recbole_sce.model.mixin import SCEMixin
+from recbole_sce.settings import conflicts_of_later_targets
 
 if TYPE_CHECKING:
     from recbole.config import Config

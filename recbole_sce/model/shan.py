@@ -7,7 +7,7 @@ from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender import SHAN
 from torch import Tensor
 
-from recbole_sce.model.sce import SCEMixin
+from recbole_sce.model.mixin import SCEMixin
 
 
 class SHANSCE(SCEMixin, SHAN):  # type: ignore[misc]

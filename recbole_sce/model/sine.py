@@ -6,7 +6,7 @@ from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender import SINE
 from torch import Tensor
 
-from recbole_sce.model.sce import SCEMixin
+from recbole_sce.model.mixin import SCEMixin
 
 
 class SINESCE(SCEMixin, SINE):  # type: ignore[misc]

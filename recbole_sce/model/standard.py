@@ -14,7 +14,7 @@ from recbole.model.sequential_recommender import (
     SASRecF,
 )
 
-from recbole_sce.model.sce import SCEMixin
+from recbole_sce.model.mixin import SCEMixin
 
 
 class GRU4RecSCE(SCEMixin, GRU4Rec):  # type: ignore[misc]

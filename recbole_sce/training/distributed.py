@@ -16,10 +16,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from recbole_sce import processes
+from recbole_sce.utils import processes
 
 if TYPE_CHECKING:
-    from recbole_sce.model.sce import SCEMixin
+    from recbole_sce.model.mixin import SCEMixin
 
 
 @contextmanager

@@ -9,18 +9,20 @@ from typing import Any, Optional
 from recbole.trainer import Trainer
 from recbole.utils import set_color
 
-from recbole_sce import processes
 from recbole_sce.compat import save_checkpoint
-from recbole_sce.training import checkpoints, resume
-from recbole_sce.training.averaging import WeightAverage
+from recbole_sce.training import resume
+from recbole_sce.training.callbacks import last_state as checkpoints
+from recbole_sce.training.callbacks.ema import WeightAverage
+from recbole_sce.utils import processes
 
 
 class ResumableTrainer(Trainer):  # type: ignore[misc]
     """RecBole's trainer, with a last state after each epoch beside the best model, and the key ``resume``.
 
-    What the two files hold is said in :mod:`recbole_sce.training.checkpoints`; which runs may go on in
-    :mod:`recbole_sce.training.resume`. With ``ema_decay`` it validates and keeps an average of the weights
-    (:mod:`recbole_sce.training.averaging`), which the model also has when ``fit`` is done.
+    :mod:`recbole_sce.training.callbacks.last_state` says what the two files hold,
+    :mod:`recbole_sce.training.resume` which runs may go on.
+    With ``ema_decay`` it validates and keeps an average of the weights
+    (:mod:`recbole_sce.training.callbacks.ema`), which the model also has when ``fit`` is done.
     """
 
     #: A learning-rate scheduler of a derived class; its state is kept and restored.

@@ -13,10 +13,11 @@ from typing import Any, Optional, Union
 
 from recbole.data.interaction import Interaction
 
-from recbole_sce import processes
 from recbole_sce.compat import CheckpointError, safe_load
-from recbole_sce.compat.checkpoints import portable
-from recbole_sce.training import checkpoints, random_states
+from recbole_sce.safe_io.checkpoints import portable
+from recbole_sce.training import random_states
+from recbole_sce.training.callbacks import last_state as checkpoints
+from recbole_sce.utils import processes
 
 _Path = Union[str, "os.PathLike[str]"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 if TYPE_CHECKING:
-    from recbole_sce.model.sce import SCEMixin
+    from recbole_sce.model.mixin import SCEMixin
 
 
 def use_sparse_item_gradients(model: SCEMixin) -> nn.Parameter:

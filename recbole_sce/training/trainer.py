@@ -12,21 +12,22 @@ from recbole.data.interaction import Interaction
 from recbole.utils import EvaluatorType, set_color
 from torch import Tensor
 
-from recbole_sce import processes
+from recbole_sce.evaluator.collector import StreamingCollector
+from recbole_sce.evaluator.encoding import encode_rows, streams
+from recbole_sce.evaluator.ranking import Pairs, Ranking, join_rankings, rank_candidates, rank_catalogue
 from recbole_sce.loss import ScalableCrossEntropyLoss
-from recbole_sce.training import distributed, finite
-from recbole_sce.training.collector import StreamingCollector
-from recbole_sce.training.encoding import encode_rows, streams
-from recbole_sce.training.evaluation import Pairs, Ranking, join_rankings, rank_candidates, rank_catalogue
+from recbole_sce.training import distributed
+from recbole_sce.training.callbacks import finite
+from recbole_sce.training.callbacks.steps import COVERAGE, EpochSteps
 from recbole_sce.training.resumable import ResumableTrainer
 from recbole_sce.training.row_adam import RowAdam
 from recbole_sce.training.sparse import use_sparse_item_gradients
-from recbole_sce.training.steps import COVERAGE, EpochSteps
+from recbole_sce.utils import processes
 
 if TYPE_CHECKING:
     from recbole.config import Config
 
-    from recbole_sce.model.sce import SCEMixin
+    from recbole_sce.model.mixin import SCEMixin
 
 #: Rows whose whole histories are held at a time.
 _ROWS_AT_ONCE = 1024
@@ -40,15 +41,16 @@ _ADVICE = (
 class SCETrainer(ResumableTrainer):
     """RecBole's trainer, for models whose catalogue is large.
 
-    * Evaluation ranks chunk by chunk (:mod:`recbole_sce.training.evaluation`), with RecBole's results, in
+    * Evaluation ranks chunk by chunk (:mod:`recbole_sce.evaluator.ranking`), with RecBole's results, in
       ``eval_memory_mb``, whatever ``eval_batch_size`` says. With ``exclude_seen`` it leaves out what a user
       has interacted with before.
     * With ``sparse_item_updates`` a step updates only the rows of the item table that it touched
       (:class:`recbole_sce.training.row_adam.RowAdam`).
     * The share of states that fell into a bucket is logged with the training loss; TensorBoard gets it too,
-      and the seconds and the peak memory of steps (:mod:`recbole_sce.training.steps`).
+      and the seconds and the peak memory of steps (:mod:`recbole_sce.training.callbacks.steps`).
     * A loss that is no number ends training before its step is taken, with an error that says where it comes
-      from (:mod:`recbole_sce.training.finite`); so do weights that are none, before a checkpoint is written.
+      from (:mod:`recbole_sce.training.callbacks.finite`); so do weights that are none, before a checkpoint is
+      written.
     * A run that was cut off goes on where it was (:mod:`recbole_sce.training.resumable`).
     """
 

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 import recbole_sce
 from recbole_sce import Histories, ScalableCrossEntropyLoss, select_buckets
 from recbole_sce.loss import LaterTargets
-from recbole_sce.loss.buckets import bucket_centers
+from recbole_sce.loss.sce.buckets import bucket_centers
 
 STUDIES = Path(__file__).parents[2] / "benchmarks" / "studies"
 

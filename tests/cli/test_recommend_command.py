@@ -14,8 +14,8 @@ from recbole.quick_start import run_recbole
 from cli.conftest import Call
 from recbole_sce.cli.errors import InputError
 from recbole_sce.cli.lists import RecommendationWriter, read_histories, read_users
-from recbole_sce.recommend import TopItems
-from recbole_sce.training.checkpoints import best_path
+from recbole_sce.inference.recommender import TopItems
+from recbole_sce.training.callbacks.last_state import best_path
 
 TOP = TopItems(
     ["a", 'b,"'],

@@ -22,9 +22,9 @@ from recbole.utils import ensure_dir
 from recbole.utils import utils as recbole_utils
 from torch.utils.data.distributed import DistributedSampler
 
-from recbole_sce import processes
 from recbole_sce.compat.distributed import check_gpus, order_of_shards
 from recbole_sce.compat.launch import _free_port
+from recbole_sce.utils import processes
 
 LABELS = {
     "metrics": ["AUC", "LogLoss"],

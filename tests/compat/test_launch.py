@@ -18,7 +18,7 @@ import recbole.quick_start
 from logs import write_log
 
 from recbole_sce.compat.launch import RemoteTraceback, _failure, _free_port
-from recbole_sce.processes import Layout
+from recbole_sce.utils.processes import Layout
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 SMALL = {"MAX_ITEM_LIST_LENGTH": 10, "hidden_size": 16, "inner_size": 16, "n_layers": 1, "n_heads": 1}
@@ -109,7 +109,7 @@ def test_a_process_that_is_killed_ends_the_others(machines: Any) -> None:
 def test_a_process_that_hangs_ends_the_others(tmp_path: Path) -> None:
     code = (
         "import sys, time, torch, torch.distributed as dist\n"
-        "from recbole_sce.processes import Layout, join\n"
+        "from recbole_sce.utils.processes import Layout, join\n"
         f"join(Layout(2, 2, port={_free_port()!r}), int(sys.argv[1]), 'gloo', timeout=1)\n"
         "print('joined', flush=True)\n"
         "time.sleep(300) if sys.argv[1] == '1' else dist.all_reduce(torch.zeros(1))\n"

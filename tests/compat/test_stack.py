@@ -14,7 +14,8 @@ from recbole.quick_start import quick_start
 from scipy.sparse import dok_matrix
 
 from recbole_sce import compat
-from recbole_sce.compat import patching, stack
+from recbole_sce.compat import stack
+from recbole_sce.utils import patching
 
 Python = Callable[[str], "subprocess.CompletedProcess[str]"]
 

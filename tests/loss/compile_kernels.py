@@ -12,8 +12,8 @@ import torch
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from recbole_sce.loss import triton_kernels
-from recbole_sce.loss.memory import RowGradient
+from recbole_sce.loss.ops import triton_kernels
+from recbole_sce.loss.ops.memory import RowGradient
 
 
 class Driver:

@@ -7,17 +7,11 @@ import pytest
 import torch
 from test_scalable import assert_agree, make, random_buckets
 
-from recbole_sce.loss import (
-    Buckets,
-    Histories,
-    ItemSample,
-    ScalableCrossEntropyLoss,
-    memory,
-    outside,
-    sample_items,
-)
+from recbole_sce.loss import Buckets, Histories, ItemSample, ScalableCrossEntropyLoss, sample_items
 from recbole_sce.loss import scalable_cross_entropy as loss_of
-from recbole_sce.loss.fused import bucket_loss
+from recbole_sce.loss.ops import memory
+from recbole_sce.loss.sce import outside
+from recbole_sce.loss.sce.fused import bucket_loss
 
 
 def test_the_items_of_a_state_s_own_history_are_scored_and_no_others() -> None:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from recbole_sce.loss import ScalableCrossEntropyLoss, kernels
+from recbole_sce.loss import ScalableCrossEntropyLoss
+from recbole_sce.loss.ops import kernels
 
 
 def test_a_value_that_is_no_switch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,13 +18,13 @@ from recbole_sce.loss import (
     ItemSample,
     ScalableCrossEntropyLoss,
     bucket_centers,
-    memory,
-    outside,
     sample_items,
     scalable_cross_entropy,
     select_buckets,
 )
-from recbole_sce.loss.fused import bucket_loss
+from recbole_sce.loss.ops import memory
+from recbole_sce.loss.sce import outside
+from recbole_sce.loss.sce.fused import bucket_loss
 
 
 def random_histories(n: int, c: int, g: int, length: int, seed: int = 0) -> Histories:

@@ -7,7 +7,8 @@ from test_scalable import assert_agree, gradients, make
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recbole_sce.loss import BCELoss, CrossEntropyLoss, GBCELoss, SampledCrossEntropyLoss, memory
+from recbole_sce.loss import BCELoss, CrossEntropyLoss, GBCELoss, SampledCrossEntropyLoss
+from recbole_sce.loss.ops import memory
 from recbole_sce.loss.sampled import uniform_negatives
 
 LOSSES = [SampledCrossEntropyLoss, GBCELoss, BCELoss]

@@ -14,10 +14,10 @@ from recbole_sce.loss import (
     Buckets,
     ScalableCrossEntropyLoss,
     bucket_centers,
-    memory,
     scalable_cross_entropy,
     select_buckets,
 )
+from recbole_sce.loss.ops import memory
 
 
 def make(
@@ -271,7 +271,7 @@ def test_frozen_inputs_get_no_gradient() -> None:
 
 
 def test_nothing_is_computed_for_a_frozen_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    from recbole_sce.loss import fused
+    from recbole_sce.loss.sce import fused
 
     def refuse(*args: object) -> None:
         raise AssertionError("a gradient of the frozen table was prepared")

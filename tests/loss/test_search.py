@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from recbole_sce.loss import memory, search
+from recbole_sce.loss.ops import memory
+from recbole_sce.loss.sce import search
 
 
 def best(queries: Tensor, table: Tensor, k: int, excluded: tuple[int, ...] = ()) -> Tensor:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from test_scalable import assert_agree, gradients, make
 from torch.nn import functional as F
 
-from recbole_sce.loss import CrossEntropyLoss, memory
+from recbole_sce.loss import CrossEntropyLoss
+from recbole_sce.loss.ops import memory
 
 
 @pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])

@@ -18,15 +18,15 @@ from recbole_sce.loss import (
     Histories,
     ItemSample,
     ScalableCrossEntropyLoss,
-    memory,
     sample_items,
     scalable_cross_entropy,
-    search,
 )
-from recbole_sce.loss.kernels import SWITCH, kernels_for
+from recbole_sce.loss.ops import memory
+from recbole_sce.loss.ops.kernels import SWITCH, kernels_for
+from recbole_sce.loss.sce import search
 
 pytest.importorskip("triton", reason="the kernels need triton, which is not installed (make test-triton)")
-from recbole_sce.loss import triton_kernels
+from recbole_sce.loss.ops import triton_kernels
 
 DEVICE = "cpu" if os.environ["TRITON_INTERPRET"] == "1" else "cuda"
 HALVES = [torch.bfloat16, torch.float16]

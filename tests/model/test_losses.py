@@ -6,7 +6,7 @@ import pytest
 
 from recbole_sce.loss import ScalableCrossEntropyLoss
 from recbole_sce.model.losses import build_loss
-from recbole_sce.model.settings import SCESettings
+from recbole_sce.settings import SCESettings
 
 
 @pytest.mark.parametrize(

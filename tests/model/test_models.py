@@ -15,7 +15,7 @@ from recbole_sce.data.dataset import IndexedSequenceDataset
 from recbole_sce.loss import Histories, ScalableCrossEntropyLoss
 from recbole_sce.model import MODELS, SettingsError
 from recbole_sce.model.losses import build_loss
-from recbole_sce.model.settings import LOSS_TYPES, SCESettings
+from recbole_sce.settings import LOSS_TYPES, SCESettings
 
 BASES = sorted(cls.__name__[: -len("SCE")] for cls in MODELS)
 CAUSAL = sorted(cls.__name__ for cls in MODELS if cls.causal)

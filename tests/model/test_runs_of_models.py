@@ -13,7 +13,7 @@ import pytest
 from recbole.quick_start import run_recbole
 
 from recbole_sce.model import MODELS
-from recbole_sce.training.checkpoints import is_last
+from recbole_sce.training.callbacks.last_state import is_last
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recbole.config import Config
 
-from recbole_sce.model.settings import SCESettings, SettingsError
+from recbole_sce.settings import SCESettings, SettingsError
 
 KEYS = [field.name for field in dataclasses.fields(SCESettings)]
 OF_RECBOLE = [

@@ -10,7 +10,7 @@ import pytest
 import torch
 from recbole.quick_start import run_recbole
 
-from recbole_sce.training.checkpoints import best_path
+from recbole_sce.training.callbacks.last_state import best_path
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "SCE": ("SASRecSCE", {"loss_type": "SCE"}),

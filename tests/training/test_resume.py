@@ -23,8 +23,9 @@ from recbole.utils import get_model, get_trainer, init_seed
 from recbole_sce import SettingsError
 from recbole_sce.bench.kills import unequal
 from recbole_sce.compat import CheckpointError, CheckpointWriteError, safe_load, save_checkpoint
-from recbole_sce.training import SCETrainer, checkpoints
-from recbole_sce.training.checkpoints import best_path, last_path, new_best_path
+from recbole_sce.training import SCETrainer
+from recbole_sce.training.callbacks import last_state as checkpoints
+from recbole_sce.training.callbacks.last_state import best_path, last_path, new_best_path
 
 Prepare = Callable[..., SimpleNamespace]
 

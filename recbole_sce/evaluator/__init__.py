@@ -1,0 +1,1 @@
+"""Evaluation: ranking all items in chunks, and what metrics need of the ranking."""

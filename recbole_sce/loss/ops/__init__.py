@@ -1,0 +1,1 @@
+"""Operations that the losses share: memory, logits, kernels."""

@@ -1,0 +1,38 @@
+"""The switch between PyTorch operations and the kernels of :mod:`recbole_sce.loss.ops.triton_kernels`.
+
+The kernels were tested in Triton's interpreter only. Until somebody has measured them on a GPU, they are used
+where the environment variable ``RECBOLE_SCE_TRITON`` is 1, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Optional
+
+from torch import Tensor
+
+SWITCH = "RECBOLE_SCE_TRITON"
+
+
+def kernels_for(tensor: Tensor) -> Optional[ModuleType]:
+    """Return the module of kernels if it is to work on ``tensor``, None where PyTorch operations are.
+
+    It works on tensors of a CUDA device (of any device in Triton's interpreter, ``TRITON_INTERPRET=1``) in
+    float32 and half precisions.
+
+    Raises:
+        ValueError: the variable is neither 0 nor 1.
+        ModuleNotFoundError: kernels are asked for and triton is not installed.
+    """
+    wanted = os.environ.get(SWITCH, "0")
+    if wanted not in ("0", "1"):
+        raise ValueError(f"{SWITCH}: {wanted!r} is not allowed; 0 or 1 is")
+    if wanted == "0" or not (tensor.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
+        return None
+    if find_spec("triton") is None:
+        raise ModuleNotFoundError(f"{SWITCH}: 1 needs triton, which is not installed")
+    kernels = import_module("recbole_sce.loss.ops.triton_kernels")
+    return kernels if kernels.supports(tensor.dtype) else None

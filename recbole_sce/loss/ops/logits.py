@@ -1,0 +1,54 @@
+"""Pieces of logits that several losses need, in the dtype in which all of them compute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from recbole_sce.loss.ops.memory import workspace_bytes
+
+
+def compute_dtype(hidden: Tensor) -> torch.dtype:
+    """Return the dtype of logits, losses and sums: float32, or float64 for float64 states."""
+    return torch.float64 if hidden.dtype == torch.float64 else torch.float32
+
+
+def gather_rows(table: Tensor, rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return rows of a table (C, d), selected by int64 ``rows`` of any shape, as (*rows.shape, d)."""
+    return table.index_select(0, rows.reshape(-1)).to(dtype).view(*rows.shape, table.size(1))
+
+
+def rows_at_once(row_numbers: int, hidden: Tensor) -> int:
+    """Return for how many rows, at least one, ``row_numbers`` numbers each fit in a workspace.
+
+    Args:
+        row_numbers: numbers of the compute dtype that a row needs.
+        hidden: says device and compute dtype.
+    """
+    row_bytes = max(1, row_numbers) * compute_dtype(hidden).itemsize
+    return max(1, workspace_bytes(hidden.device) // row_bytes)
+
+
+def row_slices(n_rows: int, row_numbers: int, hidden: Tensor) -> Iterator[slice]:
+    """Yield slices of ``n_rows`` rows for which ``row_numbers`` numbers each fit in a workspace.
+
+    Args:
+        n_rows: how many rows to go through.
+        row_numbers: numbers of the compute dtype that a row needs.
+        hidden: says device and compute dtype.
+    """
+    step = rows_at_once(row_numbers, hidden)
+    for start in range(0, n_rows, step):
+        yield slice(start, min(start + step, n_rows))
+
+
+def target_logits(hidden: Tensor, item_embeddings: Tensor, targets: Tensor) -> Tensor:
+    """Return x . w_y of each state, (N,), from states (N, d), items (C, d) and targets (N,) int64."""
+    dtype = compute_dtype(hidden)
+    logits = hidden.new_empty(len(hidden), dtype=dtype)
+    for part in row_slices(len(hidden), 3 * hidden.size(1), hidden):
+        own = gather_rows(item_embeddings, targets[part], dtype)
+        logits[part] = torch.linalg.vecdot(hidden[part].to(dtype), own)
+    return logits

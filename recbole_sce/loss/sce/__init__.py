@@ -1,0 +1,1 @@
+"""Scalable Cross-Entropy: buckets, their search, the fused loss, and what completes its sum."""

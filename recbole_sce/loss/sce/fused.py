@@ -1,0 +1,282 @@
+"""The loss of all buckets as one differentiable step that never holds their logits.
+
+Forward scores one group of buckets after the other and keeps a log-sum-exp for each (state, bucket) pair.
+Only the pair with a state's largest loss, the winning one, carries gradient: with the automatic bucket sizes
+a quarter of the pairs at most. Backward scores the winning pairs again and adds their gradients straight to
+those of the inputs. Nothing of size (n_b, b_x, b_y) is ever stored.
+
+With a sample of the catalogue, the winning sum is completed by what the items outside the bucket add to it
+(see ``outside``), and a state in no bucket is trained as well: by its target and these alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Optional
+
+import torch
+from torch import Tensor
+
+from recbole_sce.loss.ops.kernels import kernels_for
+from recbole_sce.loss.ops.logits import compute_dtype, gather_rows, row_slices, target_logits
+from recbole_sce.loss.ops.memory import RowGradient, workspace_bytes
+from recbole_sce.loss.sce.buckets import Buckets, contains
+from recbole_sce.loss.sce.histories import Histories
+from recbole_sce.loss.sce.outside import ItemSample, Outside
+
+
+def bucket_loss(
+    hidden: Tensor,
+    item_embeddings: Tensor,
+    targets: Tensor,
+    buckets: Buckets,
+    sparse_grad: bool = False,
+    sample: Optional[ItemSample] = None,
+    histories: Optional[Histories] = None,
+) -> tuple[Tensor, Tensor]:
+    """Return the loss of :func:`recbole_sce.scalable_cross_entropy` and its number of covered states.
+
+    Args:
+        hidden: (N, d) floating point.
+        item_embeddings: (C, d) floating point.
+        targets: (N,) int64, rows of ``item_embeddings``.
+        buckets: the states and items of each bucket.
+        sparse_grad: whether the gradient of ``item_embeddings`` is a sparse (COO) tensor.
+        sample: of the rows of ``item_embeddings``; None leaves out what is outside the buckets.
+        histories: with ``sample``, those of the states; its excluded rows count for nothing in them. None for
+            empty ones.
+
+    Returns:
+        The loss, a scalar in float32 (float64 for float64 states), and the number of states that are in a
+        bucket, a scalar int64. The loss can be differentiated once.
+    """
+    rows, items = buckets.rows.contiguous(), buckets.items.contiguous()
+    if histories is None or len(targets) == 0:
+        histories = Histories.none(targets)
+    elif sample is not None:
+        histories = histories.distinct(sample.excluded)
+    loss, n_covered = _apply(hidden, item_embeddings, targets, rows, items, sparse_grad, sample, histories)
+    return loss, n_covered
+
+
+class _BucketLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        item_embeddings: Tensor,
+        targets: Tensor,
+        rows: Tensor,
+        items: Tensor,
+        sparse_grad: bool,
+        sample: Optional[ItemSample],
+        histories: Histories,
+    ) -> tuple[Tensor, Tensor]:
+        ctx.sparse_grad = sparse_grad
+        ctx.kernels = kernels_for(hidden)
+        with torch.autocast(hidden.device.type, enabled=False):
+            own_of_all = target_logits(hidden, item_embeddings, targets)  # (N,)
+            own = own_of_all[rows]  # (n_b, b_x)
+            if ctx.kernels is None:
+                inside = contains(items.sort(1).values, targets[rows])  # (n_b, b_x)
+                totals = _bucket_sums(hidden, item_embeddings, rows, items)  # (n_b, b_x)
+            else:
+                totals, inside = ctx.kernels.bucket_totals(hidden, item_embeddings, targets, rows, items)
+            # A target that is among the bucket's items is in the sums already.
+            totals = torch.where(inside, totals, torch.logaddexp(totals, own))
+            winners = _winning_pairs((totals - own).view(-1), rows.view(-1), len(hidden))
+            covered = rows.view(-1)[winners]
+            own, totals, inside = (full.view(-1)[winners] for full in (own, totals, inside))
+            # From here on, of each state that is trained (T,): those of the winning pairs, or all.
+            trained, losses = covered, totals - own
+            outside: tuple[Tensor, ...] = ()
+            if sample is not None:
+                trained, own = torch.arange(len(hidden), device=hidden.device), own_of_all
+                # A state in no bucket has its target and nothing else inside.
+                totals = own.index_copy(0, covered, totals)
+                inside = torch.zeros_like(own, dtype=torch.bool).index_copy_(0, covered, inside)
+                bucket = torch.full_like(trained, len(rows))
+                bucket.index_copy_(0, covered, winners // max(rows.size(1), 1))
+                of_outside = Outside.of(hidden, sample, histories, items, bucket, targets, inside)
+                peaks, sums = of_outside.complete(hidden, item_embeddings, totals)
+                losses = (peaks - own).add_(sums.log())
+                totals = (peaks + sums.log())[covered]
+                outside = (*of_outside, peaks, sums)
+            # Never below zero, but own logits are sums in another order: where large, rounding shows.
+            losses = losses.clamp_(min=0)
+            loss = losses.sum() / max(len(trained), 1)
+            # Adds zero. A state that is no number may fall into no bucket, but must not go unnoticed: times
+            # its gradient of zero, it is no number in the encoder's gradient.
+            loss = loss + own_of_all.mul(0).sum()
+            # The derivative of a state's loss by its own logit is exp(-loss) - 1; inside the bucket, the
+            # first term comes with the bucket's items.
+            own_slope = torch.expm1(-losses).masked_fill_(inside, -1.0)
+        ctx.save_for_backward(
+            *(hidden, item_embeddings, targets, rows, items, winners, totals, trained, own_slope), *outside
+        )
+        n_covered = torch.tensor(len(winners), device=hidden.device)
+        ctx.mark_non_differentiable(n_covered)
+        return loss, n_covered
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Optional[Tensor], ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "scalable_cross_entropy can be differentiated once only: its gradient has no graph of its "
+                "own, so create_graph=True and gradients of gradients are not possible"
+            )
+        hidden, item_embeddings, targets, rows, items, winners, totals, trained, *more = ctx.saved_tensors
+        own_slope, *outside = more
+        of_outside = Outside(*outside[:-2]) if outside else None
+        dtype = compute_dtype(hidden)
+        scale = grad.to(dtype) / max(len(trained), 1)
+        # The last row takes what padding writes.
+        grad_hidden = hidden.new_zeros(len(hidden) + 1, hidden.size(1), dtype=dtype)
+        grad_items = None
+        if ctx.needs_input_grad[1]:
+            touched = [items, targets]
+            if of_outside is not None:
+                touched += of_outside.touched()
+            grad_items = RowGradient(item_embeddings, dtype, *touched, sparse=ctx.sparse_grad)
+        wanted_hidden = grad_hidden if ctx.needs_input_grad[0] else None
+        with torch.autocast(hidden.device.type, enabled=False):
+            pairs = (hidden, item_embeddings, rows, items, winners, totals, scale)
+            # The kernels sum in an order that varies, so they stand back where that is not wanted.
+            if ctx.kernels is None or torch.are_deterministic_algorithms_enabled():
+                _add_gradients(*pairs, wanted_hidden, grad_items)
+            else:
+                ctx.kernels.add_gradients(*pairs, wanted_hidden, grad_items)
+            for part in row_slices(len(trained), 3 * hidden.size(1), hidden):
+                state, slope = trained[part], (own_slope[part] * scale).unsqueeze(1)
+                if wanted_hidden is not None:
+                    own_items = gather_rows(item_embeddings, targets[state], dtype)
+                    wanted_hidden.index_add_(0, state, slope * own_items)
+                if grad_items is not None:
+                    grad_items.add(targets[state], slope * gather_rows(hidden, state, dtype))
+            if of_outside is not None:
+                peaks, sums = outside[-2:]
+                of_outside.add_gradients(
+                    hidden, item_embeddings, peaks, sums, scale, wanted_hidden, grad_items
+                )
+        return (
+            grad_hidden[:-1].to(hidden.dtype) if ctx.needs_input_grad[0] else None,
+            grad_items.result() if grad_items is not None else None,
+            *(None,) * 6,
+        )
+
+
+# What it computes depends on the data (which pairs win), so torch.compile calls it as it is.
+_apply = torch.compiler.disable(_BucketLoss.apply)  # type: ignore[no-untyped-call]
+
+
+def _add_gradients(
+    hidden: Tensor,
+    item_embeddings: Tensor,
+    rows: Tensor,
+    items: Tensor,
+    winners: Tensor,
+    totals: Tensor,
+    scale: Tensor,
+    grad_hidden: Optional[Tensor],
+    grad_items: Optional[RowGradient],
+) -> None:
+    """Add to the gradients what the buckets' items contribute to the losses of the winning pairs.
+
+    Args:
+        hidden: (N, d).
+        item_embeddings: (C, d).
+        rows: (n_b, b_x) int64.
+        items: (n_b, b_y) int64.
+        winners: (W,) int64, ascending, the winning pairs; no state twice.
+        totals: (W,), the log-sum-exp of these.
+        scale: scalar, what the gradients are multiplied with.
+        grad_hidden: (N + 1, d), zeros, in the dtype of ``totals``; the last row takes what padding writes.
+        grad_items: the gradient of the items. One that is None is not computed.
+    """
+    for tile in _tiles(winners, totals, rows, items, hidden):
+        weights = gather_rows(item_embeddings, tile.items, totals.dtype)  # (g, b_y, d)
+        states = gather_rows(hidden, tile.states, totals.dtype)  # (g, w, d)
+        shift = -tile.totals.unsqueeze(2)  # (g, w, 1)
+        logits = torch.baddbmm(shift, states, weights.mT)  # (g, w, b_y), less the totals
+        # Logarithms of probabilities, so at most 0, but for the rounding of large logits.
+        slopes = logits.clamp_(max=0).exp_().mul_(scale)
+        if grad_hidden is not None:
+            grad_hidden.index_copy_(0, tile.owners.view(-1), (slopes @ weights).flatten(0, 1))
+        if grad_items is not None:
+            grad_items.add(tile.items, slopes.mT @ states)
+
+
+def _bucket_sums(hidden: Tensor, item_embeddings: Tensor, rows: Tensor, items: Tensor) -> Tensor:
+    """Return log sum_i exp(x . w_i) over the bucket's items of each pair, (n_b, b_x)."""
+    dtype = compute_dtype(hidden)
+    totals = hidden.new_full(rows.shape, -torch.inf, dtype=dtype)
+    if totals.numel() == 0 or items.size(1) == 0:
+        return totals
+    step = _buckets_at_once(rows.size(1), items.size(1), hidden)
+    space = hidden.new_empty(step, rows.size(1), items.size(1), dtype=dtype)
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        states = gather_rows(hidden, rows[part], dtype)  # (step, b_x, d)
+        weights = gather_rows(item_embeddings, items[part], dtype)  # (step, b_y, d)
+        logits = torch.bmm(states, weights.mT, out=space[: len(states)])  # (step, b_x, b_y)
+        largest = logits.amax(2, keepdim=True)
+        totals[part] = logits.sub_(largest).exp_().sum(2).log_().add_(largest.squeeze(2))
+    return totals
+
+
+def _buckets_at_once(n_states: int, n_items: int, hidden: Tensor) -> int:
+    """Return how many buckets to score together: logits and gathered rows fill half a workspace.
+
+    The other half is for what is made of them.
+    """
+    numbers = n_states * n_items + (n_states + n_items) * hidden.size(1)
+    return max(1, workspace_bytes(hidden.device) // (2 * numbers * compute_dtype(hidden).itemsize))
+
+
+def _winning_pairs(losses: Tensor, rows: Tensor, n_states: int) -> Tensor:
+    """Return, ascending, the pair with the largest loss of each state that is in a bucket.
+
+    Args:
+        losses: (P,) of the pairs.
+        rows: (P,) int64, the state of each pair.
+        n_states: N.
+    """
+    largest = losses.new_full((n_states,), -torch.inf).scatter_reduce_(0, rows, losses, "amax")
+    # Written so that a loss that is no number wins, and is seen. Of equal losses the first pair wins.
+    candidates = (~(losses < largest[rows])).nonzero().squeeze(1)
+    first = torch.full_like(largest, len(losses), dtype=torch.int64)
+    first.scatter_reduce_(0, rows[candidates], candidates, "amin")
+    return first[first < len(losses)].sort().values
+
+
+class _Tile(NamedTuple):
+    """Winning pairs of g buckets, padded to w a bucket."""
+
+    items: Tensor  # (g, b_y) int64
+    states: Tensor  # (g, w) int64, any state where it is padding
+    owners: Tensor  # (g, w) int64, the states again, N where it is padding
+    totals: Tensor  # (g, w), the largest number where it is padding, so that nothing comes of it
+
+
+def _tiles(winners: Tensor, totals: Tensor, rows: Tensor, items: Tensor, hidden: Tensor) -> Iterator[_Tile]:
+    """Group the winning pairs by bucket, buckets with about as many pairs together."""
+    if len(winners) == 0 or items.size(1) == 0:
+        return
+    counts = torch.bincount(winners // rows.size(1), minlength=len(rows))
+    starts = counts.cumsum(0) - counts
+    order = counts.argsort(descending=True)
+    widths = counts[order].tolist()
+    states = rows.view(-1)[winners]
+    done = 0
+    while done < len(widths) and widths[done] > 0:
+        bucket = order[done : done + _buckets_at_once(widths[done], items.size(1), hidden)]
+        column = torch.arange(widths[done], device=rows.device)
+        real = column < counts[bucket].unsqueeze(1)  # (g, w)
+        pair = (starts[bucket].unsqueeze(1) + column).clamp_(max=len(winners) - 1)
+        yield _Tile(
+            items=items[bucket],
+            states=states[pair],
+            owners=states[pair].masked_fill_(~real, len(hidden)),
+            totals=totals[pair].masked_fill_(~real, torch.finfo(totals.dtype).max),
+        )
+        done += len(bucket)

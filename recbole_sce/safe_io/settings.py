@@ -1,0 +1,120 @@
+"""Repairs of what RecBole evaluates: settings, search spaces, and files named in settings, are data."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import Any, Callable
+
+import numpy as np
+import torch
+import yaml
+
+from recbole_sce.safe_io.checkpoints import safe_load
+from recbole_sce.safe_io.literals import NotLiteralError, read_literal
+from recbole_sce.utils.patching import seen, wrap
+
+
+def settings_are_data() -> bool:
+    """Read text in settings as a plain value, not as code.
+
+    ``Config._convert_config_dict`` calls ``eval`` on every string of the command line and of
+    ``config_dict``, where it knows the modules and local variables of ``configurator`` besides. What is no
+    plain value stays text, as RecBole does with names that it does not know. Applies always.
+    """
+    from recbole.config import configurator
+    from recbole.utils import EvaluatorType, InputType, ModelType
+
+    kinds = {
+        f"{kind.__name__}.{member.name}": member
+        for kind in (ModelType, InputType, EvaluatorType)
+        for member in kind
+    }
+
+    def evaluate(text: str) -> Any:
+        try:
+            return read_literal(text, kinds)
+        except NotLiteralError as error:
+            if error.is_code:
+                logging.getLogger().warning(f"the setting {text!r} is taken as text: settings run no code")
+            raise SyntaxError(str(error)) from None  # RecBole keeps the text then
+
+    configurator.eval = evaluate
+    return True
+
+
+def yaml_is_data() -> bool:
+    """Refuse YAML settings that name a Python object.
+
+    ``Config`` loads YAML by ``FullLoader``, which builds no object but returns any function or class of a
+    module that is loaded already (``!!python/name:os.system``). Applies always.
+    """
+    from recbole.config import configurator
+
+    class PlainLoader(yaml.FullLoader):
+        """``FullLoader`` without names of Python objects."""
+
+    PlainLoader.yaml_multi_constructors = {}
+
+    def load(stream: Any, Loader: Any) -> Any:
+        return yaml.load(stream, Loader=PlainLoader if Loader is yaml.FullLoader else Loader)
+
+    configurator.yaml = seen(yaml, load=load)
+
+    @wrap(configurator.Config, "_load_config_files")
+    def load_config_files(original: Callable[..., Any], self: Any, files: Any) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for file in files or []:
+            try:
+                found.update(original(self, [file]))
+            except yaml.YAMLError as error:
+                raise ValueError(f"{file} is not YAML of plain values: {error}") from None
+        return found
+
+    return True
+
+
+def search_spaces_are_data() -> bool:
+    """Read the choices in a file of ``HyperTuning`` as plain values, not as code.
+
+    ``HyperTuning._build_space_from_file`` calls ``eval`` on them. Applies always.
+    """
+    from recbole.trainer import hyper_tuning
+
+    hyper_tuning.eval = functools.partial(read_literal, names={})
+    return True
+
+
+def named_files_are_data() -> bool:
+    """Read the files that models name in their settings without running code.
+
+    ConvNCF, KD_DAGFM, NAIS, NeuMF and RaCT call ``torch.load`` on checkpoints of pretraining; LDiffRec reads
+    an array with ``allow_pickle``; KD_DAGFM evaluates the name of its teacher. Applies always.
+    """
+    from recbole.model.context_aware_recommender import kd_dagfm
+    from recbole.model.general_recommender import convncf, ldiffrec, nais, neumf, ract
+
+    for module in (convncf, kd_dagfm, nais, neumf, ract):
+        module.torch = seen(torch, load=safe_load)
+    ldiffrec.np = seen(np, load=lambda file, **_: np.load(file, allow_pickle=False))
+    kd_dagfm.eval = functools.partial(_teacher, vars(kd_dagfm))
+    return True
+
+
+def _teacher(known: dict[str, Any], name: str) -> Any:
+    """Return the teacher network of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    teachers = {
+        key: item
+        for key, item in known.items()
+        if isinstance(item, type)
+        and issubclass(item, torch.nn.Module)
+        and hasattr(item, "FeatureInteraction")
+        and not hasattr(item, "calculate_loss")  # the model itself
+    }
+    if name not in teachers:
+        raise ValueError(f"teacher: {name!r} is not allowed; {', '.join(sorted(teachers))} are")
+    return teachers[name]

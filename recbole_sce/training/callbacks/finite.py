@@ -1,0 +1,87 @@
+"""Numbers that are none: found before a step that would spread them, and named."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from recbole.data.interaction import Interaction
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from recbole_sce.model.mixin import SCEMixin
+
+#: Most rows of a tensor that a message lists.
+_LISTED = 5
+
+
+class NonFiniteError(ValueError):
+    """Training met NaN or infinity; the message says when and where. The step was not taken."""
+
+
+def all_finite(model: nn.Module) -> bool:
+    """Return whether all parameters are finite, reading each once and waiting for the device once."""
+    sizes = [
+        torch.linalg.vector_norm(parameter.detach().float(), torch.inf)
+        for parameter in model.parameters()
+        if parameter.numel()
+    ]
+    return not sizes or bool(torch.stack(sizes).isfinite().all())
+
+
+def of_parameters(model: nn.Module) -> str:
+    """Name the parameters that are not finite, with their rows."""
+    return "; ".join(_of_parameters(model))
+
+
+@torch.no_grad()
+def describe(model: SCEMixin, interaction: Interaction) -> str:
+    """Name what is not finite on the way to the loss of a batch: parameters, inputs, items or hidden states.
+
+    What comes first is named, since all that is made of it is not finite either.
+    """
+    found = (
+        _of_parameters(model)
+        or _of_inputs(interaction)
+        or _named("item embeddings, row", model.item_table())
+        or _of_states(model, interaction)
+    )
+    return "; ".join(found) or "only the loss (parameters, item embeddings and hidden states are)"
+
+
+def _of_parameters(model: nn.Module) -> list[str]:
+    return [
+        text
+        for name, parameter in model.named_parameters()
+        for text in _named(f"parameter {name}, row", parameter)
+    ]
+
+
+def _of_inputs(interaction: Interaction) -> list[str]:
+    return [
+        text
+        for field, column in interaction.interaction.items()
+        if column.is_floating_point()
+        for text in _named(f"input {field!r}, batch row", column)
+    ]
+
+
+def _of_states(model: SCEMixin, interaction: Interaction) -> list[str]:
+    hidden, _, rows = model.training_states(interaction)  # (N, d), ..., (N,)
+    found = _named("hidden states, row", hidden)
+    return [f"{text} (batch rows {_listed(torch.unique(rows[_bad_rows(hidden)]))})" for text in found]
+
+
+def _named(what: str, tensor: Tensor) -> list[str]:
+    bad = _bad_rows(tensor)
+    return [f"{what} {_listed(bad)} of {len(tensor) if tensor.dim() else 1}"] if len(bad) else []
+
+
+def _bad_rows(tensor: Tensor) -> Tensor:
+    rows = tensor if tensor.dim() else tensor.unsqueeze(0)
+    return (~rows.isfinite().reshape(len(rows), -1).all(1)).nonzero().squeeze(1)
+
+
+def _listed(rows: Tensor) -> str:
+    text = ", ".join(str(row) for row in rows[:_LISTED].tolist())
+    return text if len(rows) <= _LISTED else f"{text} and {len(rows) - _LISTED} more"

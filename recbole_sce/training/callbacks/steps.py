@@ -1,0 +1,60 @@
+"""What the training steps of an epoch cover and cost, for the log and for TensorBoard."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Callable
+
+import torch
+
+from recbole_sce.utils import processes
+from recbole_sce.utils.memory import peak_device_mib, peak_resident_mib
+
+#: The share of states that fell into at least one bucket, on average over the steps (of all processes).
+COVERAGE = "Coverage/Train"
+#: Wall time of a step, with the making of its batch, on average over the steps.
+SECONDS = "Step/seconds"
+#: Peaks of the process up to the end of the epoch.
+RESIDENT, DEVICE = "Step/peak_resident_MiB", "Step/peak_device_MiB"
+
+
+class EpochSteps:
+    """Watches the steps of one epoch, which begins when it is made.
+
+    Args:
+        model: has ``loss_fct``, whose ``last_stats`` tell the coverage where the loss has buckets.
+        device: that the model is on.
+    """
+
+    def __init__(self, model: Any, device: torch.device) -> None:
+        self._model, self._device = model, device
+        self._started = time.perf_counter()
+        #: How many steps have their loss.
+        self.done = 0
+        self._coverages: list[float] = []
+
+    def watched(self, calculate_loss: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Return ``calculate_loss``, which is called once a step, with every call noted."""
+
+        def watch(interaction: Any) -> Any:
+            losses = calculate_loss(interaction)
+            self.done += 1
+            stats = getattr(self._model.loss_fct, "last_stats", None)
+            if stats is not None:
+                # RecBole reads the loss right behind, and so waits for the device in any case.
+                self._coverages.append(stats["coverage"])
+            return losses
+
+        return watch
+
+    def scalars(self) -> dict[str, float]:
+        """Return what is known at the end of the epoch, by TensorBoard tag."""
+        found = {RESIDENT: peak_resident_mib()}
+        if self.done:
+            found[SECONDS] = (time.perf_counter() - self._started) / self.done
+        if self._coverages:
+            found[COVERAGE] = processes.mean(sum(self._coverages) / len(self._coverages))
+        on_device = peak_device_mib(self._device)
+        if on_device is not None:
+            found[DEVICE] = on_device
+        return found

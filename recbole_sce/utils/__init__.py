@@ -1,0 +1,1 @@
+"""The ground floor: what every part may use, and what uses no part."""
