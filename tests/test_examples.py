@@ -28,6 +28,17 @@ def test_quickstart(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_demo(tmp_path: Path) -> None:
+    out = run_example("demo.py", tmp_path, "--epochs=1", "--n-items=2000")
+    assert "SASRecSCE on ml-100k, 1 epochs" in out
+    assert "ndcg@10" in out
+    rows = [line.split() for line in out.splitlines() if "(RecBole)" in line or "SASRecSCE, SCE" in line]
+    assert len(rows) == 2
+    assert all(float(row[-3]) > 0 and float(row[-2]) > 0 for row in rows)  # seconds per step, per position
+    assert len(out.splitlines()) <= 15
+
+
+@pytest.mark.slow
 def test_tune(tmp_path: Path) -> None:
     pytest.importorskip("hyperopt", reason="tuning needs the extra recbole_sce[hyperopt]")
     out = run_example("tune.py", tmp_path, "--epochs=1", "--train_batch_size=512", "--hidden_size=16")
