@@ -1,4 +1,4 @@
-"""The property files of recbole_sce: where they are, which one serves a data set, and those called by name."""
+"""The property files of recbole_sce: where they are, whom they serve, and those that are called by name."""
 
 from __future__ import annotations
 
