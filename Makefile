@@ -1,43 +1,70 @@
 # Everything a contributor needs:
 # make demo | test | check | test-modern | test-triton | soak | recbole-suite | clean.
+# Each makes its virtual environment first. Choose the Python of a new one: make demo PYTHON=python3.13
 PYTHON ?= python3
 # An installed torch that satisfies pyproject.toml is kept; name another build here if wanted.
 TORCH ?= torch==2.13.0
+# With --system-site-packages the environment sees the system's torch (Debian's python3-torch): add TORCH=torch.
+VENV_OPTIONS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 MODERN := .venv-modern
+# RecBole asks for ray <= 2.6.3, which exists up to Python 3.11: from 3.12 on it is installed without (pyproject.toml).
+RECBOLE_RELEASE := recbole==1.2.1
 
 # How long make soak trains, in minutes.
 MINUTES ?= 10
 
 .PHONY: demo test check test-modern test-triton soak recbole-suite clean
 
-$(VENV)/.installed: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet "$(TORCH)"
+# The environment that is there is kept, unless the command line names another Python.
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+INSTALLED := $(VENV)/.installed-$(VERSION)
+ifneq ($(origin PYTHON),command line)
+INSTALLED := $(firstword $(wildcard $(VENV)/.installed-*) $(INSTALLED))
+endif
+
+# $(call new_environment,FOLDER): a sound environment of this Python in FOLDER; one that lacks pip, or is of
+# another Python, is made anew.
+define new_environment
+@test -n "$(VERSION)" || { echo "PYTHON must name a Python from 3.10 on, got $(PYTHON), which does not run" >&2; exit 2; }
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	{ echo "PYTHON must name a Python from 3.10 on, got $(PYTHON), which is $(VERSION)" >&2; exit 2; }
+@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	{ echo "$(PYTHON) lacks its venv module. On Debian and Ubuntu: apt install python$(VERSION)-venv" >&2; exit 2; }
+@test "$$($(1)/bin/python -c 'import pip, sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = "$(VERSION)" || \
+	{ rm -rf $(1) && $(PYTHON) -m venv $(VENV_OPTIONS) $(1); }
+$(1)/bin/python -m pip install --quiet --upgrade pip
+$(1)/bin/python -m pip install --quiet "$(TORCH)"
+endef
+
+$(INSTALLED): pyproject.toml
+	$(call new_environment,$(VENV))
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 12))' || \
+		$(BIN)/python -m pip install --quiet --no-deps "$(RECBOLE_RELEASE)"
 	touch $@
 
-$(MODERN)/.installed: pyproject.toml requirements-modern.txt
-	test -x $(MODERN)/bin/python || $(PYTHON) -m venv $(MODERN)
-	$(MODERN)/bin/python -m pip install --quiet --upgrade pip
-	$(MODERN)/bin/python -m pip install --quiet "$(TORCH)"
-	$(MODERN)/bin/python -m pip install --quiet --requirement requirements-modern.txt
-	$(MODERN)/bin/python -m pip install --quiet --no-deps "recbole==1.2.1" --editable .
+# What Python 3.12 and later get, on this Python: numpy 2, no ray.
+$(MODERN)/.installed: pyproject.toml .ci/modern.py
+	$(call new_environment,$(MODERN))
+	$(MODERN)/bin/python -m pip install --quiet packaging
+	$(MODERN)/bin/python .ci/modern.py > $(MODERN)/requirements.txt
+	$(MODERN)/bin/python -m pip install --quiet --requirement $(MODERN)/requirements.txt
+	$(MODERN)/bin/python -m pip install --quiet --no-deps "$(RECBOLE_RELEASE)" --editable .
 	touch $@
 
-$(VENV)/.installed-triton: $(VENV)/.installed
+$(VENV)/.installed-triton: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --editable ".[triton]"
 	touch $@
 
-demo: $(VENV)/.installed
+demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
 
-test: $(VENV)/.installed
+test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
-check: $(VENV)/.installed
+check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -50,10 +77,10 @@ test-triton: $(VENV)/.installed-triton
 	$(BIN)/python -m pytest tests/loss/test_triton.py
 
 # RecBole's own tests with and without the plugin: make recbole-suite RECBOLE=path/to/a/checkout
-recbole-suite: $(VENV)/.installed
+recbole-suite: $(INSTALLED)
 	$(BIN)/python benchmarks/recbole_suite.py --checkout "$(RECBOLE)"
 
-soak: $(VENV)/.installed
+soak: $(INSTALLED)
 	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/loss/test_loss_fuzz.py tests/data/test_dataset_fuzz.py \
 		tests/model/test_settings_fuzz.py
 	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES)

@@ -4,11 +4,12 @@ pip install "recbole_sce[hyperopt]"
 python examples/tune.py [--epochs=5] [--key=value ...]
 """
 
-from importlib.resources import as_file, files
+from importlib.resources import as_file
 
 import recbole_sce  # noqa: F401  (registers SASRecSCE with RecBole)
 from recbole.quick_start import objective_function
 from recbole.trainer import HyperTuning
+from recbole_sce.data.properties import properties_folder
 
 
 def objective(config_dict, config_file_list):
@@ -18,7 +19,7 @@ def objective(config_dict, config_file_list):
 
 
 def main() -> None:
-    with as_file(files("recbole_sce.properties") / "hyper" / "sasrecsce.hyper") as space:
+    with as_file(properties_folder() / "hyper" / "sasrecsce.hyper") as space:
         tuning = HyperTuning(
             objective,
             params_file=str(space),

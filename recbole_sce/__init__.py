@@ -14,13 +14,12 @@ The losses need torch alone: without RecBole installed the package offers :mod:`
 from __future__ import annotations
 
 import sys as _sys
-from importlib.metadata import version as _version
 from importlib.util import find_spec as _find_spec
 from multiprocessing import parent_process as _parent_process
 from pathlib import PurePath as _PurePath
 from typing import Any as _Any
 
-__version__ = _version("recbole_sce")
+__version__ = "0.2.0"
 
 __all__ = [
     "Buckets",

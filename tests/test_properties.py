@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,10 @@ from recbole.data import create_dataset, data_preparation
 from recbole.utils.argument_list import dataset_arguments
 
 import recbole_sce
-from recbole_sce.data.properties import dataset_properties, property_file_names
+from recbole_sce.data.properties import dataset_properties, properties_folder, property_file_names
 from recbole_sce.model import MODELS
 
-PROPERTIES = Path(str(files("recbole_sce.properties")))
+PROPERTIES = Path(str(properties_folder()))
 DATASETS = sorted(path for path in PROPERTIES.glob("dataset/*.yaml") if path.stem != "_aliases")
 ALIASES: dict[str, list[str]] = yaml.safe_load((PROPERTIES / "dataset" / "_aliases.yaml").read_text())
 RECBOLE = Path(recbole.__file__).parent / "properties"

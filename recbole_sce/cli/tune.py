@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.resources import as_file, files
+from importlib.resources import as_file
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -135,7 +135,9 @@ def _space(model: str, params_file: Optional[Path]) -> Any:
     """Return the file of the space: the user's, or the one that recbole_sce has for the model."""
     if params_file is not None:
         return params_file
-    shipped = files("recbole_sce.properties") / "hyper" / f"{model.lower()}.hyper"
+    from recbole_sce.data.properties import properties_folder
+
+    shipped = properties_folder() / "hyper" / f"{model.lower()}.hyper"
     if not shipped.is_file():
         raise InputError(f"recbole_sce has no space for {model}: name one by --params_file")
     return shipped

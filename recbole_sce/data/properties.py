@@ -1,10 +1,12 @@
-"""The property files of recbole_sce: which one serves a data set, and those that a user calls by name."""
+"""The property files of recbole_sce: where they are, whom they serve, and those that are called by name."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
 from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 import yaml
@@ -13,13 +15,24 @@ if TYPE_CHECKING:
     from importlib.abc import Traversable
 
 
+@functools.lru_cache(maxsize=1)
+def properties_folder() -> Traversable:
+    """Return the folder of the property files: an installed package, or ``properties`` of a source folder.
+
+    In a source folder Python takes the package from there, even where another copy is installed.
+    """
+    if find_spec("recbole_sce.properties") is not None:
+        return files("recbole_sce.properties")
+    return Path(__file__).parents[2] / "properties"
+
+
 def dataset_properties(name: str) -> Optional[Traversable]:
     """Return the property file of data set ``name``, or None where recbole_sce has none for it.
 
     It is ``properties/dataset/<name>.yaml``, else the file that ``properties/dataset/_aliases.yaml`` names
     for ``name``: many data sets (all Amazon reviews, say) have the same columns and share one file.
     """
-    folder = files("recbole_sce.properties") / "dataset"
+    folder = properties_folder() / "dataset"
     by_name = {file.name[: -len(".yaml")]: file for file in folder.iterdir() if file.name.endswith(".yaml")}
     del by_name["_aliases"]
     return by_name.get(name) or by_name.get(_shared_files().get(name, ""))
@@ -31,7 +44,7 @@ def model_properties(names: Iterable[str]) -> list[Traversable]:
     They are ``properties/model/SCE.yaml``, of all of them, and ``properties/model/<name>.yaml`` for each of
     ``names`` that has one.
     """
-    folder = files("recbole_sce.properties") / "model"
+    folder = properties_folder() / "model"
     return [file for file in (folder / f"{name}.yaml" for name in ("SCE", *names)) if file.is_file()]
 
 
@@ -48,7 +61,7 @@ def property_file(name: str) -> str:
         raise ValueError(
             f"{name!r} is no property file of recbole_sce; {', '.join(property_file_names())} are"
         )
-    return str(files("recbole_sce.properties") / f"{name}.yaml")
+    return str(properties_folder() / f"{name}.yaml")
 
 
 def property_file_names() -> list[str]:
@@ -56,7 +69,7 @@ def property_file_names() -> list[str]:
     return sorted(
         f"{folder}/{file.name[: -len('.yaml')]}"
         for folder in ("paper", "protocol")
-        for file in (files("recbole_sce.properties") / folder).iterdir()
+        for file in (properties_folder() / folder).iterdir()
         if file.name.endswith(".yaml")
     )
 
@@ -64,5 +77,5 @@ def property_file_names() -> list[str]:
 @functools.lru_cache(maxsize=1)
 def _shared_files() -> dict[str, str]:
     """Return data set -> name of the file it shares with others, as ``_aliases.yaml`` lists them."""
-    text = (files("recbole_sce.properties") / "dataset" / "_aliases.yaml").read_text(encoding="utf-8")
+    text = (properties_folder() / "dataset" / "_aliases.yaml").read_text(encoding="utf-8")
     return {name: file for file, names in yaml.safe_load(text).items() for name in names}

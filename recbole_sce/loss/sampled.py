@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recbole_sce.loss.inputs import candidate_rows, check_count, check_inputs, excluded_rows
+from recbole_sce.loss.ops.eager import never_compiled
 from recbole_sce.loss.ops.logits import compute_dtype, gather_rows, row_slices
 from recbole_sce.loss.ops.memory import RowGradient
 
@@ -90,7 +91,7 @@ class _ItemLogits(torch.autograd.Function):
 
 
 # Its chunks are written in place, which torch.compile would undo: it calls it as it is.
-_item_logits = torch.compiler.disable(_ItemLogits.apply)  # type: ignore[no-untyped-call]
+_item_logits = never_compiled(_ItemLogits.apply)
 
 
 class _SampledLoss(nn.Module):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_sce.loss.inputs import check_inputs, excluded_rows
+from recbole_sce.loss.ops.eager import never_compiled
 from recbole_sce.loss.ops.logits import compute_dtype, target_logits
 from recbole_sce.loss.ops.memory import lazy_zeros, workspace_bytes
 
@@ -151,7 +152,7 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 # Its tiles are written in place, which torch.compile would undo: it calls it as it is.
-_apply = torch.compiler.disable(_CrossEntropy.apply)  # type: ignore[no-untyped-call]
+_apply = never_compiled(_CrossEntropy.apply)
 
 
 class _ItemChunk(NamedTuple):

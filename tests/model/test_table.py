@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -13,11 +12,12 @@ import yaml
 from recbole.model.abstract_recommender import SequentialRecommender
 
 import recbole_sce
+from recbole_sce.data.properties import properties_folder
 from recbole_sce.model import MODELS, NOT_SERVED, SCEMixin
 from recbole_sce.model.table import models_markdown
 from recbole_sce.plugin import base_of, registered_models
 
-PROPERTIES = Path(str(files("recbole_sce.properties")))
+PROPERTIES = Path(str(properties_folder()))
 RECBOLE = Path(recbole.__file__).parent / "properties"
 DOCS = Path(__file__).parents[2] / "docs" / "models.md"
 

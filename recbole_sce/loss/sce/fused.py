@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Optional
 import torch
 from torch import Tensor
 
+from recbole_sce.loss.ops.eager import never_compiled
 from recbole_sce.loss.ops.kernels import kernels_for
 from recbole_sce.loss.ops.logits import compute_dtype, gather_rows, row_slices, target_logits
 from recbole_sce.loss.ops.memory import RowGradient, workspace_bytes
@@ -166,7 +167,7 @@ class _BucketLoss(torch.autograd.Function):
 
 
 # What it computes depends on the data (which pairs win), so torch.compile calls it as it is.
-_apply = torch.compiler.disable(_BucketLoss.apply)  # type: ignore[no-untyped-call]
+_apply = never_compiled(_BucketLoss.apply)
 
 
 def _add_gradients(

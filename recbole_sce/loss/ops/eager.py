@@ -1,0 +1,24 @@
+"""Functions that torch.compile leaves as they are."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Callable
+
+import torch
+
+
+def never_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``function`` for models that may be compiled: torch.compile calls it and does not trace it.
+
+    ``torch.compiler.disable`` does the same. It imports ``torch._dynamo``, which takes seconds: this happens
+    only once something is compiled.
+    """
+
+    @functools.wraps(function)
+    def call(*arguments: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return torch.compiler.disable(function)(*arguments)  # type: ignore[no-untyped-call]
+        return function(*arguments)
+
+    return call
