@@ -11,7 +11,7 @@ import argparse
 import dataclasses
 import sys
 
-from recbole_sce.bench.kills import run_campaign
+from robustness.kills import run_campaign
 
 
 def main() -> int:

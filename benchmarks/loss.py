@@ -1,8 +1,8 @@
-"""Seconds and peak memory of the losses; the same as ``recbole-sce bench loss``."""
+"""Seconds and peak memory of a training step of every loss."""
 
 import sys
 
-from recbole_sce.bench.loss import main
+from harness.loss import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,7 +2,7 @@
 
 import sys
 
-from recbole_sce.bench.quality import main
+from harness.quality import main
 
 if __name__ == "__main__":
     sys.exit(main())

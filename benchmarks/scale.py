@@ -1,8 +1,8 @@
-"""From a raw log to lists of recommendations, stage by stage; the same as ``recbole-sce bench scale``."""
+"""From a raw log to lists of recommendations, stage by stage, RecBole's way and ours."""
 
 import sys
 
-from recbole_sce.bench.scale import main
+from harness.scale import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,7 +11,7 @@ import argparse
 import sys
 import warnings
 
-from recbole_sce.bench.soak import soak
+from robustness.soak import soak
 
 
 def main() -> int:

@@ -51,6 +51,8 @@ def test_every_package_is_in_the_wheel_and_it_works_elsewhere(source: Path, tmp_
     assert not [module for module in modules if module not in names]
     assert not [path for path in PROPERTIES if f"recbole_sce/properties/{path}" not in names]
     assert "recbole_sce/py.typed" in names
+    laboratory = ("bench/", "benchmarks/", "harness/", "robustness/", "studies/", "docs/", "tests/")
+    assert not [name for name in names if any(f"/{part}" in f"/{name}" for part in laboratory)]
 
     installed, empty = tmp_path / "installed", tmp_path / "empty"
     empty.mkdir()

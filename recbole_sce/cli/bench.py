@@ -1,61 +1,70 @@
-"""``recbole-sce bench``: the measurements of recbole_sce.bench."""
+"""``recbole-sce bench``: what the losses cost on this machine."""
 
 from __future__ import annotations
 
-import importlib
-import sys
-from importlib.util import find_spec
+from typing import Annotated, Optional
 
 import typer
 
 from recbole_sce.cli.errors import InputError
-from recbole_sce.cli.loading import load_plugin
-
-#: Everything after the benchmark's name, --help included, is the benchmark's own.
-_OWN_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 bench = typer.Typer(
     no_args_is_help=True,
-    help="Measure time and memory on this machine.\n\nEach benchmark has options of its own: "
-    "recbole-sce bench loss --help",
+    help="Measure time and memory on this machine.\n\nThe options: recbole-sce bench loss --help",
 )
 
 
-@bench.command(context_settings=_OWN_ARGUMENTS)
-def loss(ctx: typer.Context) -> None:
-    """Compare the losses: seconds and peak memory of a step, by size of batch and catalogue."""
-    _forward("loss", ctx.args)
+@bench.callback()
+def _group() -> None:
+    """Measure time and memory on this machine."""
 
 
-@bench.command(context_settings=_OWN_ARGUMENTS)
-def scale(ctx: typer.Context) -> None:
-    """Measure each stage from a raw log to lists of recommendations, RecBole's way and ours."""
-    load_plugin()
-    _forward("scale", ctx.args)
+@bench.command()
+def loss(
+    cases: Annotated[
+        str,
+        typer.Option("--cases", help="Hidden states x items, separated by commas: 2048x1e5,2048x1e6."),
+    ] = "2048x1e4,2048x1e5,2048x1e6,12800x1e5",
+    width: Annotated[int, typer.Option("--width", min=1, help="Width of states and items.")] = 64,
+    bucket_size_y: Annotated[
+        int, typer.Option("--bucket-size-y", min=1, help="Items per bucket, and negatives of CE-.")
+    ] = 256,
+    dtype: Annotated[str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16.")] = "float32",
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, ...")] = "cpu",
+    threads: Annotated[
+        Optional[int], typer.Option("--threads", min=1, help="Threads of torch.  [default: torch's]")
+    ] = None,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed steps.")] = 5,
+    max_logits: Annotated[
+        float, typer.Option("--max-logits", help="Leave out losses of N x C work beyond this.")
+    ] = 5e8,
+    timeout: Annotated[float, typer.Option("--timeout", help="Seconds that each loss may take.")] = 600,
+) -> None:
+    """Compare the losses: seconds and peak memory of a training step, by size of batch and catalogue.
 
+    Each loss runs in a process of its own. Memory is what a step takes beyond inputs and gradients.
+    """
+    import torch
 
-@bench.command(context_settings=_OWN_ARGUMENTS)
-def updates(ctx: typer.Context) -> None:
-    """Compare the quality of dense and of sparse updates of the item table."""
-    load_plugin()
-    _forward("updates", ctx.args)
+    from recbole_sce.cli import loss_steps
 
-
-@bench.command(context_settings=_OWN_ARGUMENTS)
-def quality(ctx: typer.Context) -> None:
-    """Compare models and losses on real data: quality beside time and memory, run by run."""
-    load_plugin()
-    _forward("quality", ctx.args)
-
-
-def _forward(name: str, arguments: list[str]) -> None:
-    """Run ``main`` of ``recbole_sce.bench.<name>``, which is to see a command line of its own."""
-    if find_spec(f"recbole_sce.bench.{name}") is None:
-        raise InputError(f"there is no benchmark {name} in this installation")
-    ours = sys.argv
-    sys.argv = [f"recbole-sce bench {name}", *arguments]
+    if dtype not in loss_steps.DTYPES:
+        raise InputError(f"--dtype must be one of {', '.join(loss_steps.DTYPES)}, got {dtype!r}")
     try:
-        code = importlib.import_module(f"recbole_sce.bench.{name}").main(arguments)
-    finally:
-        sys.argv = ours
-    raise typer.Exit(code)
+        sizes = [loss_steps.parse_size(text) for text in cases.split(",")]
+    except ValueError as error:
+        raise InputError(f"--cases {error}") from None
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"--device must be a device of this machine, got {device!r} ({reason})") from None
+    base = loss_steps.Case(
+        width=width,
+        bucket_size_y=bucket_size_y,
+        dtype=dtype,
+        device=device,
+        threads=threads or torch.get_num_threads(),
+        repeats=repeats,
+    )
+    print(loss_steps.table(loss_steps.run(sizes, base, max_logits=max_logits, timeout=timeout)))

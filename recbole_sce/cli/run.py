@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -164,18 +163,9 @@ def peak_memory_mib() -> dict[str, float]:
     """
     import torch
 
-    peak = {}
-    try:
-        import resource
-    except ImportError:  # Windows
-        pass
-    else:
-        # ru_maxrss counts KiB on Linux, bytes on macOS
-        unit = 1 if sys.platform == "darwin" else 1024
-        largest = max(
-            resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-        )
-        peak["process"] = round(largest * unit / 2**20, 1)
+    from recbole_sce.utils.memory import peak_children_mib, peak_resident_mib
+
+    peak = {"process": round(max(peak_resident_mib(), peak_children_mib()), 1)}
     if torch.cuda.is_available():
         peak["device"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
     return peak

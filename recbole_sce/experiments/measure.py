@@ -1,4 +1,4 @@
-"""What is measured of a training: memory, seconds and scores of each epoch, values of each test user."""
+"""What is measured of a training: seconds and scores of each epoch, values of each test user."""
 
 from __future__ import annotations
 
@@ -13,37 +13,6 @@ from typing import Any, Callable, Optional
 import numpy as np
 import numpy.typing as npt
 import psutil  # type: ignore[import-untyped]
-
-from recbole_sce.utils.memory import MIB, peak_resident_mib
-
-
-class PeakMemory:
-    """Peak resident memory of this process, of its whole life and since the last :meth:`restart`, in MiB.
-
-    Linux can restart its count (``/proc/self/clear_refs``); elsewhere both are the peak of the whole life.
-    """
-
-    def __init__(self) -> None:
-        self._before = 0.0
-
-    def restart(self) -> None:
-        """Begin a new count, where the system can."""
-        self._before = self.whole()
-        with suppress(OSError), open("/proc/self/clear_refs", "w") as file:
-            file.write("5")
-
-    def recent(self) -> float:
-        """Return the peak since :meth:`restart`."""
-        return peak_resident_mib()
-
-    def whole(self) -> float:
-        """Return the peak of the whole life."""
-        return max(self._before, self.recent())
-
-
-def resident() -> float:
-    """Return the memory that this process holds now, in MiB."""
-    return float(psutil.Process().memory_info().rss) / MIB
 
 
 class EpochRecorder:

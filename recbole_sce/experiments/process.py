@@ -52,7 +52,7 @@ def execute(
     from recbole.utils import get_model, get_trainer, init_logger, init_seed
 
     from recbole_sce.experiments import measure
-    from recbole_sce.utils.memory import peak_device_mib
+    from recbole_sce.utils.memory import peak_device_mib, peak_resident_mib, resident_mib, restart_peak
 
     started = time.perf_counter()
     with no_arguments():
@@ -68,9 +68,9 @@ def execute(
     data_seconds = time.perf_counter() - data_started
 
     progress({"stage": "training"})
-    memory, device = measure.PeakMemory(), torch.device(config["device"])
-    memory.restart()
-    resident_before = measure.resident()
+    device = torch.device(config["device"])
+    peak_before, resident_before = peak_resident_mib(), resident_mib()
+    restart_peak()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     init_seed(config["seed"], config["reproducibility"])
@@ -89,7 +89,7 @@ def execute(
         ),
     )
     _, best_valid = trainer.fit(train_data, valid_data, saved=True, show_progress=False)
-    resident_training = memory.recent()
+    resident_training = peak_resident_mib()
 
     progress({"stage": "test"})
     test_started = time.perf_counter()
@@ -123,7 +123,7 @@ def execute(
             "whole": time.perf_counter() - started,
         },
         "memory_mib": {
-            "resident": memory.whole(),
+            "resident": max(peak_before, peak_resident_mib()),
             "resident_before_training": resident_before,
             "resident_training": resident_training,
             "device": peak_device_mib(device),

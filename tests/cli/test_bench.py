@@ -1,45 +1,49 @@
-"""recbole-sce bench: what it forwards; the benchmarks have tests of their own."""
+"""recbole-sce bench loss: what it measures and prints, and what it refuses."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
-import recbole_sce
 from cli.conftest import Call
+from recbole_sce.cli import loss_steps
 
 
-@pytest.fixture
-def benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put a package recbole_sce.bench with one benchmark in the place of the real one."""
-    folder = tmp_path / "recbole_sce" / "bench"
-    folder.mkdir(parents=True)
-    (folder / "__init__.py").write_text("")
-    (folder / "loss.py").write_text(
-        "import sys\ndef main(argv):\n    print(*sys.argv, *argv, sep='|')\n    return len(argv)\n"
-    )
-    for name in [name for name in sys.modules if name.startswith("recbole_sce.bench")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(recbole_sce, "__path__", [str(folder.parent)])
+@pytest.mark.slow
+def test_it_measures_every_loss_in_a_process_of_its_own(call: Call) -> None:
+    outcome = call("bench", "loss", "--cases", "40x1e3", "--width", "8", "--repeats", "1", "--threads", "1")
+    assert outcome.code == 0, outcome.err
+    rows = [line.split(" | ") for line in outcome.out.splitlines() if line.startswith("| 40 ")]
+    assert [row[2] for row in rows] == [one.name for one in loss_steps.CONTENDERS]
+    assert all(float(row[3]) > 0 for row in rows)
 
 
-@pytest.mark.usefixtures("benchmark")
-def test_arguments_help_and_exit_code_are_the_benchmarks(call: Call) -> None:
-    outcome = call("bench", "loss", "--help", "--items", "10")
-    assert outcome.out == "recbole-sce bench loss|--help|--items|10|--help|--items|10\n"
-    assert outcome.code == 3
+def test_options_reach_the_measurement(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[loss_steps.Case] = []
+    monkeypatch.setattr(loss_steps, "measure_apart", lambda case, *options: measured.append(case))
+    outcome = call("bench", "loss", "--cases", "10x20,1e3x1e3", "--max-logits", "9e5", "--dtype", "float64")
+    assert outcome.code == 0, outcome.err
+    sizes = [(case.states, case.items) for case in measured]
+    assert sizes == [(10, 20)] * 5 + [(1000, 1000)] * 3  # the larger one without exact cross-entropy
+    assert {case.dtype for case in measured} == {"float64"}
 
 
-@pytest.mark.usefixtures("benchmark")
-def test_a_benchmark_that_is_not_installed(call: Call) -> None:
-    outcome = call("bench", "scale")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--cases", "2048"), "--cases must be two numbers such as 2048x1e6, got '2048'"),
+        (("--cases", "0x100"), "got '0x100'"),
+        (("--dtype", "int8"), "--dtype must be one of float32, float64, bfloat16, float16, got 'int8'"),
+        (("--device", "nowhere"), "--device must be a device of this machine, got 'nowhere'"),
+        (("--repeats", "0"), "--repeats"),
+    ],
+)
+def test_what_is_wrong_is_named(call: Call, arguments: tuple[str, ...], message: str) -> None:
+    outcome = call("bench", "loss", *arguments)
     assert outcome.code == 2
-    assert "no benchmark scale" in outcome.err
+    assert message in " ".join(outcome.err.split())
 
 
 def test_help(call: Call) -> None:
     outcome = call("bench", "--help")
     assert outcome.code == 0
-    assert "recbole-sce bench loss --help" in outcome.out
+    assert "loss" in outcome.out

@@ -19,9 +19,9 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.quick_start import load_data_and_model
 from recbole.utils import get_model, get_trainer, init_seed
+from robustness.kills import unequal
 
 from recbole_sce import SettingsError
-from recbole_sce.bench.kills import unequal
 from recbole_sce.compat import CheckpointError, CheckpointWriteError, safe_load, save_checkpoint
 from recbole_sce.training import SCETrainer
 from recbole_sce.training.callbacks import last_state as checkpoints

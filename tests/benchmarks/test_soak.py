@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from robustness import soak as module
+from robustness.soak import Trial, check, draw_trial, soak
 
-from recbole_sce.bench import soak as module
-from recbole_sce.bench.soak import Trial, check, draw_trial, soak
 from recbole_sce.training import SCETrainer
 
 

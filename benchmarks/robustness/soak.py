@@ -208,7 +208,7 @@ def check(trial: Trial, folder: Path) -> tuple[list[str], bool]:
 
 def kill_and_resume(trial: Trial, rng: np.random.Generator, folder: Path) -> list[str]:
     """Kill and resume training with a trial's settings, on data of the campaign's own; return the faults."""
-    from recbole_sce.bench.kills import run_campaign
+    from robustness.kills import run_campaign
 
     of_loss, of_steps = ("model", "loss_type", "mix_x"), ("learner", "clip_grad_norm", "ema_decay")
     kept = (*of_loss, *of_steps, "eval_step", "enable_amp")

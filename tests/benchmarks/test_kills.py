@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from robustness.kills import differences, run_campaign, unequal
 
-from recbole_sce.bench.kills import differences, run_campaign, unequal
 from recbole_sce.compat import safe_load, save_checkpoint
 
 

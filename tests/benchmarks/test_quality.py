@@ -12,10 +12,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from harness import pictures, quality
 from recbole.config import Config
 
 import recbole_sce
-from recbole_sce.bench import pictures, quality
 from recbole_sce.experiments import Event, comparison
 from tests.experiments.conftest import make_record
 

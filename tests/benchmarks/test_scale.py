@@ -11,9 +11,10 @@ import torch
 
 pytest.importorskip("resource", reason="limits on memory are those of POSIX")
 pytest.importorskip("pyarrow", reason="conversion needs the optional pyarrow")
-from recbole_sce.bench import scale
-from recbole_sce.bench.memory import can_measure
-from recbole_sce.bench.stages import SIDES, Case, Stage, StageClock
+from harness import scale
+from harness.stages import SIDES, Case, Stage, StageClock
+
+from recbole_sce.utils.memory import can_measure
 
 needs_proc = pytest.mark.skipif(
     not can_measure(torch.device("cpu")), reason="peak memory of a process is read from Linux's /proc"
@@ -57,7 +58,7 @@ def test_both_sides_go_through_all_stages(tmp_path: Path, capsys: pytest.Capture
         assert min(step[part] for part in ("data", "forward", "backward", "optimiser")) > 0
         assert step["dense_logits_mib"] == pytest.approx(4 * 300 * step["targets"] / 2**20)
     written = (tmp_path / "scale.md").read_text(encoding="utf-8")
-    assert "python -m recbole_sce.bench.scale --cases 2e3x300" in written
+    assert "python benchmarks/scale.py --cases 2e3x300" in written
     assert "| 2,000 | 300 | parsed to loaders |" in written
     assert written.endswith(capsys.readouterr().out)
     assert {path.name for path in tmp_path.iterdir()} == {"scale.csv", "scale.md"}  # logs are gone

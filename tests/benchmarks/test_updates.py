@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from recbole_sce.bench import updates
+from harness import updates
 
 
 class Rows:
@@ -52,7 +51,7 @@ def test_a_run_trains_both_ways(tmp_path: Path, capsys: pytest.CaptureFixture[st
         torch.set_num_threads(threads)
     assert os.getcwd() == folder
     written = (tmp_path / "q.md").read_text(encoding="utf-8")
-    assert "python -m recbole_sce.bench.updates --interactions 1500" in written
+    assert "python benchmarks/updates.py --interactions 1500" in written
     rows = [line.split(" | ")[0].strip("| ") for line in written.splitlines() if line.startswith("| ")]
     assert rows[1:] == ["popularity", "dense updates", "sparse_item_updates"]
     assert written.endswith(capsys.readouterr().out)

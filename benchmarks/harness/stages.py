@@ -24,8 +24,8 @@ from typing import Any, Callable, Optional
 
 import torch
 
-from recbole_sce.bench.memory import PeakMemory
 from recbole_sce.data.synthetic import LogSpec, generate_log
+from recbole_sce.utils.memory import WorkMemory
 
 #: Name of the generated data set; each side has a folder of its own.
 DATASET = "generated"
@@ -103,7 +103,7 @@ class StageClock:
 
     def __init__(self, timeout: int) -> None:
         self._timeout = timeout
-        self._memory = PeakMemory(CPU)
+        self._memory = WorkMemory(CPU)
         self._name = ""
         self._began = 0.0
 
@@ -123,7 +123,7 @@ class StageClock:
         stage = Stage(
             self._name,
             seconds,
-            memory.peak_resident(),
+            memory.peak_in_all(),
             memory.peak(),
             memory.held(),
             failure,

@@ -1,26 +1,24 @@
 """From a raw log to lists of recommendations: seconds and peak memory of each stage, RecBole's way and ours.
 
 A log is generated: items and users follow power laws, and the order of items can be learnt. Each side then
-goes through all stages in a process of its own (:mod:`recbole_sce.bench.stages`): convert the log to an
-atomic file, parse it, make loaders, train, evaluate, export. Run it with::
+goes through all stages in a process of its own (:mod:`harness.stages`): convert the log to an atomic file,
+parse it, make loaders, train, evaluate, export. Run it with::
 
-    python -m recbole_sce.bench.scale --help
+    python benchmarks/scale.py --help
 
-RecBole's side is its own model, data set and trainer, with the repairs of recbole_sce in force.
+RecBole's side is its own model, data set and trainer, with the patches of recbole_sce in force.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -29,10 +27,12 @@ from typing import NamedTuple, Optional
 import psutil  # type: ignore[import-untyped]
 import torch
 
-from recbole_sce.bench.loss import machine
-from recbole_sce.bench.memory import can_measure
-from recbole_sce.bench.stages import CPU, SIDES, Case, Stage
+from harness import common
+from harness.stages import CPU, SIDES, Case, Stage
+from recbole_sce.utils.memory import can_measure
 
+#: The script of a process that goes through the stages.
+STAGES = Path(__file__).with_name("stages.py")
 #: (interactions, items) of the default table.
 DEFAULT_CASES = ("1e6x1e5", "1e7x1e6")
 #: Of the memory that is free at the start, what each process may allocate.
@@ -93,7 +93,7 @@ def _folder(parent: Optional[Path]) -> Iterator[Path]:
 
 def run_apart(case: Case) -> Iterator[Stage]:
     """Run a case in a fresh process and yield its stages; of one in which it died, how."""
-    command = [sys.executable, "-m", "recbole_sce.bench.stages", json.dumps(asdict(case))]
+    command = [sys.executable, str(STAGES), json.dumps(asdict(case))]
     stage = "start"
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -195,7 +195,7 @@ def report(outcomes: Sequence[Outcome], arguments: argparse.Namespace) -> str:
     ]
     return "\n\n".join(
         [
-            machine("cpu", arguments.threads),
+            common.machine("cpu", arguments.threads),
             table(outcomes),
             "A cell: seconds, peak resident memory of the process, and in brackets how much of it is beyond "
             "what the stage began with, to which the last column refers. "
@@ -215,52 +215,19 @@ def report(outcomes: Sequence[Outcome], arguments: argparse.Namespace) -> str:
     )
 
 
-def write_csv(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """Write all that was measured, a stage a line."""
-    names = [key for key in Case.__dataclass_fields__ if key != "folder"]
-    names += Stage.__dataclass_fields__
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, names, extrasaction="ignore")
-        writer.writeheader()
-        for case, stage in outcomes:
-            row = {**asdict(case), **asdict(stage)}
-            row["details"] = json.dumps(stage.details)
-            writer.writerow(row)
-
-
-def _case(text: str) -> tuple[int, int]:
-    try:
-        interactions, items = (int(float(part)) for part in text.lower().split("x"))
-    except ValueError:
-        interactions = items = 0
-    if interactions < 1 or items < 2:
-        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; interactions x items such as 1e7x1e6 is")
-    return interactions, items
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        value = int(float(text))
-        if value < least:
-            raise argparse.ArgumentTypeError(f"{text} is not allowed; at least {least} is")
-        return value
-
-    return number
-
-
 def _parser() -> argparse.ArgumentParser:
     free = psutil.virtual_memory().available / 2**30
     parser = argparse.ArgumentParser(
-        prog=os.path.basename(sys.argv[0]) if "bench" in sys.argv[0] else "python -m recbole_sce.bench.scale",
+        prog="scale.py",
         description="Measure seconds and peak resident memory of each stage from a raw log to lists of "
         "recommendations, with RecBole alone and with recbole_sce, each in a process of its own.",
     )
     parser.add_argument(
         "--cases",
         nargs="+",
-        type=_case,
+        type=common.size,
         metavar="NxC",
-        default=[_case(text) for text in DEFAULT_CASES],
+        default=[common.size(text) for text in DEFAULT_CASES],
         help=f"interactions x items of generated logs (default: {' '.join(DEFAULT_CASES)})",
     )
     parser.add_argument("--sides", nargs="+", choices=tuple(SIDES), default=list(SIDES))
@@ -279,13 +246,13 @@ def _parser() -> argparse.ArgumentParser:
     for name, (default, meaning) in numbers.items():
         parser.add_argument(
             f"--{name}",
-            type=_at_least(1),
+            type=common.at_least(1),
             default=default,
             metavar="N",
             help=f"{meaning} (default: {default})",
         )
     parser.add_argument(
-        "--steps", type=_at_least(2), default=50, metavar="N", help="training steps (default: 50)"
+        "--steps", type=common.at_least(2), default=50, metavar="N", help="training steps (default: 50)"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--train-positions", choices=("all", "last"), default="all", help="of recbole_sce")
@@ -297,14 +264,13 @@ def _parser() -> argparse.ArgumentParser:
         help="what each process may allocate (default: 85 %% of what is free)",
     )
     parser.add_argument("--folder", type=Path, help="where to keep logs meanwhile (default: temporary files)")
-    parser.add_argument("--csv", type=Path, help="also write all that was measured here")
-    parser.add_argument("--markdown", type=Path, help="also write machine, command, tables here")
+    common.add_outputs(parser)
     return parser
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the benchmark with command-line arguments; return the exit status."""
-    argv = sys.argv[1:] if argv is None else list(argv)
+    argv = common.arguments_of(argv)
     parser = _parser()
     arguments = parser.parse_args(argv)
     if not can_measure(CPU):
@@ -313,12 +279,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     result = report(outcomes, arguments)
     print(result)
     if arguments.csv:
-        write_csv(arguments.csv, outcomes)
-    if arguments.markdown:
-        command = " ".join(["python -m recbole_sce.bench.scale", *argv])
-        arguments.markdown.write_text(f"```\n{command}\n```\n\n{result}\n", encoding="utf-8")
+        columns = [key for key in Case.__dataclass_fields__ if key != "folder"]
+        columns += Stage.__dataclass_fields__
+        measured = (
+            {**asdict(case), **asdict(stage), "details": json.dumps(stage.details)}
+            for case, stage in outcomes
+        )
+        common.write_csv(arguments.csv, columns, measured)
+    common.write_markdown(arguments.markdown, "scale.py", argv, result)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

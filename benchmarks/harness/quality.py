@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Optional
 
-from recbole_sce.bench.pictures import panels
+from harness.pictures import panels
 from recbole_sce.experiments.comparison import Event, compare
 from recbole_sce.experiments.spec import WITHOUT_EFFECT, Candidate, ExperimentError
 
@@ -548,7 +548,3 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except (QualityError, ExperimentError) as error:
         parser.error(str(error))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from harness import loss as bench
 from torch.nn import functional as F
 
-from recbole_sce.bench import loss as bench
-from recbole_sce.bench.memory import PeakMemory, can_measure
+from recbole_sce.cli import loss_steps
 
+SCE = "SCE, recbole_sce"
 CPU = torch.device("cpu")
 
 
-def case(loss: str, **changes: object) -> bench.Case:
+def case(loss: str, **changes: object) -> loss_steps.Case:
     settings = {
         "loss": loss,
         "states": 50,
@@ -27,7 +28,7 @@ def case(loss: str, **changes: object) -> bench.Case:
         "threads": 1,
         "repeats": 2,
     }
-    return bench.Case(**{**settings, **changes})  # type: ignore[arg-type]
+    return loss_steps.Case(**{**settings, **changes})  # type: ignore[arg-type]
 
 
 def test_the_formula_with_autograd_is_the_loss() -> None:
@@ -41,30 +42,16 @@ def test_the_formula_with_autograd_is_the_loss() -> None:
 
 
 @pytest.mark.parametrize("contender", bench.CONTENDERS, ids=lambda one: one.name)
-def test_every_loss_can_be_measured(contender: bench.Contender) -> None:
+def test_every_loss_can_be_measured(contender: loss_steps.Contender) -> None:
     if not contender.available(CPU):
         pytest.skip("needs a GPU and a package of its own, or a newer torch")
     threads = torch.get_num_threads()
     try:
-        found = bench.measure(case(contender.name))
+        found = loss_steps.measure(case(contender.name), bench.CONTENDERS)
     finally:
         torch.set_num_threads(threads)
     assert 0 < found.fastest <= found.seconds <= found.slowest
     assert found.value > 0
-
-
-@pytest.mark.skipif(not can_measure(CPU), reason="peak memory of a CPU process is read from Linux's /proc")
-def test_peak_memory_sees_what_is_freed_again() -> None:
-    memory = PeakMemory(CPU)
-    memory.start()
-    kept = torch.ones(4 * 2**20)  # 16 MiB
-    passing = torch.ones(10 * 2**20)  # 40 MiB
-    del passing
-    assert memory.peak() == pytest.approx(56, abs=6)
-    assert memory.held() == pytest.approx(16, abs=6)
-    memory.start()
-    assert memory.peak() == pytest.approx(0, abs=6)
-    assert kept.sum() == kept.numel()
 
 
 @pytest.mark.slow
@@ -80,14 +67,14 @@ def test_a_run_writes_a_table_and_all_that_was_measured(
     assert [(row["loss"], row["states"], row["items"]) for row in rows] == [(n, "40", "1000") for n in names]
     assert all(float(row["seconds"]) > 0 for row in rows)
     written = (tmp_path / "loss.md").read_text(encoding="utf-8")
-    assert "python -m recbole_sce.bench.loss --cases 40x1e3" in written
+    assert "python benchmarks/loss.py --cases 40x1e3" in written
     assert "| 40 | 1,000 | SCE, recbole_sce |" in written
     assert "| 40 | 1,000 | SCE, recbole_sce |" in capsys.readouterr().out
 
 
 def test_dense_losses_beyond_the_limit_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     measured = []
-    monkeypatch.setattr(bench, "measure_apart", lambda case, timeout: measured.append(case.loss))
+    monkeypatch.setattr(loss_steps, "measure_apart", lambda case, *options: measured.append(case.loss))
     assert bench.main(["--cases", "1000x1000", "--max-logits", "9e5"]) == 0
     sce = ["SCE, recbole_sce", "SCE, recbole_sce, completed", "SCE, formula with autograd"]
     assert measured == [*sce, "CE-, recbole_sce"]
@@ -101,17 +88,18 @@ def test_each_process_is_told_whether_to_use_kernels(monkeypatch: pytest.MonkeyP
         told[json.loads(command[-1])["loss"]] = env["RECBOLE_SCE_TRITON"]
         raise subprocess.TimeoutExpired(command, 1.0)
 
-    monkeypatch.setattr(bench.subprocess, "run", run)
-    for name in ("SCE, recbole_sce", "SCE, recbole_sce with Triton kernels"):
-        assert bench.measure_apart(case(name), timeout=1.0) is None
+    monkeypatch.setattr(loss_steps.subprocess, "run", run)
+    chosen = {name: name.endswith("kernels") for name in (SCE, f"{SCE} with Triton kernels")}
+    for name, kernels in chosen.items():
+        assert loss_steps.measure_apart(case(name), 1.0, bench.PROGRAM, kernels) is None
     assert told == {"SCE, recbole_sce": "0", "SCE, recbole_sce with Triton kernels": "1"}
 
 
 def test_a_loss_that_fails_leaves_its_cells_empty() -> None:
-    assert bench.measure_apart(case("no such loss"), timeout=60) is None
-    found = bench.Measurement(0.5, 0.4, 0.6, 10.0, 1.0, 3.0)
-    slower = bench.Measurement(2.0, 2.0, 2.0, 5.0, 1.0, 3.0)
-    lines = bench.table([(case("a"), found), (case("b"), slower), (case("c"), None)]).splitlines()
+    assert loss_steps.measure_apart(case("no such loss"), 60, bench.PROGRAM) is None
+    found = loss_steps.Measurement(0.5, 0.4, 0.6, 10.0, 1.0, 3.0)
+    slower = loss_steps.Measurement(2.0, 2.0, 2.0, 5.0, 1.0, 3.0)
+    lines = loss_steps.table([(case("a"), found), (case("b"), slower), (case("c"), None)]).splitlines()
     assert lines[2:] == [
         "| 50 | 700 | a | 0.5000 | 10.0 | 1.0 | 1.0 |",
         "| 50 | 700 | b | 2.0000 | 5.0 | 4.0 | 0.5 |",

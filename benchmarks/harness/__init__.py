@@ -1,0 +1,1 @@
+"""The measurements of the laboratory, imported by the scripts of benchmarks/."""

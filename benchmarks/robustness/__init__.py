@@ -1,0 +1,1 @@
+"""Checks that training survives kills and odd settings, imported by the scripts of benchmarks/."""

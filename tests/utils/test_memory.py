@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_sce.utils.memory import WorkMemory, can_measure, peak_resident_mib, resident_mib, restart_peak
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux restarts its count of peak memory")
+def test_the_peak_is_counted_anew() -> None:
+    block = np.ones(400 * 2**20 // 8)
+    del block
+    high = peak_resident_mib()
+    restart_peak()
+    assert peak_resident_mib() < high - 200
+    assert 0 < resident_mib() <= peak_resident_mib() + 50
+
+
+@pytest.mark.skipif(not can_measure(CPU), reason="peak memory of a CPU process is read from Linux's /proc")
+def test_work_memory_sees_what_is_freed_again() -> None:
+    memory = WorkMemory(CPU)
+    memory.start()
+    kept = torch.ones(4 * 2**20)  # 16 MiB
+    passing = torch.ones(10 * 2**20)  # 40 MiB
+    del passing
+    assert memory.peak() == pytest.approx(56, abs=6)
+    assert memory.held() == pytest.approx(16, abs=6)
+    memory.start()
+    assert memory.peak() == pytest.approx(0, abs=6)
+    assert kept.sum() == kept.numel()
