@@ -81,7 +81,7 @@ def convert(
             given[key] = _position(given[key])
     try:
         if layout is not None and layout not in PRESETS:
-            raise InputError(f"--layout: {layout!r} is not allowed; one of {', '.join(PRESETS)} is")
+            raise InputError(f"--layout must be one of {', '.join(PRESETS)}, got {layout!r}")
         report = convert_log(
             source,
             out,
@@ -102,5 +102,5 @@ def convert(
 def _position(column: str) -> int:
     """Return the position that a column is where there is no header."""
     if not column.isdigit():
-        raise InputError(f"column {column!r} is not allowed with --no-header; a position from 0 on is")
+        raise InputError(f"column must be a position from 0 on with --no-header, got {column!r}")
     return int(column)

@@ -20,7 +20,8 @@ _PACKAGES = ("recbole_sce", "recbole", "torch", "numpy", "pandas", "scipy")
 _OPTIONAL = {
     "hyperopt": ("tuning", "pip install 'recbole_sce[hyperopt]'"),
     "ray": ("Ray Tune", "pip install 'recbole_sce[ray]' (Python up to 3.11)"),
-    "pyarrow": ("convert, and Parquet from recommend", "pip install 'recbole_sce[convert]'"),
+    "duckdb": ("convert", "pip install 'recbole_sce[convert]'"),
+    "pyarrow": ("Parquet from recommend", "pip install 'recbole_sce[parquet]'"),
     "faiss-cpu": ("recommend --faiss", "pip install 'recbole_sce[faiss]'"),
     "plotly": ("plots of tuning and comparing", "pip install plotly"),
     "tensorboard": ("TensorBoard logs", "pip install tensorboard"),

@@ -98,7 +98,9 @@ class RecommendationWriter:
             try:
                 import pyarrow.parquet
             except ImportError as error:
-                raise InputError(f"--out: Parquet needs pyarrow (pip install pyarrow): {error}") from None
+                raise InputError(
+                    f"--out: Parquet needs pyarrow (pip install 'recbole_sce[parquet]'): {error}"
+                ) from None
             self._parquet = pyarrow.parquet
 
     @property

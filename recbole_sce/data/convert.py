@@ -1,60 +1,77 @@
 """Raw logs of interactions to RecBole's atomic files, in bounded memory.
 
-The log is read once, batch by batch. What stays in memory is the ids of users and items, each once, their
-counts, and one byte an interaction; every interaction itself waits as 20 to 28 bytes in temporary files
-beside the output. Filters work on those, a piece at a time.
+DuckDB reads the log into a database on disk beside the output, checks and filters it there, and writes the
+atomic file. It works in pieces and puts on disk what does not fit into ``MEMORY``.
 """
 
 from __future__ import annotations
 
+import csv
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Union
 
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
-
 try:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.csv
+    import duckdb
 except ImportError as error:  # optional: who has atomic files never needs it
-    raise ImportError(f"conversion needs pyarrow (pip install 'recbole_sce[convert]'): {error}") from error
+    raise ImportError(f"conversion needs duckdb (pip install 'recbole_sce[convert]'): {error}") from error
 
-from recbole_sce.data.raw_logs import (
-    PRESETS,
-    ConversionError,
-    InvalidRows,
-    Layout,
-    ids_as_text,
-    read_batches,
-)
+from recbole_sce.data.raw_logs import PRESETS, ConversionError, Layout, LogFile, open_log, position
 
 DEFAULT_LAYOUT = Layout()
 DUPLICATES = ("all", "first", "last")
 
-#: Interactions worked on at a time.
-PIECE = 1_000_000
+#: What DuckDB may hold in memory, and its threads, each of which has buffers of its own.
+MEMORY = "512MB"
+THREADS = min(4, os.cpu_count() or 1)
 
 #: Ids that pandas, and so RecBole, reads as "no value": RecBole would drop their rows without a word.
-MISSING_IDS = (
-    *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
-    *("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
-)
+MISSING_IDS = """
+    #N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null|
+""".strip().split("|")  # the last is the empty one
+WHITESPACE = "".join(character for character in map(chr, range(0x3001)) if character.isspace())
 
 #: Numbers from here on are milliseconds where ``time_format`` is ``auto``.
 FIRST_MILLISECONDS = 1e11
 #: Times (ms since 1970) that a calendar knows: the years 1 to 9999.
 EARLIEST, LATEST = -62_135_596_800_000, 253_402_300_799_999
 
-Mask = npt.NDArray[np.bool_]
-Codes = npt.NDArray[np.int32]
+_TIME_NAMES = {
+    "s": "a number of seconds",
+    "ms": "a number of milliseconds",
+    "number": "a number",
+    "iso": "an ISO time",
+}
+#: Milliseconds since 1970 of a time that is text, by its format.
+_MILLISECONDS = {
+    "s": "number(time) * 1000",
+    "ms": "number(time)",
+    "number": f"number(time) * if(abs(number(time)) >= {FIRST_MILLISECONDS}, 1, 1000)",
+    "iso": "epoch_ms(moment(time))",
+}
+#: Why a row of text cannot be read, by what DuckDB calls it.
+_UNREADABLE = {
+    "MISSING COLUMNS": "wrong number of columns",
+    "TOO MANY COLUMNS": "wrong number of columns",
+    "UNQUOTED VALUE": "a quotation mark that is not closed, or closed too early",
+    "LINE SIZE OVER MAXIMUM": "longer than 2 MB",
+}
+
+_MACROS = r"""
+    CREATE TEMP MACRO number(x) AS  -- NULL where x is none; DuckDB alone would take 1_000 for one
+        CASE WHEN NOT contains(x, '_') AND isfinite(try_cast(trim(x) AS DOUBLE)) THEN trim(x)::DOUBLE END;
+    CREATE TEMP MACRO punctuated(x) AS
+        regexp_replace(regexp_replace(x, '^(\d{4})(\d\d)(\d\d)', '\1-\2-\3'),
+                       'T(\d\d)(\d\d)(\d\d)', 'T\1:\2:\3');
+    CREATE TEMP MACRO moment(x) AS  -- ISO 8601, or with "UTC" written out, as in some logs; no zone is UTC
+        CASE WHEN regexp_full_match(x, '[-+:./0-9TZ ]+(UTC)?')
+             THEN try_cast(punctuated(x) AS TIMESTAMPTZ) END;
+    CREATE TEMP MACRO plain(x) AS  -- 5.0 is written as 5
+        CASE WHEN x = trunc(x) AND abs(x) < 1e15 THEN x::BIGINT::VARCHAR ELSE x::VARCHAR END;
+"""
 
 
 @dataclass(frozen=True)
@@ -148,44 +165,45 @@ def convert(
     layout = _layout(layout)
     target = _target(Path(out), name, overwrite)
     if duplicates not in DUPLICATES:
-        raise ConversionError(f"duplicates: {duplicates!r} is not allowed; one of {', '.join(DUPLICATES)} is")
-    for key, value in (
-        ("min_user_interactions", min_user_interactions),
-        ("min_item_interactions", min_item_interactions),
-    ):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ConversionError(f"{key}: {value!r} is not allowed; a whole number from 0 on is")
+        raise ConversionError(f"duplicates must be one of {', '.join(DUPLICATES)}, got {duplicates!r}")
+    minima = {"user": min_user_interactions, "item": min_item_interactions}
+    for kind, minimum in minima.items():
+        if isinstance(minimum, bool) or not isinstance(minimum, int) or minimum < 0:
+            raise ConversionError(
+                f"min_{kind}_interactions must be a whole number from 0 on, got {minimum!r}"
+            )
 
-    if not Path(source).exists():
+    source = Path(source)
+    if not source.exists():
         raise ConversionError(f"{source}: no such file")
     # Beside the target's folder, which appears with the file alone: RecBole downloads what has no folder.
     Path(out).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=f".{name}-") as folder:
-        log = _read(Path(source), layout, Path(folder))
-        keep = np.ones(len(log), dtype=bool)
-        if not keep.any():
-            raise ConversionError("\n".join([f"{source}: no usable row", *map(str, log.bad.values())]))
+    with tempfile.TemporaryDirectory(dir=out, prefix=f".{name}-") as folder, _database(Path(folder)) as db:
+        try:
+            bad = _read(db, source, layout, Path(folder))
+        except (duckdb.InvalidInputException, duckdb.IOException) as error:
+            raise ConversionError(f"{source} cannot be read: {error}") from error
+        usable = _count(db)
+        if not usable:
+            raise ConversionError("\n".join([f"{source}: no usable row", *map(str, bad)]))
         if duplicates != "all":
-            drop_duplicates(log.users, log.items, log.times, keep, duplicates)
-        unique = int(keep.sum())
-        k_core(log.users, log.items, keep, min_user_interactions, min_item_interactions)
-        interactions = int(keep.sum())
-        if not interactions:
+            _drop_duplicates(db, duplicates)
+        unique = _count(db)
+        _k_core(db, minima)
+        if not _count(db):
             raise ConversionError(
                 f"{source}: nothing is left of {unique:,} interactions where users need "
                 f"{min_user_interactions} and items {min_item_interactions}"
             )
         text = Path(folder) / target.name
-        first, last = _time_range(log.times, keep)
-        users, items = (int((_counts(codes, keep) > 0).sum()) for codes in (log.users, log.items))
-        _write(log, keep, text)
+        interactions, users, items, first, last = _write(db, layout.rating is not None, text)
         target.parent.mkdir(exist_ok=True)
         os.replace(text, target)
     return ConversionReport(
         path=target,
-        rows=log.rows,
-        bad=tuple(log.bad.values()),
-        duplicates=len(log) - unique,
+        rows=usable + sum(reason.count for reason in bad),
+        bad=bad,
+        duplicates=usable - unique,
         rare=unique - interactions,
         interactions=interactions,
         users=users,
@@ -199,292 +217,217 @@ def _layout(layout: Union[str, Layout]) -> Layout:
     if isinstance(layout, Layout):
         return layout
     if layout not in PRESETS:
-        raise ConversionError(
-            f"layout: {layout!r} is not allowed; a Layout or one of {', '.join(PRESETS)} is"
-        )
+        raise ConversionError(f"layout must be a Layout or one of {', '.join(PRESETS)}, got {layout!r}")
     return PRESETS[layout]
 
 
 def _target(out: Path, name: str, overwrite: bool) -> Path:
     if not name or name != Path(name).name or name.startswith("."):
-        raise ConversionError(f"name: {name!r} is not allowed; a plain folder name is, such as my-shop")
+        raise ConversionError(f"name must be a plain folder name such as my-shop, got {name!r}")
     target = out / name / f"{name}.inter"
     if target.exists() and not overwrite:
         raise FileExistsError(f"{target} exists; overwrite=True replaces it")
     return target
 
 
+def _database(folder: Path) -> duckdb.DuckDBPyConnection:
+    settings: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": MEMORY,
+        "threads": THREADS,
+        "autoinstall_known_extensions": False,
+    }
+    db = duckdb.connect(folder / "log.duckdb", config=settings)
+    db.execute("SET TimeZone = 'UTC'")
+    db.execute(_MACROS)
+    return db
+
+
+def _row(db: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
+    row = db.execute(query).fetchone()
+    assert row is not None  # an aggregate always has one
+    return row
+
+
+def _count(db: duckdb.DuckDBPyConnection) -> int:
+    return int(_row(db, "SELECT count(*) FROM log")[0])
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
 # --- reading -----------------------------------------------------------------------------------------------
 
 
-class _Ids:
-    """Numbers ids from 0 in the order in which they are first seen."""
-
-    def __init__(self) -> None:
-        self.known: Any = pa.array([], pa.large_string())
-
-    def codes(self, ids: Any) -> Codes:
-        new = pc.unique(ids.filter(pc.is_null(pc.index_in(ids, value_set=self.known))))
-        if len(new):
-            self.known = pa.concat_arrays([self.known, new])
-        codes: Codes = pc.index_in(ids, value_set=self.known).to_numpy(zero_copy_only=False).astype(np.int32)
-        return codes
-
-
-@dataclass
-class _Log:
-    """The usable rows of a log as numbers, on disk: user and item codes, times (ms since 1970), ratings."""
-
-    folder: Path
-    rated: bool
-    rows: int = 0
-    usable: int = 0
-    bad: dict[str, BadRows] = field(default_factory=dict)
-    user_ids: _Ids = field(default_factory=_Ids)
-    item_ids: _Ids = field(default_factory=_Ids)
-
-    def __len__(self) -> int:
-        return self.usable
-
-    def _column(self, name: str, dtype: str) -> npt.NDArray[Any]:
-        return np.memmap(self.folder / name, dtype=dtype, mode="r")
-
-    @property
-    def users(self) -> Codes:
-        return self._column("users", "int32")
-
-    @property
-    def items(self) -> Codes:
-        return self._column("items", "int32")
-
-    @property
-    def times(self) -> npt.NDArray[np.int64]:
-        return self._column("times", "int64")
-
-    @property
-    def ratings(self) -> npt.NDArray[np.float64]:
-        return self._column("ratings", "float64")
-
-    def leave_out(self, reason: str, count: int, example: str) -> None:
-        known = self.bad.get(reason, BadRows(reason, 0, example))
-        self.bad[reason] = BadRows(reason, known.count + count, known.example)
-
-
-def _read(source: Path, layout: Layout, folder: Path) -> _Log:
-    """Read the log into columns of numbers below ``folder``, and count what cannot be used."""
-    log = _Log(folder, rated=layout.rating is not None)
-    invalid = InvalidRows()
-    time_format = layout.time_format
-    columns = ["users", "items", "times"] + ["ratings"] * log.rated
-    with ExitStack() as stack:
-        files = {name: stack.enter_context((folder / name).open("wb")) for name in columns}
-        for batch in read_batches(source, layout, invalid):
-            log.rows += len(batch)
-            if time_format == "auto":
-                time_format = _guess_time_format(batch.column("time"))
-            usable, times, ratings = _check(batch, time_format, log)
-            mask = pa.array(usable)
-            for name, ids in (("user", log.user_ids), ("item", log.item_ids)):
-                ids.codes(ids_as_text(batch.column(name)).filter(mask)).tofile(files[f"{name}s"])
-            times[usable].tofile(files["times"])
-            if log.rated:
-                ratings[usable].tofile(files["ratings"])
-            log.usable += int(usable.sum())
-    if invalid.count:
-        log.rows += invalid.count
-        log.leave_out("wrong number of columns", invalid.count, invalid.example)
-    return log
-
-
-def _check(
-    batch: Any, time_format: str, log: _Log
-) -> tuple[Mask, npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Return which rows of a batch (n,) can be used, their times (ms since 1970) and ratings."""
-    times, timed = _milliseconds(batch.column("time"), time_format)
-    ratings = np.zeros(len(batch))
-    problems: list[tuple[str, Mask]] = []
-    for name in ("user", "item"):
-        ids = ids_as_text(batch.column(name))
-        no_value = pc.is_in(pc.utf8_trim_whitespace(ids), value_set=pa.array(MISSING_IDS, ids.type))
-        missing = pc.or_(pc.is_null(ids), no_value)
-        broken = pc.fill_null(pc.match_substring_regex(ids, r'[\t\r\n"\x00]'), False)
-        problems += [
-            (f"no {name}", _mask(missing)),
-            (f"{name} with a tab, a quotation mark or a line break", _mask(broken)),
-        ]
-    problems.append((f"time is not {_TIME_NAMES[time_format]}", ~timed))
-    if log.rated:
-        ratings = _numbers(batch.column("rating"))
-        problems.append(("rating is not a number", ~np.isfinite(ratings)))
-
-    usable = np.ones(len(batch), dtype=bool)
-    for reason, wrong in problems:  # a row counts under its first problem
-        wrong = wrong & usable
-        if wrong.any():
-            first = int(wrong.argmax())
-            example = ", ".join(
-                f"{name} {batch.column(name)[first].as_py()!r}" for name in batch.schema.names
-            )
-            log.leave_out(reason, int(wrong.sum()), example)
-            usable &= ~wrong
-    return usable, times, ratings
-
-
-_TIME_NAMES = {
-    "s": "a number of seconds",
-    "ms": "a number of milliseconds",
-    "number": "a number",
-    "iso": "an ISO time",
-}
-
-
-def _mask(values: Any) -> Mask:
-    return np.asarray(values.to_numpy(zero_copy_only=False), dtype=bool)
-
-
-def _numbers(values: Any) -> npt.NDArray[np.float64]:
-    """Return numbers, or text as numbers (n,), NaN where it is none."""
-    numbers = pd.to_numeric(values.to_pandas(), errors="coerce")
-    return np.asarray(numbers.to_numpy(dtype=np.float64, na_value=np.nan))
-
-
-def _guess_time_format(values: Any) -> str:
-    """Return ``number`` where most of the first batch's times are numbers, else ``iso``."""
-    if pa.types.is_temporal(values.type):
-        return "iso"
-    sample = values.slice(0, 1000)
-    return "number" if np.isfinite(_numbers(sample)).mean() >= 0.5 else "iso"
-
-
-def _milliseconds(values: Any, time_format: str) -> tuple[npt.NDArray[np.int64], Mask]:
-    """Return times (n,) in ms since 1970, and whether each could be read."""
-    if pa.types.is_temporal(values.type):
-        moments = values.cast(pa.timestamp("ms"), safe=False)
-        return _int64(moments.cast(pa.int64())), ~_mask(moments.is_null())
-    if time_format == "iso":
-        # "UTC" is written out by some logs; pandas reads every other form of ISO 8601
-        text = pd.Series(values.to_pandas()).str.replace(r"\s*UTC$", "Z", regex=True)
-        moments = pd.to_datetime(text, format="ISO8601", utc=True, errors="coerce")
-        return moments.to_numpy("datetime64[ms]").astype(np.int64), moments.notna().to_numpy()
-    numbers = _numbers(values)
-    if time_format == "number":
-        factor = np.where(np.abs(numbers) >= FIRST_MILLISECONDS, 1, 1000)
+def _read(db: duckdb.DuckDBPyConnection, source: Path, layout: Layout, folder: Path) -> tuple[BadRows, ...]:
+    """Make the table ``log`` of the usable rows (user, item, ms, score), in their order; return the others."""
+    file = open_log(source, layout, folder)
+    if file.separator is None:
+        rows, time_format = _parquet(db, file.path, layout)
     else:
-        factor = np.array(1 if time_format == "ms" else 1000)
-    scaled = np.rint(numbers * factor)
-    known = (scaled >= EARLIEST) & (scaled <= LATEST)  # False for NaN
-    return np.where(known, scaled, 0).astype(np.int64), known
+        rows, time_format = _text(file, "store_rejects = true, rejects_limit = 0"), layout.time_format
+    if time_format == "auto":
+        sample = rows if file.separator is None else _text(file, "ignore_errors = true")
+        is_number = "avg((number(time) IS NOT NULL)::INT) >= 0.5"
+        times = f"SELECT time FROM ({sample}) LIMIT 1000"
+        time_format = "number" if _row(db, f"SELECT {is_number} FROM ({times})")[0] else "iso"
 
-
-def _int64(values: Any) -> npt.NDArray[np.int64]:
-    return np.asarray(pc.fill_null(values, 0).to_numpy(zero_copy_only=False), dtype=np.int64)
-
-
-# --- filters: pure functions on codes, which may be memory maps ---------------------------------------------
-
-
-def _pieces(n: int) -> Iterator[slice]:
-    return (slice(start, min(start + PIECE, n)) for start in range(0, n, PIECE))
-
-
-def _counts(codes: Codes, keep: Mask) -> npt.NDArray[np.int64]:
-    """Return how often each code occurs among the rows kept."""
-    size = max((int(codes[piece].max()) for piece in _pieces(len(codes))), default=-1) + 1
-    counts = np.zeros(size, dtype=np.int64)
-    for piece in _pieces(len(codes)):
-        counts += np.bincount(codes[piece][keep[piece]], minlength=size)
-    return counts
-
-
-def k_core(users: Codes, items: Codes, keep: Mask, min_user: int, min_item: int) -> None:
-    """Narrow ``keep`` until every user kept has ``min_user`` interactions, and every item ``min_item``.
-
-    Args:
-        users: (n,) user of each interaction, from 0.
-        items: (n,) its item.
-        keep: (n,) interactions that count; changed in place.
-        min_user: fewest interactions of a user.
-        min_item: fewest interactions of an item.
-    """
-    user_counts, item_counts = _counts(users, keep), _counts(items, keep)
-    while True:
-        rare_users = (user_counts > 0) & (user_counts < min_user)
-        rare_items = (item_counts > 0) & (item_counts < min_item)
-        if not rare_users.any() and not rare_items.any():
-            return
-        for piece in _pieces(len(keep)):
-            piece_users, piece_items = users[piece], items[piece]
-            dropped = keep[piece] & (rare_users[piece_users] | rare_items[piece_items])
-            user_counts -= np.bincount(piece_users[dropped], minlength=len(user_counts))
-            item_counts -= np.bincount(piece_items[dropped], minlength=len(item_counts))
-            keep[piece] &= ~dropped
-
-
-def drop_duplicates(users: Codes, items: Codes, times: npt.NDArray[np.int64], keep: Mask, which: str) -> None:
-    """Narrow ``keep`` to one interaction of each user with each item: the ``first`` or ``last`` in time.
-
-    Works on as many users at a time as have about ``PIECE`` interactions.
-
-    Args:
-        users: (n,) user of each interaction, from 0.
-        items: (n,) its item.
-        times: (n,) its time; where two are equal, the order of the rows decides.
-        keep: (n,) interactions that count; changed in place.
-        which: ``first`` or ``last``.
-    """
-    group = np.cumsum(_counts(users, keep)) // PIECE  # of each user
-    for number in np.unique(group):
-        rows = np.concatenate(
-            [
-                piece.start + np.flatnonzero(keep[piece] & (group[users[piece]] == number))
-                for piece in _pieces(len(users))
-            ]
+    missing = ", ".join(map(_quoted, MISSING_IDS))
+    reasons = [
+        reason
+        for kind in ("user", "item")
+        for reason in (
+            (f"{kind} IS NULL OR trim({kind}, {_quoted(WHITESPACE)}) IN ({missing})", f"no {kind}"),
+            (
+                rf"""regexp_matches({kind}, '[\t\r\n"\x00]')""",
+                f"{kind} with a tab, a quotation mark or a line break",
+            ),
         )
-        if not len(rows):  # users none of whose interactions is kept
-            continue
-        order = np.lexsort((times[rows], items[rows], users[rows]))  # stable
-        rows = rows[order]
-        changes = (np.diff(users[rows]) != 0) | (np.diff(items[rows]) != 0)
-        one = np.concatenate([[True], changes]) if which == "first" else np.concatenate([changes, [True]])
-        keep[rows[~one]] = False
+    ]
+    reasons.append(
+        (f"ms IS NULL OR ms NOT BETWEEN {EARLIEST} AND {LATEST}", f"time is not {_TIME_NAMES[time_format]}")
+    )
+    if layout.rating is not None:
+        reasons.append(("score IS NULL", "rating is not a number"))
+    cases = " ".join(f"WHEN {condition} THEN {_quoted(reason)}" for condition, reason in reasons)
+    db.execute(
+        f"""
+        CREATE TABLE log AS
+        SELECT user, item, if(reason IS NULL, ms::BIGINT, NULL) AS ms, score, reason,
+               if(reason IS NULL, NULL, time) AS time, if(reason IS NULL, NULL, rating) AS rating
+        FROM (SELECT *, CASE {cases} END AS reason
+              FROM (SELECT *, round_even({_MILLISECONDS[time_format]}, 0) AS ms, number(rating) AS score
+                    FROM ({rows})))
+        """
+    )
+    bad = _unusable(db, list(layout.columns()))
+    if file.separator is not None:
+        bad += _unreadable(db, source, file)
+    db.execute("DELETE FROM log WHERE reason IS NOT NULL")
+    return tuple(bad)
+
+
+def _text(file: LogFile, errors: str) -> str:
+    """Return the query of a text file's rows; ``errors``: what becomes of those that cannot be read."""
+    # Quotes have a meaning in csv alone: elsewhere a stray one must not swallow what follows.
+    quote = _quoted('"' if file.separator == "," else "")
+    types = ", ".join(f"f{i}: 'VARCHAR'" for i in range(file.width))
+    columns = ", ".join(
+        f"coalesce({file.columns[kind]}, '') AS {kind}" if kind in file.columns else f"NULL AS {kind}"
+        for kind in ("user", "item", "time", "rating")
+    )
+    return f"""
+        SELECT {columns}
+        FROM read_csv({_quoted(str(file.path))}, auto_detect = false, compression = 'none',
+                      columns = {{{types}}}, delim = {_quoted(str(file.separator))}, quote = {quote}, escape = {quote},
+                      header = {file.header}, {errors})
+    """
+
+
+def _parquet(db: duckdb.DuckDBPyConnection, path: Path, layout: Layout) -> tuple[str, str]:
+    """Return the query of a parquet file's rows, as text, and the format of their times."""
+    table = f"read_parquet({_quoted(str(path))})"
+    types = dict(row[:2] for row in db.execute(f"DESCRIBE SELECT * FROM {table}").fetchall())
+    columns, time_format = {"rating": "NULL"}, layout.time_format
+    for kind, column in layout.columns().items():
+        name = list(types)[position(column, list(types), path)]
+        quoted = '"' + name.replace('"', '""') + '"'
+        columns[kind] = f"{quoted}::VARCHAR"
+        if types[name] in ("FLOAT", "DOUBLE"):  # whole numbers that a gap has made floats
+            columns[kind] = f"plain({quoted})"
+        elif kind == "time" and types[name].startswith(("TIMESTAMP", "DATE")):
+            columns[kind], time_format = f"epoch_ms({quoted}::TIMESTAMP)::VARCHAR", "ms"
+    return (
+        f"SELECT {', '.join(f'{query} AS {kind}' for kind, query in columns.items())} FROM {table}",
+        time_format,
+    )
+
+
+def _unusable(db: duckdb.DuckDBPyConnection, kinds: list[str]) -> list[BadRows]:
+    """Return what is wrong with rows that have been read."""
+    groups = db.execute(
+        f"""
+        SELECT reason, count(*), arg_min(({", ".join(kinds)},), rowid) FROM log
+        WHERE reason IS NOT NULL GROUP BY reason ORDER BY min(rowid)
+        """
+    ).fetchall()
+    return [
+        BadRows(reason, count, ", ".join(f"{kind} {value!r}" for kind, value in zip(kinds, example)))
+        for reason, count, example in groups
+    ]
+
+
+def _unreadable(db: duckdb.DuckDBPyConnection, source: Path, file: LogFile) -> list[BadRows]:
+    """Return the rows of a text file that could not be split into its columns."""
+    groups = db.execute(
+        """
+        SELECT error_type, count(*), arg_min(csv_line, line), min(line)
+        FROM (SELECT line, min(error_type) AS error_type, min(csv_line) AS csv_line
+              FROM reject_errors GROUP BY line, line_byte_position)
+        GROUP BY error_type ORDER BY min(line)
+        """
+    ).fetchall()
+    bad: dict[str, BadRows] = {}
+    for error_type, count, line, number in groups:
+        if error_type.startswith("INVALID"):
+            raise ConversionError(
+                f"{source} cannot be read: row {number} is not UTF-8: {line.strip()[:200]!r}"
+            )
+        reason, text = _UNREADABLE.get(error_type, error_type.lower()), line.strip("\r\n")
+        width = len(next(csv.reader([text])) if file.separator == "," else text.split(file.separator))
+        example = f"{text[:200]!r} ({width} instead of {file.width})"
+        first = bad.get(reason, BadRows(reason, 0, example))
+        bad[reason] = BadRows(reason, first.count + count, first.example)
+    return list(bad.values())
+
+
+# --- filters -----------------------------------------------------------------------------------------------
+
+
+def _drop_duplicates(db: duckdb.DuckDBPyConnection, which: str) -> None:
+    """Keep one interaction per user and item: the ``first`` or ``last`` in time, then in the log."""
+    best = "min" if which == "first" else "max"
+    db.execute(
+        f"""
+        DELETE FROM log WHERE rowid NOT IN
+            (SELECT {best}({{'ms': ms, 'row': rowid}}).row FROM log GROUP BY user, item)
+        """
+    )
+
+
+def _k_core(db: duckdb.DuckDBPyConnection, minima: dict[str, int]) -> None:
+    """Drop users and items that are too rare, in turn, until there are none."""
+    dropped = True
+    while dropped:
+        dropped = False
+        for kind, minimum in minima.items():
+            if minimum > 1:
+                rare = f"SELECT {kind} FROM log GROUP BY {kind} HAVING count(*) < {minimum}"
+                dropped |= _row(db, f"DELETE FROM log WHERE {kind} IN ({rare})")[0] > 0
 
 
 # --- writing -----------------------------------------------------------------------------------------------
 
 
-def _time_range(times: npt.NDArray[np.int64], keep: Mask) -> tuple[int, int]:
-    """Return the first and the last time of what is kept."""
-    first, last = LATEST, EARLIEST
-    for piece in _pieces(len(times)):
-        kept = times[piece][keep[piece]]
-        first, last = int(kept.min(initial=first)), int(kept.max(initial=last))
-    return first, last
-
-
-def _write(log: _Log, keep: Mask, path: Path) -> None:
-    """Write the atomic file: times as seconds, with decimals where the log has any."""
-    times = log.times
-    whole = not any((times[piece][keep[piece]] % 1000).any() for piece in _pieces(len(log)))
-    header = ["user_id:token", "item_id:token"] + ["rating:float"] * log.rated + ["timestamp:float"]
-    with path.open("wb") as file:
-        file.write(("\t".join(header) + "\n").encode())
-        for piece in _pieces(len(log)):
-            mask = keep[piece]
-            columns = {
-                "user": log.user_ids.known.take(pa.array(log.users[piece][mask])),
-                "item": log.item_ids.known.take(pa.array(log.items[piece][mask])),
-            }
-            if log.rated:
-                columns["rating"] = pa.array(log.ratings[piece][mask])
-            moments = times[piece][mask]
-            columns["time"] = pa.array(moments // 1000 if whole else moments / 1000)
-            pyarrow.csv.write_csv(
-                pa.table(columns),
-                file,
-                pyarrow.csv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none"),
-            )
-        file.flush()
+def _write(db: duckdb.DuckDBPyConnection, rated: bool, path: Path) -> tuple[Any, ...]:
+    """Write the atomic file; return its interactions, users, items, first and last time (ms since 1970)."""
+    *summary, whole = _row(
+        db,
+        "SELECT count(*), count(DISTINCT user), count(DISTINCT item), min(ms), max(ms), "
+        "bool_and(ms % 1000 = 0) FROM log",
+    )
+    columns = ['user AS "user_id:token"', 'item AS "item_id:token"']
+    columns += ['plain(score) AS "rating:float"'] * rated
+    columns.append(("ms // 1000" if whole else "plain(ms / 1000)") + ' AS "timestamp:float"')
+    db.execute(
+        f"""
+        COPY (SELECT {", ".join(columns)} FROM log) TO {_quoted(str(path))}
+        (FORMAT csv, HEADER true, DELIMITER '\t', QUOTE '', ESCAPE '')
+        """
+    )
+    with path.open("rb+") as file:
         os.fsync(file.fileno())
+    return tuple(summary)
 
 
 def _iso(milliseconds: int) -> str:

@@ -1,32 +1,20 @@
-"""Reading raw logs of interactions batch by batch: csv, tsv or parquet, in gz, xz or zip.
-
-A file is streamed, decompression included: memory holds one batch, whatever the file's size.
-"""
+"""Where a raw log keeps users, items and times, and how its file is opened and unpacked."""
 
 from __future__ import annotations
 
 import csv
 import gzip
 import lzma
+import shutil
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Optional, Union, cast
-
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet
+from typing import IO, Optional, Union, cast
 
 Column = Union[str, int]
-
-#: Bytes of text, or rows of parquet, in a batch.
-BLOCK_BYTES = 16 << 20
-BATCH_ROWS = 500_000
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 COMPRESSIONS = (".gz", ".xz", ".zip")
@@ -67,13 +55,13 @@ class Layout:
         for kind, column in self.columns().items():
             if isinstance(column, str) and not self.header:
                 raise ConversionError(
-                    f"{kind}: {column!r} is not allowed; without a header a column is a position: 0, 1, ..."
+                    f"{kind} must be a position from 0 on where there is no header, got {column!r}"
                 )
         if self.separator is not None and len(self.separator) != 1:
-            raise ConversionError(f"separator: {self.separator!r} is not allowed; one character is")
+            raise ConversionError(f"separator must be one character, got {self.separator!r}")
         if self.time_format not in TIME_FORMATS:
             raise ConversionError(
-                f"time_format: {self.time_format!r} is not allowed; one of {', '.join(TIME_FORMATS)} is"
+                f"time_format must be one of {', '.join(TIME_FORMATS)}, got {self.time_format!r}"
             )
 
     def columns(self) -> dict[str, Column]:
@@ -100,73 +88,95 @@ PRESETS = {
 }
 
 
-class InvalidRows:
-    """Counts rows with too many or too few columns, which the parser hands out one by one."""
+@dataclass(frozen=True)
+class LogFile:
+    """A log as it can be read in pieces.
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.example = ""
+    Attributes:
+        path: the file, unpacked.
+        separator: one character between columns; None: the file is parquet.
+        header: whether a text file's first line names the columns.
+        width: number of columns of a text file.
+        columns: names of the columns by what they hold (``user``, ``item``, ``time``, ``rating``); those of a
+            text file are called ``f0``, ``f1``, ...
+    """
 
-    def __call__(self, row: Any) -> str:
-        """Count the row and tell the parser to go on without it."""
-        self.count += 1
-        self.example = (
-            self.example or f"{row.text!r} ({row.actual_columns} instead of {row.expected_columns})"
-        )
-        return "skip"
+    path: Path
+    separator: Optional[str]
+    header: bool
+    width: int
+    columns: dict[str, str]
 
 
-def read_batches(path: Path, layout: Layout, invalid: InvalidRows) -> Iterator[pa.RecordBatch]:
-    """Yield the log in batches with columns ``user``, ``item``, ``time`` and, if asked for, ``rating``.
-
-    Text files give text (large_string), parquet files what they hold. Rows of text with a wrong number of
-    columns are left out and counted in ``invalid``; empty lines are no rows.
+def open_log(path: Path, layout: Layout, folder: Path) -> LogFile:
+    """Find the columns of a text file, which is unpacked into ``folder`` where it is compressed.
 
     Raises:
-        ConversionError: no such file, column or archive member, or a file that cannot be parsed.
+        ConversionError: no such file, column or archive member, or a file that cannot be read.
     """
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    parquet = ".parquet" in suffixes[-2:]
+    packed = path.suffix.lower() in COMPRESSIONS
+    if ".parquet" in suffixes[-2:]:
+        if packed:
+            raise ConversionError(
+                f"{path}: parquet inside {path.suffix} is not read; unpack it (it is compressed itself)"
+            )
+        return LogFile(path, None, False, 0, {})
     try:
-        with _open(path, layout.member) as file:
-            if parquet:
-                yield from _parquet_batches(file, path, layout)
-                return
+        text = _unpack(path, layout.member, folder / "log.txt") if packed else path
         separator = layout.separator or _separator_by_suffix(path, suffixes)
-        yield from _text_batches(path, replace(layout, separator=separator), invalid)
-    except (pa.ArrowInvalid, EOFError, OSError, lzma.LZMAError, zlib.error, zipfile.BadZipFile) as error:
-        if isinstance(error, FileNotFoundError):
-            raise ConversionError(f"{path}: no such file") from error
+        with text.open("rb") as file:
+            line = file.readline().decode("utf-8-sig").rstrip("\r\n")
+    except (EOFError, OSError, UnicodeDecodeError, lzma.LZMAError, zlib.error, zipfile.BadZipFile) as error:
         raise ConversionError(f"{path} cannot be read: {error}") from error
+    if not line:
+        raise ConversionError(f"{path}: its first line is empty")
+    names = next(csv.reader([line])) if separator == "," else line.split(separator)
+    shown = names if layout.header else [f"f{i}" for i in range(len(names))]
+    columns = {kind: f"f{position(column, shown, path)}" for kind, column in layout.columns().items()}
+    return LogFile(text, separator, layout.header, len(names), columns)
 
 
-@contextmanager
-def _open(path: Path, member: Optional[str]) -> Iterator[IO[bytes]]:
-    """Open a file for reading bytes, decompressed on the way."""
+def position(column: Column, names: list[str], path: Path) -> int:
+    """Return the position of a column given by name or position.
+
+    Raises:
+        ConversionError: there is no such column, or more than one.
+    """
+    if isinstance(column, int) and 0 <= column < len(names):
+        return column
+    if isinstance(column, str) and Counter(names)[column] == 1:
+        return names.index(column)
+    raise ConversionError(
+        f"{path}: no (single) column {column!r}; its columns are {', '.join(names)}, "
+        f"at positions 0 to {len(names) - 1}"
+    )
+
+
+def _unpack(path: Path, member: Optional[str], target: Path) -> Path:
     with ExitStack() as stack:
         raw = stack.enter_context(path.open("rb"))
         suffix = path.suffix.lower()
         if suffix == ".gz":
-            yield cast("IO[bytes]", stack.enter_context(gzip.GzipFile(fileobj=raw)))
+            stream = cast("IO[bytes]", stack.enter_context(gzip.GzipFile(fileobj=raw)))
         elif suffix == ".xz":
-            yield stack.enter_context(lzma.LZMAFile(raw))
-        elif suffix == ".zip":
-            archive = stack.enter_context(zipfile.ZipFile(raw))
-            yield stack.enter_context(archive.open(_member(path, archive, member)))
+            stream = stack.enter_context(lzma.LZMAFile(raw))
         else:
-            yield raw
+            archive = stack.enter_context(zipfile.ZipFile(raw))
+            stream = stack.enter_context(archive.open(_member(path, archive, member)))
+        shutil.copyfileobj(stream, stack.enter_context(target.open("wb")), 1 << 20)
+    return target
 
 
-def _member(path: Path, archive: zipfile.ZipFile, wanted: Optional[str]) -> str:
+def _member(path: Path, archive: zipfile.ZipFile, member: Optional[str]) -> str:
     names = [name for name in archive.namelist() if not name.endswith("/")]
-    fitting = [name for name in names if wanted in (name, name.rpartition("/")[2])]
-    found = names if len(names) == 1 else fitting
-    if len(found) != 1:
+    fitting = names if len(names) == 1 else [n for n in names if member in (n, n.rpartition("/")[2])]
+    if len(fitting) != 1:
         raise ConversionError(
-            f"{path}: which of its files to read is not clear; member: {wanted!r} is not (one) of "
+            f"{path}: which of its files to read is not clear; member: {member!r} is not (one) of "
             f"{', '.join(names)}"
         )
-    return found[0]
+    return fitting[0]
 
 
 def _separator_by_suffix(path: Path, suffixes: list[str]) -> str:
@@ -177,75 +187,3 @@ def _separator_by_suffix(path: Path, suffixes: list[str]) -> str:
             f"{', '.join([*SEPARATORS, '.parquet'])}, then perhaps {', '.join(COMPRESSIONS)}"
         )
     return SEPARATORS[kind]
-
-
-def _text_batches(path: Path, layout: Layout, invalid: InvalidRows) -> Iterator[pa.RecordBatch]:
-    # Quotes have a meaning in csv alone: elsewhere a stray one must not swallow what follows.
-    parse = pyarrow.csv.ParseOptions(
-        delimiter=layout.separator,
-        quote_char='"' if layout.separator == "," else False,
-        newlines_in_values=layout.separator == ",",
-        invalid_row_handler=invalid,
-    )
-    read = pyarrow.csv.ReadOptions(
-        block_size=BLOCK_BYTES, autogenerate_column_names=not layout.header, use_threads=True
-    )
-    names = _first_line_columns(path, layout)
-    columns = {kind: _resolve(column, names, path) for kind, column in layout.columns().items()}
-    convert = pyarrow.csv.ConvertOptions(
-        include_columns=list(dict.fromkeys(columns.values())),
-        column_types={name: pa.large_string() for name in columns.values()},
-        strings_can_be_null=False,
-    )
-    with _open(path, layout.member) as file:
-        for batch in pyarrow.csv.open_csv(file, read, parse, convert):
-            yield _renamed(batch, columns)
-
-
-def _first_line_columns(path: Path, layout: Layout) -> list[str]:
-    """Return the names of the columns: those of the header, or f0, f1, ... as the parser names them."""
-    with _open(path, layout.member) as file:
-        line = file.readline().decode("utf-8-sig").rstrip("\r\n")
-    if not line:
-        raise ConversionError(f"{path}: its first line is empty")
-    columns = next(csv.reader([line])) if layout.separator == "," else line.split(layout.separator)
-    return columns if layout.header else [f"f{i}" for i in range(len(columns))]
-
-
-def _parquet_batches(file: IO[bytes], path: Path, layout: Layout) -> Iterator[pa.RecordBatch]:
-    if path.suffix.lower() in COMPRESSIONS:
-        raise ConversionError(
-            f"{path}: parquet inside {path.suffix} is not read; unpack it (it is compressed itself)"
-        )
-    table = pyarrow.parquet.ParquetFile(file)
-    columns = {
-        kind: _resolve(column, table.schema_arrow.names, path) for kind, column in layout.columns().items()
-    }
-    for batch in table.iter_batches(BATCH_ROWS, columns=list(dict.fromkeys(columns.values()))):
-        yield _renamed(batch, columns)
-
-
-def _resolve(column: Column, names: list[str], path: Path) -> str:
-    """Return the name of a column given by name or position."""
-    if isinstance(column, int) and 0 <= column < len(names):
-        return names[column]
-    if isinstance(column, str) and Counter(names)[column] == 1:
-        return column
-    raise ConversionError(
-        f"{path}: no (single) column {column!r}; its columns are {', '.join(names)}, "
-        f"at positions 0 to {len(names) - 1}"
-    )
-
-
-def _renamed(batch: pa.RecordBatch, columns: dict[str, str]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([batch.column(name) for name in columns.values()], names=list(columns))
-
-
-def ids_as_text(values: pa.Array) -> pa.Array:
-    """Return ids as large_string; whole numbers that are stored as floats lose their ``.0``."""
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
-    if pa.types.is_floating(values.type):
-        whole = pc.all(pc.equal(pc.floor(values), values)).as_py()
-        values = values.cast(pa.int64()) if whole in (True, None) else values
-    return values.cast(pa.large_string())

@@ -57,7 +57,7 @@ def test_mistakes_are_one_paragraph_from_a_shell(line: str, said: str, shell: Ca
 @pytest.mark.slow
 def test_convert_bench_and_doctor_from_a_shell(shell: Call, tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\nu1,i1,100\n")
-    pytest.importorskip("pyarrow", reason="conversion needs the optional pyarrow")
+    pytest.importorskip("duckdb", reason="conversion needs the optional duckdb")
     assert shell("convert", "log.csv", "--out", "dataset", "--name", "shop").code == 0
     outcome = shell("doctor")
     assert outcome.code == 0, outcome.err

@@ -8,7 +8,7 @@ import pytest
 
 from cli.conftest import Call
 
-pytest.importorskip("pyarrow", reason="conversion needs the optional pyarrow")
+pytest.importorskip("duckdb", reason="conversion needs the optional duckdb")
 
 ATOMIC = "user_id:token\titem_id:token\ttimestamp:float\nu1\ti1\t100\nu1\ti2\t200\nu2\ti1\t150\n"
 
@@ -51,10 +51,10 @@ def test_a_known_layout(call: Call, tmp_path: Path) -> None:
     [
         (["--layout", "movielens"], "one of movielens-dat, movielens-csv"),
         (["--layout", "gowalla", "--user", "x", "--no-header"], "it cannot go with --user, --header"),
-        (["--no-header", "--user", "x"], "column 'x' is not allowed with --no-header"),
+        (["--no-header", "--user", "x"], "column must be a position from 0 on with --no-header, got 'x'"),
         (["--user", "x"], "no (single) column 'x'"),
-        (["--duplicates", "none"], "duplicates: 'none' is not allowed"),
-        (["--time-format", "days"], "time_format: 'days' is not allowed"),
+        (["--duplicates", "none"], "duplicates must be one of all, first, last, got 'none'"),
+        (["--time-format", "days"], "time_format must be one of auto, s, ms, iso, got 'days'"),
         (["--min-user", "9"], "nothing is left"),
     ],
 )

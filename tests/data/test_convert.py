@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import lzma
 import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import Any, Callable
 
@@ -18,10 +19,9 @@ from recbole.data import create_dataset
 
 import recbole_sce  # noqa: F401  (registers)
 
-pytest.importorskip("pyarrow", reason="conversion needs the optional pyarrow")
+pytest.importorskip("duckdb", reason="conversion needs the optional duckdb")
 from recbole_sce.data import convert as module
-from recbole_sce.data import raw_logs
-from recbole_sce.data.convert import convert, drop_duplicates, k_core
+from recbole_sce.data.convert import convert
 from recbole_sce.data.raw_logs import PRESETS, ConversionError, Layout
 
 HEADER = "user_id,item_id,timestamp\n"
@@ -172,6 +172,8 @@ class TestTimes:
             ("2010-10-19 23:55:27 UTC", "1287532527"),
             ("2010-10-19T23:55:27.5+02:00", "1287525327.5"),
             ("2010-10-19", "1287446400"),
+            ("20101019T235527Z", "1287532527"),
+            ("1600-01-01", "-11676096000"),
         ],
     )
     def test_are_understood(self, text: str, seconds: str, tmp_path: Path) -> None:
@@ -189,14 +191,14 @@ class TestTimes:
         ):
             convert(log, tmp_path, "x", Layout(time_format="s"))
 
-    @pytest.mark.parametrize("text", ["2010-02-30", "yesterday", "", "10/19/2010"])
+    @pytest.mark.parametrize("text", ["2010-02-30", "yesterday", "", "10/19/2010", "epoch", "infinity"])
     def test_what_is_no_time_is_left_out(self, text: str, tmp_path: Path) -> None:
         log = write(tmp_path / "log.csv", HEADER + f"u,i,2010-01-01\nu,j,2010-01-02\nu,k,{text}\n")
         report = convert(log, tmp_path, "x")
         assert [(bad.reason, bad.count) for bad in report.bad] == [("time is not an ISO time", 1)]
         assert report.bad[0].example == f"user 'u', item 'k', time {text!r}"
 
-    @pytest.mark.parametrize("text", ["nan", "inf", "1e400", "12:30", "1e18"])
+    @pytest.mark.parametrize("text", ["nan", "inf", "1e400", "12:30", "1e18", "1_000"])
     def test_what_is_no_number_is_left_out(self, text: str, tmp_path: Path) -> None:
         log = write(tmp_path / "log.csv", HEADER + f"u,i,1\nu,j,2\nu,k,{text}\n")
         report = convert(log, tmp_path, "x")
@@ -262,6 +264,21 @@ class TestBadRows:
         report = convert(write(tmp_path / "log.csv", HEADER + 'u,i,1\nu,"i\n2",1\n'), tmp_path, "x")
         assert [bad.reason for bad in report.bad] == ["item with a tab, a quotation mark or a line break"]
 
+    def test_many_bad_rows_among_many(self, tmp_path: Path) -> None:
+        """No row gets lost between the pieces that a long file is read in."""
+        lines = [f"u{n % 99},i{n % 77},{n}" + ",extra" * (n % 3 == 0) + "\n" for n in range(300_000)]
+        report = convert(write(tmp_path / "log.csv", HEADER + "".join(lines)), tmp_path, "x")
+        assert [(bad.reason, bad.count) for bad in report.bad] == [("wrong number of columns", 100_000)]
+        assert report.bad[0].example == "'u0,i0,0,extra' (4 instead of 3)"
+        assert [int(row[2]) for row in rows(report.path.read_text())] == [n for n in range(300_000) if n % 3]
+
+    def test_a_quotation_mark_that_is_not_closed(self, tmp_path: Path) -> None:
+        report = convert(write(tmp_path / "log.csv", HEADER + 'u,i,1\nu,"j"k,2\nu,k,3\n'), tmp_path, "x")
+        assert [(bad.reason, bad.count) for bad in report.bad] == [
+            ("a quotation mark that is not closed, or closed too early", 1)
+        ]
+        assert (report.rows, report.interactions) == (3, 2)
+
     def test_nothing_usable_says_why(self, tmp_path: Path) -> None:
         log = write(tmp_path / "log.csv", HEADER + ",i,1\n")
         with pytest.raises(ConversionError, match=r"no usable row\n1 left out: no user, for example user ''"):
@@ -285,70 +302,59 @@ class TestFilters:
         assert [" ".join(row) for row in rows(text)] == kept
 
     @given(
-        log=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 3), st.booleans())),
+        log=st.lists(
+            st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 3)), min_size=1, max_size=40
+        ),
         which=st.sampled_from(["first", "last"]),
-        piece=st.sampled_from([2, 3, 100]),
     )
-    def test_duplicates_as_by_definition(self, log: list[Any], which: str, piece: int) -> None:
-        users, items, times, keep = (np.array([row[k] for row in log], dtype=int) for k in range(4))
-        kept = keep.astype(bool)
+    def test_duplicates_as_by_definition(
+        self, log: list[Any], which: str, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
         best: dict[tuple[int, int], int] = {}  # pair -> row
         for row in range(len(log)) if which == "first" else reversed(range(len(log))):
-            pair = (log[row][0], log[row][1])
-            earlier = pair in best and (
-                times[row] >= times[best[pair]] if which == "first" else times[row] <= times[best[pair]]
-            )
-            if keep[row] and not earlier:
-                best[pair] = row
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "PIECE", piece)
-            if len(log):
-                drop_duplicates(users, items, times, kept, which)
-        assert set(np.flatnonzero(kept)) == set(best.values())
+            user, item, time = log[row]
+            known = best.get((user, item))
+            if known is None or (time < log[known][2] if which == "first" else time > log[known][2]):
+                best[user, item] = row
+        assert self.kept(log, tmp_path_factory, duplicates=which) == sorted(best.values())
 
     @given(
-        log=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.booleans()), max_size=40),
+        log=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=40),
         minima=st.tuples(st.integers(0, 4), st.integers(0, 4)),
-        piece=st.sampled_from([2, 7, 100]),
     )
-    def test_k_core_as_by_definition(self, log: list[Any], minima: tuple[int, int], piece: int) -> None:
-        users, items, keep = (np.array([row[k] for row in log], dtype=int) for k in range(3))
-        left = [row for row in range(len(log)) if keep[row]]
+    def test_k_core_as_by_definition(
+        self, log: list[Any], minima: tuple[int, int], tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        left = list(range(len(log)))
         while True:
-            few = [
-                row
-                for row in left
-                if sum(users[other] == users[row] for other in left) < minima[0]
-                or sum(items[other] == items[row] for other in left) < minima[1]
+            users, items = (Counter(log[row][k] for row in left) for k in range(2))
+            enough = [
+                row for row in left if users[log[row][0]] >= minima[0] and items[log[row][1]] >= minima[1]
             ]
-            if not few:
+            if enough == left:
                 break
-            left = [row for row in left if row not in few]
-        kept = keep.astype(bool)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "PIECE", piece)
-            k_core(users, items, kept, *minima)
-        assert np.flatnonzero(kept).tolist() == left
+            left = enough
+        names = ("min_user_interactions", "min_item_interactions")
+        assert self.kept(log, tmp_path_factory, **dict(zip(names, minima))) == left
+
+    @staticmethod
+    def kept(log: list[Any], folders: pytest.TempPathFactory, **filters: Any) -> list[int]:
+        """Return the rows that are kept; each row's number is its rating."""
+        folder = folders.mktemp("log")
+        lines = [f"u{row[0]},i{row[1]},{row[2] if len(row) > 2 else 0},{n}" for n, row in enumerate(log)]
+        path = write(folder / "log.csv", "user_id,item_id,timestamp,rating\n" + "\n".join(lines) + "\n")
+        try:
+            text = converted(path, folder, Layout(rating="rating"), **filters)
+        except ConversionError as error:
+            assert "nothing is left" in str(error)
+            return []
+        return [int(row[2]) for row in rows(text)]
 
     def test_nothing_left_says_so(self, tmp_path: Path) -> None:
         with pytest.raises(
             ConversionError, match="nothing is left of 3 interactions where users need 9 and items 0"
         ):
             convert(write(tmp_path / "log.csv", LOG), tmp_path, "x", min_user_interactions=9)
-
-
-def test_small_pieces_give_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing depends on where a batch ends: ids, order, filters, formats."""
-    rng = np.random.default_rng(0)
-    lines = [f"u{u},i{i},{t}.25" for u, i, t in rng.integers(0, [30, 30, 500], (400, 3))]
-    log = write(tmp_path / "log.csv", HEADER + "\n".join(lines) + "\n")
-    settings = {"duplicates": "first", "min_user_interactions": 5, "min_item_interactions": 5}
-    whole = convert(log, tmp_path / "whole", "x", **settings)
-    monkeypatch.setattr(raw_logs, "BLOCK_BYTES", 100)
-    monkeypatch.setattr(module, "PIECE", 7)
-    pieces = convert(log, tmp_path / "pieces", "x", **settings)
-    assert whole.interactions < whole.rows
-    assert pieces.path.read_bytes() == whole.path.read_bytes()
 
 
 def test_recbole_reads_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,22 +410,23 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({"layout": "netflix"}, "layout: 'netflix' is not allowed; a Layout or one of movielens-dat"),
+            ({"layout": "netflix"}, "layout must be a Layout or one of movielens-dat"),
             (
                 {"layout": Layout(user="uid")},
                 r"log\.csv: no \(single\) column 'uid'; its columns are user_id, item_id",
             ),
             ({"layout": Layout(3, 0, 1)}, r"column 3; .* at positions 0 to 2"),
-            ({"duplicates": "none"}, "duplicates: 'none' is not allowed; one of all, first, last is"),
-            ({"min_user_interactions": -1}, "min_user_interactions: -1 is not allowed"),
-            ({"min_item_interactions": "5"}, "min_item_interactions: '5' is not allowed"),
-            ({"name": "a/b"}, "name: 'a/b' is not allowed"),
-            ({"name": ""}, "name: '' is not allowed"),
+            ({"duplicates": "none"}, "duplicates must be one of all, first, last, got 'none'"),
+            ({"min_user_interactions": -1}, "min_user_interactions must be a whole number from 0 on, got -1"),
+            ({"min_item_interactions": "5"}, "min_item_interactions must be .*, got '5'"),
+            ({"name": "a/b"}, "name must be a plain folder name .*, got 'a/b'"),
+            ({"name": ""}, "name must be a plain folder name .*, got ''"),
             ({"source": "absent.csv"}, r"absent\.csv: no such file"),
             ({"source": "log.txt"}, r"log\.txt: what separates its columns is not clear"),
             ({"source": "broken.csv.gz"}, r"broken\.csv\.gz cannot be read"),
             ({"source": "damaged.csv.gz"}, r"damaged\.csv\.gz cannot be read"),
-            ({"source": "latin.csv"}, r"latin\.csv cannot be read: .*UTF8"),
+            ({"source": "latin.csv"}, r"latin\.csv cannot be read: row 2 is not UTF-8: '.*a,i,1'"),
+            ({"source": "mixed.csv"}, r"mixed\.csv cannot be read: "),
             ({"source": "empty.csv"}, r"empty\.csv: its first line is empty"),
             ({"source": "twice.csv"}, r"twice\.csv: no \(single\) column 'user_id'"),
         ],
@@ -427,6 +434,7 @@ class TestErrors:
     def test_name_what_is_wrong(self, arguments: dict[str, Any], message: str, tmp_path: Path) -> None:
         write(tmp_path / "log.csv", LOG)
         write(tmp_path / "log.txt", LOG)
+        write(tmp_path / "mixed.csv", HEADER + "u,i,1\r\nu,j,2\nu,k,3\n")
         write(tmp_path / "empty.csv", "")
         write(tmp_path / "twice.csv", "user_id,user_id,item_id,timestamp\nu,u,i,1\n")
         (tmp_path / "latin.csv").write_bytes(HEADER.encode() + "Åsa,i,1\n".encode("latin-1"))
@@ -442,9 +450,9 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({"header": False}, "user: 'user_id' is not allowed; without a header"),
-            ({"separator": "::"}, "separator: '::' is not allowed; one character"),
-            ({"time_format": "days"}, "time_format: 'days' is not allowed; one of auto, s, ms, iso"),
+            ({"header": False}, "user must be a position from 0 on where there is no header, got 'user_id'"),
+            ({"separator": "::"}, "separator must be one character, got '::'"),
+            ({"time_format": "days"}, "time_format must be one of auto, s, ms, iso, got 'days'"),
         ],
     )
     def test_of_a_layout(self, arguments: dict[str, Any], message: str) -> None:
