@@ -16,6 +16,7 @@ Every hook, with the RecBole function that it serves:
                                             resume from, before data is read
 ``SequentialDataset._data_filtering``,      the split of ``temporal_holdout``, for RecBole's own sequential
 ``leave_one_out``                           models too (:mod:`recbole_sce.data.temporal`)
+``data.utils.get_dataloader``               the training loader of a data set with windows serves them
 ``utils.get_flops``                         copies the model: of a plugin model, all but its parameters
 ``case_study.full_sort_topk``,              score all items for all users at once: for plugin models,
 ``full_sort_scores``                        chunk by chunk (:mod:`recbole_sce.evaluator.topk`)
@@ -68,6 +69,7 @@ def register() -> None:
     _check_settings_early()
     _split_temporally()
     _compare_saved_data_by("train_positions", "temporal_holdout")
+    _serve_windows()
     _count_operations_lightly()
     _stream_case_study()
     _number_rows_in_a_range()
@@ -253,6 +255,20 @@ def _split_temporally() -> None:
         return [self.copy(self.inter_feat[rows.tolist()]) for rows in temporal.holdout_parts(self)]
 
     SequentialDataset._data_filtering = filter_and_hold_out
+
+
+def _serve_windows() -> None:
+    """Let ``get_dataloader`` choose the loader of windows for training with ``train_positions: all``."""
+    from recbole.data import utils
+    from recbole.data.dataloader import TrainDataLoader
+
+    from recbole_sce.data.loader import WindowDataLoader
+
+    @compat.wrap_everywhere(utils, "get_dataloader")
+    def get_dataloader(original: Callable[..., Any], config: Config, phase: str) -> type:
+        loader: type = original(config, phase)
+        windows = phase == "train" and config["train_positions"] == "all"
+        return WindowDataLoader if windows and loader is TrainDataLoader else loader
 
 
 def _count_operations_lightly() -> None:

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from typing import Any, Callable
 from unittest import mock
 
+import numpy as np
 import pandas as pd
+import torch
 
 from recbole_sce.utils.patching import seen, wrap
 
@@ -103,23 +105,69 @@ def lengths_of_sequences() -> bool:
 
 
 def exact_time_order() -> bool:
-    """Sort interactions by exact timestamps, not by ones rounded to 64 or 128 seconds.
+    """Order interactions by the times of the file, whatever becomes of their column.
 
-    ``Dataset._dataframe_to_interaction`` turns them to float32 before ``SequentialDataset.data_augmentation``
-    and ``Dataset.build`` sort. https://github.com/RUCAIBox/RecBole/issues/2204. Sorted before, in full
-    precision and ties in the order of the file, they keep that order, because all later sorts are stable.
-    Applies to time-ordered data sets (``eval_args.order: TO``); where nothing was rounded, nothing changes.
+    ``Dataset._dataframe_to_interaction`` rounds timestamps to float32, to 64 or 128 seconds, before
+    ``SequentialDataset.data_augmentation`` and ``Dataset.build`` sort.
+    https://github.com/RUCAIBox/RecBole/issues/2204. With ``numerical_features`` on TIME_FIELD
+    ``Dataset.time_based_split`` compares pairs of numbers with one and fails; with ``discretization`` all
+    sorts see ones, and histories stay in the order of the file. Times are noted before
+    ``Dataset._set_label_by_threshold``, the first that changes a column. The table is sorted by them, ties in
+    the order of the file, and what is augmented keeps that order, because RecBole's sorts are stable.
+    ``Dataset.build`` sorts and splits by them. Applies to time-ordered data sets (``eval_args.order: TO``).
     """
     from recbole.data.dataset import Dataset
+
+    from recbole_sce.data import times
+    from recbole_sce.data.splits import time_rows
+
+    @wrap(Dataset, "_set_label_by_threshold")
+    def set_label_by_threshold(original: Callable[..., Any], self: Any) -> None:
+        if self.time_field is not None:
+            times.note(self)
+        original(self)
 
     @wrap(Dataset, "_change_feat_format")
     def change_feat_format(original: Callable[..., Any], self: Any) -> None:
         # Parts of a benchmark are cut by position, and must not be mixed.
         if self.config["eval_args"]["order"] == "TO" and self.benchmark_filename_list is None:
-            frame, time = self.inter_feat, self.time_field
-            if time in frame and pd.api.types.is_numeric_dtype(frame[time]):
-                self.inter_feat = frame.sort_values(time, kind="stable", ignore_index=True)
+            moments, frame = times.of_table(self), self.inter_feat
+            if moments is not None and isinstance(frame, pd.DataFrame):
+                order = np.argsort(moments, kind="stable")
+                self.inter_feat = frame.iloc[order].reset_index(drop=True)
+                if self.uid_field is not None:
+                    users = self.inter_feat[self.uid_field].to_numpy()
+                    by_user = np.argsort(users, kind="stable")
+                    times.keep_by_user(self, users[by_user], moments[order[by_user]])
         original(self)
+
+    @wrap(Dataset, "sort")
+    def sort(original: Callable[..., Any], self: Any, by: Any, ascending: Any = True) -> None:
+        moments = times.of_rows(self) if by == self.time_field and ascending is True else None
+        if moments is None:
+            original(self, by, ascending)
+        else:
+            self.inter_feat._reindex(torch.from_numpy(np.argsort(moments, kind="stable")))
+
+    @wrap(Dataset, "time_based_split")
+    def time_based_split(original: Callable[..., Any], self: Any, ratios: Any, group_by: Any) -> Any:
+        moments = None if group_by is None else times.of_rows(self)
+        if moments is None:
+            return original(self, ratios, group_by)
+        train, valid, test = (ratio / sum(ratios) for ratio in ratios)
+        parts = time_rows(self.inter_feat[group_by].numpy(), moments, (train, valid, test))
+        self._drop_unused_col()
+        return [self.copy(self.inter_feat[rows]) for rows in parts]
+
+    @wrap(Dataset, "build")
+    def build(original: Callable[..., Any], self: Any) -> Any:
+        try:
+            parts = original(self)
+        finally:
+            times.forget(self)
+        for part in parts:
+            times.forget(part)
+        return parts
 
     return True
 
@@ -132,7 +180,6 @@ def first_download() -> bool:
     https://github.com/RUCAIBox/RecBole/issues/2050. Now the folder appears only when it is complete, an
     empty one counts as none, and errors say what to put where. Applies always.
     """
-    import torch
     from recbole.data.dataset import dataset
     from recbole.data.dataset.dataset import Dataset
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 import numpy.typing as npt
@@ -15,22 +15,20 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 from torch import Tensor
 
-from recbole_sce.data import temporal
+from recbole_sce.data import temporal, times
 from recbole_sce.data.fields import target_list_field
 from recbole_sce.data.filtering import CountRule, filter_by_counts
 from recbole_sce.data.reading import read_columns, read_header
+from recbole_sce.data.rows import POSITION, Batch, Index, Rows, compact, select, widen
 from recbole_sce.data.sequences import gather_padded, next_item_rows, starts_of_runs
-from recbole_sce.data.splits import leave_one_out_rows, ratio_rows, time_rows
+from recbole_sce.data.splits import leave_one_out_rows, ratio_rows
 from recbole_sce.data.windows import continues_history, continues_position, cut_windows
 
 if TYPE_CHECKING:
     from recbole.config import Config
 
-#: Private columns of rows: position in the log of a row's target, and how many targets a window trains.
-POSITION = "__position__"
+#: Private column of windows: how many targets each trains.
 N_TARGETS = "__n_targets__"
-
-Index = Union[int, slice, list[int], npt.NDArray[Any], Tensor]
 
 
 class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
@@ -41,15 +39,17 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
     * ``inter_feat`` holds one light row for each row of RecBole's augmentation: user, target columns,
       history length, and the target's position in the log. Ids, rows, their order and splits are RecBole's.
     * ``dataset[index]`` makes the padded sequences of these rows, and joins user and item features.
+      ``inter_feat["X_list"]``, the histories of any column X, is made when it is read.
 
     The item history (``item_id_list``) is always made. Histories of other ``.inter`` columns are made if the
     model names these columns in its class attribute ``sequence_fields``, a tuple; of RecBole's sequential
     recommenders none reads any. Feature models take item features by the ids of the item history.
 
-    With ``train_positions: all``, rows of the training data are served as windows: a window has the history
-    of its last row and all targets of the rows that it stands for, in the field
+    With ``train_positions: all`` the training data has :attr:`windows` beside its rows: a window has the
+    history of its last row and all targets of the rows that it stands for, in the field
     :func:`recbole_sce.data.fields.target_list_field` (B, L) int64, 0 where there is none. Each training row
-    is in exactly one window. ``inter_feat``, and with it counts and statistics, stays as it is for ``last``.
+    is in exactly one window. :meth:`window_batch` gives them, to the training loader
+    (:class:`recbole_sce.data.loader.WindowDataLoader`); lengths, row numbers and statistics are of rows.
     """
 
     #: A table until the data set is built, then rows.
@@ -62,7 +62,7 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
     #: (n_users,) where in the log each user's interactions begin; None where histories come from files.
     user_starts: Optional[Tensor] = None
     #: What training batches are made of instead of rows, with ``train_positions: all``.
-    windows: Optional[Interaction] = None
+    windows: Optional[Rows] = None
     #: Mean number of interactions of a user before any split; with ``temporal_holdout`` of a training user.
     #: Files of histories, which may be cut, tell of a user the rows, a target each, or the longest history,
     #: if that is more; and one interaction besides.
@@ -256,7 +256,10 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
                 setattr(self, name, self._dataframe_to_interaction(getattr(self, name)))
         # Not the inherited method: it ends in a sort by timestamps that are rounded to float32.
         if self.benchmark_filename_list is None:
-            order = np.lexsort((self._sort_key(), self.inter_feat[self.uid_field].to_numpy()))
+            users, moments = self.inter_feat[self.uid_field].to_numpy(), times.of_table(self)
+            order = np.lexsort((moments, users))
+            times.keep_by_user(self, users, moments[order])
+            del users, moments
             self.inter_feat = self._compact_columns(order)
             self.data_augmentation()
         else:
@@ -269,21 +272,17 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
         columns = {}
         for field in list(self.inter_feat):
             column = self.inter_feat.pop(field).iloc[order].to_frame()
-            columns[field] = _compact(self._dataframe_to_interaction(column)[field])
+            columns[field] = compact(self._dataframe_to_interaction(column)[field])
         return Interaction(columns)
 
-    def _sort_key(self) -> npt.NDArray[np.float64]:
-        times: npt.NDArray[Any] = self.inter_feat[self.time_field].to_numpy()
-        if times.dtype == object:  # numerical_features: (value, bucket)
-            times = np.array(times.tolist())[:, 0]
-        return times
-
     def _aug_presets(self) -> None:
-        """Describe the sequence fields to RecBole."""
+        """Describe the sequence fields to RecBole, those that batches have and those that are made if read."""
         suffix = self.config["LIST_SUFFIX"]
         extra = getattr(self.config.model_class, "sequence_fields", ())
         self.sequence_fields = [field for field in self.inter_feat if field in (self.iid_field, *extra)]
-        for field in self.sequence_fields:
+        for field in self.inter_feat:
+            if field == self.uid_field:
+                continue
             setattr(self, f"{field}_list_field", field + suffix)
             kind, length = self.field2type[field], self.max_item_list_len
             token_like = kind in (FeatureType.TOKEN, FeatureType.TOKEN_SEQ)
@@ -313,10 +312,17 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
         self.user_starts = torch.zeros(self.user_num, dtype=torch.int64)
         self.user_starts[users[starts]] = torch.from_numpy(starts)
         self.log = self.inter_feat
-        self.inter_feat = _select(self.log, targets)
-        self.inter_feat[self.item_list_length_field] = _compact(torch.from_numpy(lengths))
-        self.inter_feat[POSITION] = _compact(torch.from_numpy(targets))
+        rows = select(self.log, targets)
+        rows[self.item_list_length_field] = compact(torch.from_numpy(lengths))
+        rows[POSITION] = compact(torch.from_numpy(targets))
         self.log.drop(self.uid_field)
+        self.inter_feat = self._over_log(rows, list(self.log))
+
+    def _over_log(self, rows: Interaction, fields: list[str]) -> Rows:
+        sources = {getattr(self, f"{field}_list_field"): field for field in fields}
+        return Rows(
+            rows.interaction, self.log, self.max_item_list_len, self.item_list_length_field, sources
+        )
 
     def _benchmark_presets(self) -> None:
         """Describe the prepared item histories of benchmark files to RecBole.
@@ -352,8 +358,9 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
         is_history[targets] = False
         items[is_history] = torch.from_numpy(np.concatenate(histories.to_numpy())).long()
         items[targets] = self.inter_feat[self.iid_field].long()
-        self.log = Interaction({self.iid_field: _compact(items)})
-        self.inter_feat[POSITION] = _compact(targets)
+        self.log = Interaction({self.iid_field: compact(items)})
+        self.inter_feat[POSITION] = compact(targets)
+        self.inter_feat = self._over_log(self.inter_feat, [self.iid_field])
 
     # Splits
 
@@ -388,7 +395,7 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
                 self.log[self.iid_field].numpy(), positions[order], lengths[order], users[order]
             )
         last_rows, n_targets = cut_windows(continues, self.max_item_list_len)
-        self.windows = _select(self.inter_feat, order[last_rows])
+        self.windows = self.inter_feat[order[last_rows]]
         self.windows[N_TARGETS] = torch.from_numpy(n_targets)
 
     def leave_one_out(self, group_by: str, leave_one_mode: str) -> list[IndexedSequenceDataset]:
@@ -420,45 +427,53 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
         keys = np.zeros(len(self), dtype=np.int64) if group_by is None else self.inter_feat[group_by].numpy()
         return self._parts(ratio_rows(keys, cuts_of))
 
-    def time_based_split(self, ratios: list[float], group_by: str) -> list[IndexedSequenceDataset]:
-        """Split at a point in time that all users share (RecBole: ``Dataset.time_based_split``)."""
-        train, valid, test = (ratio / sum(ratios) for ratio in ratios)
-        times = self.inter_feat[self.time_field].numpy()
-        return self._parts(time_rows(self.inter_feat[group_by].numpy(), times, (train, valid, test)))
-
     def _parts(self, rows: list[npt.NDArray[np.int64]]) -> list[IndexedSequenceDataset]:
         self._drop_unused_col()
-        return [self.copy(_select(self.inter_feat, torch.from_numpy(part))) for part in rows]
+        return [self.copy(self.inter_feat[part]) for part in rows]
+
+    def copy(self, new_inter_feat: Interaction) -> IndexedSequenceDataset:
+        """Return a data set of other rows over the same log (RecBole: ``Dataset.copy``), without windows."""
+        copied: IndexedSequenceDataset = super().copy(new_inter_feat)
+        copied.windows = None
+        return copied
 
     # Batches
 
-    def __len__(self) -> int:
-        """Return what a data loader counts: windows where there are any, else rows."""
-        return len(self.inter_feat if self.windows is None else self.windows)
-
-    def __getitem__(self, index: Index, join: bool = True) -> Interaction:
+    def __getitem__(self, index: str | Index, join: bool = True) -> Any:
         """Return a batch: columns of the rows, their padded sequences, user and item features.
 
-        Sequences are (B, L) of the dtype of their column, 0 behind the end of a history.
+        Sequences are (B, L) of the dtype of their column, 0 behind the end of a history. The name of a column
+        instead of row numbers gives the column of all rows (RecBole: ``Dataset.__getitem__``).
         """
-        rows = _select(self.inter_feat if self.windows is None else self.windows, index)
-        batch = Interaction({field: _widen(rows[field]) for field in rows})
-        self._add_sequences(batch)
+        if isinstance(index, str):
+            return widen(self.inter_feat[index])
+        batch = self._batch(self.inter_feat, index)
         return self.join(batch) if join else batch
 
-    def _add_sequences(self, batch: Interaction) -> None:
+    def window_batch(self, index: Index) -> Batch:
+        """Return windows as a batch: as :meth:`__getitem__` returns their last rows, and all their targets."""
+        windows = self.windows
+        assert windows is not None
+        batch = self._batch(windows, index)
+        n_targets = batch.interaction.pop(N_TARGETS)  # (B,)
         lengths = batch[self.item_list_length_field]  # (B,)
-        starts = batch.interaction.pop(POSITION) - lengths  # (B,)
+        starts = windows[POSITION][torch.as_tensor(index)].long() - lengths
         width = self.max_item_list_len
-        for field in self.sequence_fields:
-            batch[getattr(self, f"{field}_list_field")] = _widen(
-                gather_padded(self.log[field], starts, lengths, width)  # (B, L, ...)
-            )
-        if self.windows is not None:
-            n_targets = batch.interaction.pop(N_TARGETS)  # (B,)
-            following = _widen(gather_padded(self.log[self.iid_field], starts + 1, lengths, width))  # (B, L)
-            trained = torch.arange(width) >= (lengths - n_targets).unsqueeze(-1)
-            batch[target_list_field(self.config)] = following * trained
+        following = widen(gather_padded(self.log[self.iid_field], starts + 1, lengths, width))  # (B, L)
+        trained = torch.arange(width) >= (lengths - n_targets).unsqueeze(-1)
+        batch[target_list_field(self.config)] = following * trained
+        joined: Batch = self.join(batch)
+        return joined
+
+    def _batch(self, rows: Interaction, index: Index) -> Batch:
+        chosen = rows[index]
+        batch = Batch({field: widen(chosen[field]) for field in chosen})
+        if isinstance(chosen, Rows):  # not what a caller has put together and given to copy
+            del batch[POSITION]
+            for field in self.sequence_fields:
+                name = getattr(self, f"{field}_list_field")
+                batch[name] = chosen.sequences(name)
+        return batch
 
     def history(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return all that came before the targets of rows, longer ago than ``MAX_ITEM_LIST_LENGTH`` too.
@@ -513,8 +528,8 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
         """
         rows = self.inter_feat
         fields = [self.uid_field, self.iid_field, *([] if value_field is None else [value_field])]
-        second = _select(rows, rows[self.item_list_length_field] == 1)
-        first = _select(self.log, second[POSITION] - 1)
+        second = select(rows, rows[self.item_list_length_field] == 1)
+        first = select(self.log, second[POSITION] - 1)
         interactions = Interaction(
             {
                 field: torch.cat([rows[field], (first if field in first else second)[field]])
@@ -542,7 +557,7 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
         width = int(counts.max()) if max_history_len is None else min(max_history_len, int(counts.max()))
         starts = counts.cumsum(0) - counts
         lengths = counts.clamp(max=width)
-        partners = _widen(gather_padded(self.inter_feat[other][order], starts, lengths, width))
+        partners = widen(gather_padded(self.inter_feat[other][order], starts, lengths, width))
         if value_field is None:
             values = (torch.arange(width) < lengths.unsqueeze(-1)).float()
         else:
@@ -575,25 +590,6 @@ def _parts_asked_for(config: Config) -> list[str]:
     if isinstance(how, str):
         return ["" if part == left_out.get(how) else part for part in parts]
     return [part if ratio else "" for part, ratio in zip(parts, how or ())]
-
-
-def _select(interaction: Interaction, index: Index) -> Interaction:
-    """Return rows of an ``Interaction`` (which itself would turn an array into a list of numbers)."""
-    if isinstance(index, np.ndarray):
-        index = torch.from_numpy(index)
-    return Interaction({field: column[index] for field, column in interaction.interaction.items()})
-
-
-def _compact(column: Tensor) -> Tensor:
-    """Return whole numbers as int32 where they fit: how columns are kept."""
-    if column.dtype is torch.int64 and int(column.max()) < 2**31:
-        return column.int()
-    return column
-
-
-def _widen(column: Tensor) -> Tensor:
-    """Return whole numbers as int64: how RecBole's models get columns."""
-    return column.long() if column.dtype is torch.int32 else column
 
 
 def _codes(values: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

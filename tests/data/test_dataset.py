@@ -270,9 +270,13 @@ def pairs_by_user(dataset):
     return pairs
 
 
+def every_window(dataset):
+    return dataset.window_batch(np.arange(len(dataset.windows)))
+
+
 def windows_by_user(dataset):
     """Pairs of input and target of each window, oldest window first."""
-    batch = everything(dataset)
+    batch = every_window(dataset)
     windows = defaultdict(list)
     for user, inputs, targets, last in zip(
         *(batch[field].tolist() for field in ("user_id", "item_id_list", TARGETS, "item_id"))
@@ -310,9 +314,9 @@ def test_windows_train_each_row_once_and_nothing_that_is_held_out(case):
 
 def test_a_window_is_padded_as_recbole_pads():
     train = ours("all", **SMALL, MAX_ITEM_LIST_LENGTH=8).build()[0]
-    batch = everything(train)
+    batch = every_window(train)
     lengths = batch["item_length"]
-    assert batch["item_id_list"].shape == batch[TARGETS].shape == (len(train), 8)
+    assert batch["item_id_list"].shape == batch[TARGETS].shape == (len(train.windows), 8)
     assert batch[TARGETS].dtype == batch["item_id_list"].dtype == lengths.dtype == torch.int64
     behind = torch.arange(8) >= lengths[:, None]
     assert ((batch["item_id_list"] == 0) == behind).all()
@@ -328,10 +332,11 @@ def test_rows_that_do_not_follow_each_other_start_new_windows():
     positions = train.inter_feat["__position__"][rows]
     order = positions.argsort()
     kept = rows[order][[10, 11, 12, 20, 21]]  # as if other interactions were held out
-    odd = train.copy(type(train.inter_feat)({f: c[kept] for f, c in train.inter_feat.interaction.items()}))
+    odd = train.copy(train.inter_feat[kept])
+    assert odd.windows is None
     odd._cut_windows()
-    batch = everything(odd)
-    assert len(odd) == 2
+    batch = every_window(odd)
+    assert len(odd.windows) == 2
     assert (batch[TARGETS] != 0).sum(1).tolist() == [3, 2]
     all_rows = everything(ours(**SMALL).build()[0])
     for row, expected in zip(range(2), (kept[2], kept[4])):  # the history is that of the last row, in full
@@ -343,7 +348,7 @@ def test_rows_that_do_not_follow_each_other_start_new_windows():
 
 def test_counts_of_windowed_data_are_those_of_its_rows():
     windowed, plain = ours("all", **SMALL).build()[0], ours(**SMALL).build()[0]
-    assert len(windowed) < len(plain)
+    assert len(windowed.windows) < len(windowed) == len(plain)
     assert windowed.inter_num == plain.inter_num
     assert windowed.item_counter == plain.item_counter
     assert windowed.avg_actions_of_items == plain.avg_actions_of_items
@@ -366,9 +371,7 @@ def test_training_batches_hold_each_row_once(train_positions):
 def test_loaders_number_rows_in_a_range():
     dataset = ours("last", **SMALL)
     for loader in data_preparation(dataset.config, dataset):
-        assert vars(loader)["dataset"] == range(
-            len(loader.dataset)
-        )  # what torch samples from: not the latter
+        assert vars(loader)["dataset"] == range(len(loader.dataset))  # what torch samples from
 
 
 def evaluation_batches(dataset):
@@ -509,7 +512,7 @@ def test_windows_of_benchmark_files_train_each_row_once(benchmark):
     train = ours("all", **benchmark).build()[0]
     expected = pairs_by_user(recboles(**benchmark).build()[0])
     windows = windows_by_user(train)
-    assert len(train) < len(train.inter_feat)
+    assert len(train.windows) < len(train) == len(train.inter_feat)
     assert windows.keys() == expected.keys()
     for user, pairs in expected.items():
         assert [pair for window in windows[user] for pair in window] == pairs
