@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Optional
 
-LOSS_TYPES = ("SCE", "CE", "CE-", "gBCE", "BCE")
+LOSS_TYPES = ("SCE", "auto", "CE", "CE-", "gBCE", "BCE")
 TRAIN_POSITIONS = ("all", "last")
 
 
@@ -26,11 +26,11 @@ class SCESettings:
     loss_type: str = "SCE"
     n_buckets: Optional[int] = None
     bucket_size_x: Optional[int] = None
-    bucket_size_y: Optional[int] = None
+    bucket_size_y: int = 256
     bucket_alpha: float = 2.0
     mix_x: bool = True
     complete_softmax: bool = True
-    n_outside: Optional[int] = None
+    n_outside: int = 2048
     catalog_chunk: Optional[int] = None
     n_negatives: int = 256
     gbce_t: float = 0.75
@@ -124,9 +124,9 @@ def conflicts_of_later_targets(config: Mapping[str, Any], causal: bool) -> list[
     said = {key: config[key] for key in ("loss_type", "complete_softmax", "train_positions") if key in config}
     loss_type = said.get("loss_type", "SCE")
     conflicts = []
-    if loss_type not in ("SCE", "CE"):
+    if loss_type not in ("SCE", "auto", "CE"):
         conflicts.append(f"with loss_type: {loss_type!r} 0 is, since it does not score all items of a row")
-    if loss_type == "SCE" and not said.get("complete_softmax", True):
+    if loss_type in ("SCE", "auto") and not said.get("complete_softmax", True):
         conflicts.append("with complete_softmax: False 0 is, since that does not score all items of a row")
     if not causal:
         conflicts.append("with this model 0 is, since it trains one position of a row")
@@ -207,11 +207,11 @@ _RULES: dict[str, _Rule] = {
     "loss_type": _one_of(LOSS_TYPES),
     "n_buckets": _COUNT_OR_AUTO,
     "bucket_size_x": _COUNT_OR_AUTO,
-    "bucket_size_y": _COUNT_OR_AUTO,
+    "bucket_size_y": _COUNT,
     "bucket_alpha": _Rule(lambda value: _is_number(value) and value > 0, "a number above 0 is"),
     "mix_x": _TRUE_OR_FALSE,
     "complete_softmax": _TRUE_OR_FALSE,
-    "n_outside": _COUNT_OR_AUTO,
+    "n_outside": _COUNT,
     "catalog_chunk": _COUNT_OR_AUTO,
     "n_negatives": _COUNT,
     "gbce_t": _Rule(lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1 is"),

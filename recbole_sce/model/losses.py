@@ -13,10 +13,6 @@ from recbole_sce.loss import (
 )
 from recbole_sce.settings import SCESettings
 
-#: ``bucket_size_y`` and ``n_outside`` where nobody sets them. Catalogues of at most 12,288 items then get the
-#: exact softmax: it is streamed, so that memory is as low, and there worth its time (docs/experiments.md).
-_BUCKET_SIZE_Y, _N_OUTSIDE, _EXACT_UP_TO = 256, 2048, 12288
-
 
 def build_loss(settings: SCESettings) -> nn.Module:
     """Return the loss that ``settings.loss_type`` names.
@@ -26,16 +22,14 @@ def build_loss(settings: SCESettings) -> nn.Module:
     RecBole's padding item. To those that say ``holds_histories`` later targets can be added.
     """
     if settings.loss_type == "SCE":
-        chosen = settings.bucket_size_y is not None or settings.n_outside is not None
         return ScalableCrossEntropyLoss(
             n_buckets=settings.n_buckets,
             bucket_size_x=settings.bucket_size_x,
-            bucket_size_y=_BUCKET_SIZE_Y if settings.bucket_size_y is None else settings.bucket_size_y,
+            bucket_size_y=settings.bucket_size_y,
             alpha=settings.bucket_alpha,
             mix_x=settings.mix_x,
             complete_softmax=settings.complete_softmax,
-            n_outside=_N_OUTSIDE if settings.n_outside is None else settings.n_outside,
-            exact_up_to=0 if chosen else _EXACT_UP_TO,
+            n_outside=settings.n_outside,
             catalog_chunk=settings.catalog_chunk,
         )
     if settings.loss_type == "CE":

@@ -52,3 +52,16 @@ def target_logits(hidden: Tensor, item_embeddings: Tensor, targets: Tensor) -> T
         own = gather_rows(item_embeddings, targets[part], dtype)
         logits[part] = torch.linalg.vecdot(hidden[part].to(dtype), own)
     return logits
+
+
+def softmax_(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn logits (..., m) into their softmax over the last dimension, in place; m is at least 1.
+
+    Returns:
+        ``peaks`` and ``sums`` (...): the sum of exp over logits is exp(peaks) * sums. As one number, a large
+        peak would round the logarithm of the sum away.
+    """
+    peaks = logits.amax(-1)
+    torch.softmax(logits, -1, out=logits)
+    # The largest probability is that of the peak: 1 / sums.
+    return peaks, logits.amax(-1).reciprocal_()

@@ -49,40 +49,60 @@ class RowGradient:
             summed apart and rounded once.
         touched: int64 of any shapes; no row outside them is ever added to.
         sparse: whether :meth:`result` is to name the touched rows instead of holding all.
+        compact: whether only the touched rows are held until :meth:`result`.
     """
 
-    def __init__(self, table: Tensor, dtype: torch.dtype, *touched: Tensor, sparse: bool = False) -> None:
-        self._table = table
+    def __init__(
+        self,
+        table: Tensor,
+        dtype: torch.dtype,
+        *touched: Tensor,
+        sparse: bool = False,
+        compact: bool = False,
+    ) -> None:
+        # The table's shape and dtype, not the table: who keeps a gradient must not keep the table's graph.
+        self._shape, self._dtype, self._device = table.shape, table.dtype, table.device
         self._sparse = sparse
         self._ids: Optional[Tensor] = None
         n_rows = len(table)
-        if sparse or table.dtype != dtype:
-            self._ids = torch.unique(torch.cat([rows.reshape(-1) for rows in touched]))
+        if sparse or compact or table.dtype != dtype:
+            marked = torch.zeros(n_rows, dtype=torch.bool, device=table.device)
+            for rows in touched:
+                marked.index_fill_(0, rows.reshape(-1), True)
+            self._ids = marked.nonzero().squeeze(1)
             n_rows = len(self._ids)
+            # Of rows that are not touched it stays unwritten, so that a large table costs nothing.
+            self._slots = torch.empty(len(table), dtype=torch.int64, device=table.device)
+            self._slots[self._ids] = torch.arange(n_rows, device=table.device)
         #: (R, d) in ``dtype``, the sums so far; :meth:`slots` says which row is whose.
         self.sums = lazy_zeros((n_rows, table.size(1)), dtype, table.device)
 
     def slots(self, rows: Tensor) -> Tensor:
         """Return, for int64 ``rows`` of any shape, where ``sums`` has them; in the same shape."""
-        return rows if self._ids is None else torch.searchsorted(self._ids, rows)
+        return rows if self._ids is None else self._slots[rows]
 
     def add(self, rows: Tensor, values: Tensor) -> None:
         """Add ``values`` (*rows.shape, d) to the rows that int64 ``rows`` names; a row may occur often."""
         slots = self.slots(rows.reshape(-1))
         self.sums.index_add_(0, slots, values.reshape(len(slots), values.size(-1)))
 
-    def result(self) -> Tensor:
-        """Return the gradient, (C, d) in the table's dtype; a coalesced COO tensor if it is to be sparse."""
+    def result(self, scale: Optional[Tensor] = None) -> Tensor:
+        """Return the gradient, (C, d) in the table's dtype; a coalesced COO tensor if it is to be sparse.
+
+        Args:
+            scale: scalar, what the sums are multiplied with. None is 1, and the sums themselves may be
+                returned.
+        """
+        sums = self.sums if scale is None else self.sums * scale
         if self._ids is None:
-            return self.sums
-        table = self._table
+            return sums
         if self._sparse:
             return torch.sparse_coo_tensor(
                 self._ids.unsqueeze(0),
-                self.sums.to(table.dtype),
-                table.shape,
+                sums.to(self._dtype),
+                self._shape,
                 is_coalesced=True,
                 check_invariants=False,
             )
-        gradient = lazy_zeros(table.shape, table.dtype, table.device)
-        return gradient.index_copy_(0, self._ids, self.sums.to(table.dtype))
+        gradient = lazy_zeros(self._shape, self._dtype, self._device)
+        return gradient.index_copy_(0, self._ids, sums.to(self._dtype))

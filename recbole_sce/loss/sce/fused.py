@@ -1,12 +1,14 @@
 """The loss of all buckets as one differentiable step that never holds their logits.
 
-Forward scores one group of buckets after the other and keeps a log-sum-exp for each (state, bucket) pair.
-Only the pair with a state's largest loss, the winning one, carries gradient: with the automatic bucket sizes
-a quarter of the pairs at most. Backward scores the winning pairs again and adds their gradients straight to
-those of the inputs. Nothing of size (n_b, b_x, b_y) is ever stored.
+One group of buckets after the other is scored, and a log-sum-exp kept for each (state, bucket) pair. Only the
+pair with a state's largest loss, the winning one, carries gradient: with the automatic bucket sizes a quarter
+of the pairs at most. Nothing of size (n_b, b_x, b_y) is ever stored.
 
 With a sample of the catalogue, the winning sum is completed by what the items outside the bucket add to it
 (see ``outside``), and a state in no bucket is trained as well: by its target and these alone.
+
+Forward computes the gradients as well, while the logits of a tile are at hand; backward multiplies them with
+that of the loss. Of the items' gradient only the rows that the loss touches are kept in between.
 """
 
 from __future__ import annotations
@@ -19,11 +21,11 @@ from torch import Tensor
 
 from recbole_sce.loss.ops.eager import never_compiled
 from recbole_sce.loss.ops.kernels import kernels_for
-from recbole_sce.loss.ops.logits import compute_dtype, gather_rows, row_slices, target_logits
+from recbole_sce.loss.ops.logits import compute_dtype, gather_rows, row_slices, softmax_, target_logits
 from recbole_sce.loss.ops.memory import RowGradient, workspace_bytes
 from recbole_sce.loss.sce.buckets import Buckets, contains
 from recbole_sce.loss.sce.histories import Histories
-from recbole_sce.loss.sce.outside import ItemSample, Outside
+from recbole_sce.loss.sce.outside import ItemSample, Outside, Wanted
 
 
 def bucket_loss(
@@ -56,7 +58,9 @@ def bucket_loss(
         histories = Histories.none(targets)
     elif sample is not None:
         histories = histories.distinct(sample.excluded)
-    loss, n_covered = _apply(hidden, item_embeddings, targets, rows, items, sparse_grad, sample, histories)
+    loss, n_covered = _apply(
+        hidden, item_embeddings, targets, rows, items, sparse_grad, sample, histories, torch.is_grad_enabled()
+    )
     return loss, n_covered
 
 
@@ -72,25 +76,25 @@ class _BucketLoss(torch.autograd.Function):
         sparse_grad: bool,
         sample: Optional[ItemSample],
         histories: Histories,
+        recorded: bool,
     ) -> tuple[Tensor, Tensor]:
-        ctx.sparse_grad = sparse_grad
-        ctx.kernels = kernels_for(hidden)
+        kernels = kernels_for(hidden)
+        dtype = compute_dtype(hidden)
         with torch.autocast(hidden.device.type, enabled=False):
             own_of_all = target_logits(hidden, item_embeddings, targets)  # (N,)
             own = own_of_all[rows]  # (n_b, b_x)
-            if ctx.kernels is None:
+            if kernels is None:
                 inside = contains(items.sort(1).values, targets[rows])  # (n_b, b_x)
-                totals = _bucket_sums(hidden, item_embeddings, rows, items)  # (n_b, b_x)
+                sums = _bucket_sums(hidden, item_embeddings, rows, items)  # (n_b, b_x), as logarithms
             else:
-                totals, inside = ctx.kernels.bucket_totals(hidden, item_embeddings, targets, rows, items)
+                sums, inside = kernels.bucket_totals(hidden, item_embeddings, targets, rows, items)
             # A target that is among the bucket's items is in the sums already.
-            totals = torch.where(inside, totals, torch.logaddexp(totals, own))
+            totals = torch.where(inside, sums, torch.logaddexp(sums, own))
             winners = _winning_pairs((totals - own).view(-1), rows.view(-1), len(hidden))
             covered = rows.view(-1)[winners]
-            own, totals, inside = (full.view(-1)[winners] for full in (own, totals, inside))
+            own, sums, totals, inside = (full.view(-1)[winners] for full in (own, sums, totals, inside))
             # From here on, of each state that is trained (T,): those of the winning pairs, or all.
-            trained, losses = covered, totals - own
-            outside: tuple[Tensor, ...] = ()
+            trained, of_outside = covered, None
             if sample is not None:
                 trained, own = torch.arange(len(hidden), device=hidden.device), own_of_all
                 # A state in no bucket has its target and nothing else inside.
@@ -98,23 +102,54 @@ class _BucketLoss(torch.autograd.Function):
                 inside = torch.zeros_like(own, dtype=torch.bool).index_copy_(0, covered, inside)
                 bucket = torch.full_like(trained, len(rows))
                 bucket.index_copy_(0, covered, winners // max(rows.size(1), 1))
-                of_outside = Outside.of(hidden, sample, histories, items, bucket, targets, inside)
-                peaks, sums = of_outside.complete(hidden, item_embeddings, totals)
-                losses = (peaks - own).add_(sums.log())
-                totals = (peaks + sums.log())[covered]
-                outside = (*of_outside, peaks, sums)
+                if len(hidden):
+                    of_outside = Outside(
+                        hidden, item_embeddings, targets, sample, histories, items, bucket, inside
+                    )
+            wanted = None
+            if recorded and any(ctx.needs_input_grad[:2]):
+                wanted = Wanted(own.new_tensor(1 / max(len(trained), 1)))
+                if ctx.needs_input_grad[0]:
+                    # The last row takes what padding writes.
+                    wanted.hidden = hidden.new_zeros(len(hidden) + 1, hidden.size(1), dtype=dtype)
+                if ctx.needs_input_grad[1]:
+                    touched = [items, targets, *(of_outside.touched() if of_outside is not None else ())]
+                    # Which rows are touched, an accelerator would have to be waited for to know.
+                    wanted.items = RowGradient(
+                        *(item_embeddings, dtype, *touched),
+                        sparse=sparse_grad,
+                        compact=hidden.device.type == "cpu",
+                    )
+            if of_outside is not None:
+                peaks, of_peaks = of_outside.complete(totals, wanted)
+            else:
+                peaks, of_peaks = totals, torch.ones_like(totals)
             # Never below zero, but own logits are sums in another order: where large, rounding shows.
-            losses = losses.clamp_(min=0)
+            losses = (peaks - own).add_(of_peaks.log()).clamp_(min=0)
             loss = losses.sum() / max(len(trained), 1)
             # Adds zero. A state that is no number may fall into no bucket, but must not go unnoticed: times
             # its gradient of zero, it is no number in the encoder's gradient.
             loss = loss + own_of_all.mul(0).sum()
-            # The derivative of a state's loss by its own logit is exp(-loss) - 1; inside the bucket, the
-            # first term comes with the bucket's items.
-            own_slope = torch.expm1(-losses).masked_fill_(inside, -1.0)
-        ctx.save_for_backward(
-            *(hidden, item_embeddings, targets, rows, items, winners, totals, trained, own_slope), *outside
-        )
+            if wanted is not None:
+                # The derivative of a state's loss by its own logit is exp(-loss) - 1; inside the bucket, the
+                # first term comes with the bucket's items.
+                own_slope = torch.expm1(-losses).masked_fill_(inside, -1.0).mul_(wanted.scale)
+                _add_own(hidden, item_embeddings, targets, trained, own_slope, wanted)
+                if of_outside is not None:
+                    peaks, of_peaks = peaks[covered], of_peaks[covered]
+                pairs = (hidden, item_embeddings, rows, items, winners)
+                # The kernels sum in an order that varies, so they stand back where that is not wanted.
+                if kernels is None or torch.are_deterministic_algorithms_enabled():
+                    shares = (sums - peaks).exp_().div_(of_peaks).mul_(wanted.scale)
+                    _add_gradients(*pairs, shares, wanted)
+                else:
+                    of_winners = None if wanted.hidden is None else torch.zeros_like(wanted.hidden)
+                    of_all = peaks + of_peaks.log()
+                    kernels.add_gradients(*pairs, of_all, wanted.scale, of_winners, wanted.items)
+                    if wanted.hidden is not None and of_winners is not None:
+                        wanted.hidden += of_winners
+        ctx.wanted = wanted
+        ctx.dtype = hidden.dtype
         n_covered = torch.tensor(len(winners), device=hidden.device)
         ctx.mark_non_differentiable(n_covered)
         return loss, n_covered
@@ -126,48 +161,39 @@ class _BucketLoss(torch.autograd.Function):
                 "scalable_cross_entropy can be differentiated once only: its gradient has no graph of its "
                 "own, so create_graph=True and gradients of gradients are not possible"
             )
-        hidden, item_embeddings, targets, rows, items, winners, totals, trained, *more = ctx.saved_tensors
-        own_slope, *outside = more
-        of_outside = Outside(*outside[:-2]) if outside else None
-        dtype = compute_dtype(hidden)
-        scale = grad.to(dtype) / max(len(trained), 1)
-        # The last row takes what padding writes.
-        grad_hidden = hidden.new_zeros(len(hidden) + 1, hidden.size(1), dtype=dtype)
-        grad_items = None
-        if ctx.needs_input_grad[1]:
-            touched = [items, targets]
-            if of_outside is not None:
-                touched += of_outside.touched()
-            grad_items = RowGradient(item_embeddings, dtype, *touched, sparse=ctx.sparse_grad)
-        wanted_hidden = grad_hidden if ctx.needs_input_grad[0] else None
-        with torch.autocast(hidden.device.type, enabled=False):
-            pairs = (hidden, item_embeddings, rows, items, winners, totals, scale)
-            # The kernels sum in an order that varies, so they stand back where that is not wanted.
-            if ctx.kernels is None or torch.are_deterministic_algorithms_enabled():
-                _add_gradients(*pairs, wanted_hidden, grad_items)
-            else:
-                ctx.kernels.add_gradients(*pairs, wanted_hidden, grad_items)
-            for part in row_slices(len(trained), 3 * hidden.size(1), hidden):
-                state, slope = trained[part], (own_slope[part] * scale).unsqueeze(1)
-                if wanted_hidden is not None:
-                    own_items = gather_rows(item_embeddings, targets[state], dtype)
-                    wanted_hidden.index_add_(0, state, slope * own_items)
-                if grad_items is not None:
-                    grad_items.add(targets[state], slope * gather_rows(hidden, state, dtype))
-            if of_outside is not None:
-                peaks, sums = outside[-2:]
-                of_outside.add_gradients(
-                    hidden, item_embeddings, peaks, sums, scale, wanted_hidden, grad_items
-                )
+        wanted: Wanted = ctx.wanted
+        scale = grad.to(wanted.scale.dtype)
         return (
-            grad_hidden[:-1].to(hidden.dtype) if ctx.needs_input_grad[0] else None,
-            grad_items.result() if grad_items is not None else None,
-            *(None,) * 6,
+            (wanted.hidden[:-1] * scale).to(ctx.dtype) if wanted.hidden is not None else None,
+            wanted.items.result(scale) if wanted.items is not None else None,
+            *(None,) * 7,
         )
 
 
 # What it computes depends on the data (which pairs win), so torch.compile calls it as it is.
 _apply = never_compiled(_BucketLoss.apply)
+
+
+def _add_own(
+    hidden: Tensor, item_embeddings: Tensor, targets: Tensor, trained: Tensor, slope: Tensor, wanted: Wanted
+) -> None:
+    """Add to the gradients what the targets' own logits contribute to the losses of the states trained.
+
+    Args:
+        hidden: (N, d).
+        item_embeddings: (C, d).
+        targets: (N,) int64.
+        trained: (T,) int64, ascending, the states trained.
+        slope: (T,), the derivative by each of their own logits.
+        wanted: the gradients.
+    """
+    for part in row_slices(len(trained), 3 * hidden.size(1), hidden):
+        state, of_part = trained[part], slope[part].unsqueeze(1)
+        if wanted.hidden is not None:
+            own_items = gather_rows(item_embeddings, targets[state], slope.dtype)
+            wanted.hidden.index_add_(0, state, own_items.mul_(of_part))
+        if wanted.items is not None:
+            wanted.items.add(targets[state], gather_rows(hidden, state, slope.dtype) * of_part)
 
 
 def _add_gradients(
@@ -176,10 +202,8 @@ def _add_gradients(
     rows: Tensor,
     items: Tensor,
     winners: Tensor,
-    totals: Tensor,
-    scale: Tensor,
-    grad_hidden: Optional[Tensor],
-    grad_items: Optional[RowGradient],
+    shares: Tensor,
+    wanted: Wanted,
 ) -> None:
     """Add to the gradients what the buckets' items contribute to the losses of the winning pairs.
 
@@ -189,22 +213,19 @@ def _add_gradients(
         rows: (n_b, b_x) int64.
         items: (n_b, b_y) int64.
         winners: (W,) int64, ascending, the winning pairs; no state twice.
-        totals: (W,), the log-sum-exp of these.
-        scale: scalar, what the gradients are multiplied with.
-        grad_hidden: (N + 1, d), zeros, in the dtype of ``totals``; the last row takes what padding writes.
-        grad_items: the gradient of the items. One that is None is not computed.
+        shares: (W,), how much of the sum of a state is its bucket's, times the scale of the gradients.
+        wanted: the gradients; ``hidden`` (N + 1, d), whose last row takes what padding writes.
     """
-    for tile in _tiles(winners, totals, rows, items, hidden):
-        weights = gather_rows(item_embeddings, tile.items, totals.dtype)  # (g, b_y, d)
-        states = gather_rows(hidden, tile.states, totals.dtype)  # (g, w, d)
-        shift = -tile.totals.unsqueeze(2)  # (g, w, 1)
-        logits = torch.baddbmm(shift, states, weights.mT)  # (g, w, b_y), less the totals
-        # Logarithms of probabilities, so at most 0, but for the rounding of large logits.
-        slopes = logits.clamp_(max=0).exp_().mul_(scale)
-        if grad_hidden is not None:
-            grad_hidden.index_copy_(0, tile.owners.view(-1), (slopes @ weights).flatten(0, 1))
-        if grad_items is not None:
-            grad_items.add(tile.items, slopes.mT @ states)
+    for tile in _tiles(winners, shares, rows, items, hidden):
+        weights = gather_rows(item_embeddings, tile.items, shares.dtype)  # (g, b_y, d)
+        states = gather_rows(hidden, tile.states, shares.dtype)  # (g, w, d)
+        slopes = torch.bmm(states, weights.mT)  # (g, w, b_y)
+        torch.softmax(slopes, 2, out=slopes)
+        share = tile.shares.unsqueeze(2)  # (g, w, 1)
+        if wanted.hidden is not None:
+            wanted.hidden.index_add_(0, tile.owners.view(-1), (slopes @ weights).mul_(share).flatten(0, 1))
+        if wanted.items is not None:
+            wanted.items.add(tile.items, slopes.mT @ states.mul_(share))
 
 
 def _bucket_sums(hidden: Tensor, item_embeddings: Tensor, rows: Tensor, items: Tensor) -> Tensor:
@@ -219,9 +240,8 @@ def _bucket_sums(hidden: Tensor, item_embeddings: Tensor, rows: Tensor, items: T
         part = slice(start, start + step)
         states = gather_rows(hidden, rows[part], dtype)  # (step, b_x, d)
         weights = gather_rows(item_embeddings, items[part], dtype)  # (step, b_y, d)
-        logits = torch.bmm(states, weights.mT, out=space[: len(states)])  # (step, b_x, b_y)
-        largest = logits.amax(2, keepdim=True)
-        totals[part] = logits.sub_(largest).exp_().sum(2).log_().add_(largest.squeeze(2))
+        peaks, sums = softmax_(torch.bmm(states, weights.mT, out=space[: len(states)]))
+        totals[part] = sums.log_().add_(peaks)
     return totals
 
 
@@ -256,10 +276,10 @@ class _Tile(NamedTuple):
     items: Tensor  # (g, b_y) int64
     states: Tensor  # (g, w) int64, any state where it is padding
     owners: Tensor  # (g, w) int64, the states again, N where it is padding
-    totals: Tensor  # (g, w), the largest number where it is padding, so that nothing comes of it
+    shares: Tensor  # (g, w), 0 where it is padding, so that nothing comes of it
 
 
-def _tiles(winners: Tensor, totals: Tensor, rows: Tensor, items: Tensor, hidden: Tensor) -> Iterator[_Tile]:
+def _tiles(winners: Tensor, shares: Tensor, rows: Tensor, items: Tensor, hidden: Tensor) -> Iterator[_Tile]:
     """Group the winning pairs by bucket, buckets with about as many pairs together."""
     if len(winners) == 0 or items.size(1) == 0:
         return
@@ -278,6 +298,6 @@ def _tiles(winners: Tensor, totals: Tensor, rows: Tensor, items: Tensor, hidden:
             items=items[bucket],
             states=states[pair],
             owners=states[pair].masked_fill_(~real, len(hidden)),
-            totals=totals[pair].masked_fill_(~real, torch.finfo(totals.dtype).max),
+            shares=shares[pair].masked_fill_(~real, 0),
         )
         done += len(bucket)

@@ -16,21 +16,25 @@ the sample holds the whole catalogue.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Optional
 
 import torch
 from torch import Tensor
 
 from recbole_sce.loss.inputs import candidate_rows, check_count, excluded_rows
-from recbole_sce.loss.ops.logits import compute_dtype, gather_rows, row_slices, rows_at_once
+from recbole_sce.loss.ops.logits import compute_dtype, gather_rows, rows_at_once, softmax_
 from recbole_sce.loss.ops.memory import RowGradient
-from recbole_sce.loss.sce.buckets import contains
 from recbole_sce.loss.sce.histories import Histories
 
 #: Up to so many times the size of the sample the catalogue is shuffled, which leaves out doubles.
 _SHUFFLE = 16
 #: Most states of one history that are scored together, so that few long histories cost others little padding.
 _PIECE = 64
+#: The table of the sample is filled up with zeros to a multiple of so many rows, at least one of them.
+_ALIGNED = 16
+#: Most bytes that say which items of histories are in which bucket.
+_MEMBER_BYTES = 16 * 2**20
 
 
 class ItemSample(NamedTuple):
@@ -109,202 +113,210 @@ def _is_ascending(rows: Tensor, n_rows: int) -> bool:
     return bool((bounds.diff() > 0).all())
 
 
-class Outside(NamedTuple):
-    """Which items of a sample, and which of the states' histories, lie outside the buckets of all states.
+@dataclass
+class Wanted:
+    """The gradients to compute, and what they are multiplied with.
 
-    ``rows`` (K,) int64 are the sampled items, ascending, each once. ``held`` (n_b + 1, m) int64 says which of
-    ``rows``, 0 to K - 1, a bucket holds, filled up with K; its last row, of fillings alone, is that of states
-    in no bucket. Of each state, int64, ``bucket`` (N,) is its bucket, n_b for none, and ``target_sampled``
-    (N,) says which of ``rows`` is its target, K for none.
-
-    ``history`` (G, L) int64 are lists of items, each once, -1 where there is none. The states of one list are
-    cut into P pieces of at most ``_PIECE``: ``starts`` (P,) int64 says where in the batch a piece begins, and
-    ``owner`` (P,) int64 whose list it has. ``own`` (N, L) bool: the items of a state's history that are
-    outside its bucket, and not its target. ``weights`` (N,): how many items that are in no sum each sampled
-    one of them stands for. ``filling`` (1,) int64, a row that has a gradient anyhow, stands where a list has
-    no item; nothing comes of it.
+    ``scale`` is a scalar. ``hidden`` (N, d) in the compute dtype and ``items`` are added to; one that is None
+    is not computed.
     """
 
-    rows: Tensor
-    held: Tensor
-    bucket: Tensor
-    target_sampled: Tensor
-    history: Tensor
-    starts: Tensor
-    owner: Tensor
-    own: Tensor
-    weights: Tensor
-    filling: Tensor
+    scale: Tensor
+    hidden: Optional[Tensor] = None
+    items: Optional[RowGradient] = None
 
-    @classmethod
-    def of(
-        cls,
+
+class Outside:
+    """What a sample and the states' histories hold outside the buckets of all states.
+
+    Args:
+        hidden: (N, d); N is at least 1.
+        item_embeddings: (C, d).
+        targets: (N,) int64, the target of each state.
+        sample: of the catalogue.
+        histories: of the states; in each an item is once.
+        items: (n_b, b_y) int64, the items of each bucket.
+        bucket: (N,) int64, the bucket of each state; n_b stands for none.
+        inside: (N,) bool, whether the target is among the items of the state's bucket.
+    """
+
+    def __init__(
+        self,
         hidden: Tensor,
+        item_embeddings: Tensor,
+        targets: Tensor,
         sample: ItemSample,
         histories: Histories,
         items: Tensor,
         bucket: Tensor,
-        targets: Tensor,
         inside: Tensor,
-    ) -> Outside:
-        """Take what the buckets hold out of a sample and out of the states' histories.
-
-        Args:
-            hidden: (N, d).
-            sample: of the catalogue.
-            histories: of the states; in each an item is once.
-            items: (n_b, b_y) int64, the items of each bucket.
-            bucket: (N,) int64, the bucket of each state; n_b stands for none.
-            targets: (N,) int64, the target of each state.
-            inside: (N,) bool, whether the target is among the items of the state's bucket.
-        """
-        history, owner = histories
-        rows, size = sample.rows, len(sample.rows)
-        held, n_held = _held(rows, items)
-        target_sampled = _places(rows, targets)
-        n_outside = sample.n_items - items.size(1) * (bucket < len(items)) - (~inside).long()  # (N,)
-        n_sampled = size - n_held[bucket] - (~inside & (target_sampled < size)).long()  # (N,)
-        own = torch.empty(len(targets), history.size(1), dtype=torch.bool, device=history.device)
-        ordered = torch.cat([items, items.new_full((1, items.size(1)), -1)]).sort(1).values
-        for part in row_slices(len(targets), 2 * items.size(1) + 8 * history.size(1), hidden):
-            listed = history[owner[part]]  # (n, L)
-            own[part] = (listed >= 0) & (listed != targets[part].unsqueeze(1))
-            own[part] &= ~contains(ordered[bucket[part]], listed)
-            n_outside[part] -= own[part].sum(1)
-            n_sampled[part] -= (own[part] & (_places(rows, listed) < size)).sum(1)
-        n_outside.masked_fill_(n_sampled < 1, 0)
+    ) -> None:
+        self._hidden, self._item_embeddings, self._targets = hidden, item_embeddings, targets
+        self._bucket = bucket
+        self._items = items
+        self._history, owner = histories
+        self._size = len(sample.rows)
+        self._rows = sample.rows
+        # Where the sample has an item of the catalogue; its size where it has not.
+        place = torch.full((sample.n_rows,), self._size, device=targets.device)
+        place[sample.rows] = torch.arange(self._size, device=targets.device)
+        self._held, n_held = _held(place[items], self._size)
+        self._target_sampled = place[targets]  # (N,)
+        self._own_sampled = place[self._history].masked_fill_(self._history < 0, self._size)  # (G, L)
+        alone = (~inside).long()
+        # (N,), how many items are in no sum yet, and how many of them are sampled; histories come off later.
+        self._n_outside = sample.n_items - items.size(1) * (bucket < len(items)) - alone
+        self._n_sampled = self._size - n_held[bucket] - alone * (self._target_sampled < self._size)
+        # The states of one list, cut into P pieces: where in the batch a piece begins, and whose list it has.
         states = torch.arange(len(owner), device=owner.device)
         of_list = states - torch.searchsorted(owner, owner)  # (N,), how many states of its list come before
-        starts = (of_list % _PIECE == 0).nonzero().squeeze(1)
-        return cls(
-            rows=rows,
-            held=held,
-            bucket=bucket,
-            target_sampled=target_sampled,
-            history=history,
-            starts=starts,
-            owner=owner[starts],
-            own=own,
-            weights=n_outside.clamp_(min=0).to(compute_dtype(hidden)) / n_sampled.clamp_(min=1),
-            filling=targets[:1],
-        )
+        self._starts = (of_list % _PIECE == 0).nonzero().squeeze(1)
+        self._owner = owner[self._starts]
 
-    def touched(self) -> tuple[Tensor, Tensor]:
-        """Return the rows that the gradient of the items has something for."""
-        listed = self.history[self.owner]
-        return self.rows, listed[listed >= 0]
-
-    def complete(self, hidden: Tensor, item_embeddings: Tensor, totals: Tensor) -> tuple[Tensor, Tensor]:
-        """Add the sums of exp over the items outside to the sums over those inside.
+    def complete(self, totals: Tensor, wanted: Optional[Wanted]) -> tuple[Tensor, Tensor]:
+        """Add the sums of exp over the items outside to the sums over those inside, and their gradients.
 
         Args:
-            hidden: (N, d).
-            item_embeddings: (C, d).
             totals: (N,), the logarithms of the sums over those inside, the target among them.
+            wanted: gradients of the mean of the logarithms of the completed sums; what the items outside
+                contribute is added to them. None for none.
 
         Returns:
             ``peaks`` and ``sums`` (N,): the completed sums are exp(peaks) * sums. As one number, as which
             ``totals`` come, a large peak would round the logarithm of the sum away.
         """
-        peaks, sums = totals.clone(), torch.ones_like(totals)
-        for tile in self._tiles(hidden, item_embeddings, self._table(hidden, item_embeddings)):
-            peak = torch.maximum(totals[tile.part], tile.logits.amax(1))
-            own, sampled = tile.split(tile.logits.sub_(peak.unsqueeze(1)).exp_())
-            inside = (totals[tile.part] - peak).exp_()
-            weighted = sampled.sum(1).mul_(self.weights[tile.part])
-            peaks[tile.part], sums[tile.part] = peak, inside.add_(weighted).add_(own.sum(1))
+        peaks, sums = torch.empty_like(totals), torch.empty_like(totals)
+        table = self._table()
+        of_sample = table.new_zeros(table.size(1), len(table))  # (d, K'), which products fill faster
+        for tile in self._tiles(table):
+            part, inside = tile.part, totals[tile.part]
+            self._mask(tile)
+            # Softmaxes over the sample and over the history, each with its part of the completed sum.
+            peak, sum_ = softmax_(tile.sampled)
+            weights = self._weights(tile)
+            parts = [(peak, sum_.mul_(weights))]
+            if tile.own.size(1):
+                parts.append(softmax_(tile.own))
+            highest = torch.maximum(inside, peak)
+            if tile.own.size(1):
+                highest = torch.maximum(highest, parts[1][0])
+            shares = [(peak - highest).exp_().mul_(sum_) for peak, sum_ in parts]
+            peaks[part] = highest
+            sums[part] = total = (inside - highest).exp_().add_(sum(shares))
+            if wanted is not None:
+                shares = [(share * (wanted.scale / total)).unsqueeze(1) for share in shares]
+                self._add_gradients(tile, table, of_sample, shares, wanted)
+        if wanted is not None and wanted.items is not None:
+            wanted.items.add(self._rows, of_sample[:, : self._size].T)
         return peaks, sums
 
-    def add_gradients(
-        self,
-        hidden: Tensor,
-        item_embeddings: Tensor,
-        peaks: Tensor,
-        sums: Tensor,
-        scale: Tensor,
-        grad_hidden: Optional[Tensor],
-        grad_items: Optional[RowGradient],
-    ) -> None:
-        """Add to the gradients what the items outside contribute to the losses of the states.
+    def touched(self) -> tuple[Tensor, Tensor]:
+        """Return the rows that the gradient of the items has something for, beside targets."""
+        return self._rows, torch.where(self._history < 0, self._targets[:1], self._history)[self._owner]
 
-        Args:
-            hidden: (N, d).
-            item_embeddings: (C, d).
-            peaks: (N,), from :meth:`complete`.
-            sums: (N,), the same.
-            scale: scalar, what the gradients are multiplied with.
-            grad_hidden: (N or more, d) in the compute dtype.
-            grad_items: the gradient of the items. One that is None is not computed.
+    def _table(self) -> Tensor:
+        """Return the embeddings of the sample, and zeros as its last rows: (K', d) in the compute dtype."""
+        table = self._hidden.new_zeros(
+            self._size + _ALIGNED - self._size % _ALIGNED,
+            self._hidden.size(1),
+            dtype=compute_dtype(self._hidden),
+        )
+        table[: self._size] = self._item_embeddings[self._rows]
+        return table
+
+    def _mask(self, tile: _Tile) -> None:
+        """Make logits of items that are in a sum already so small that nothing comes of them.
+
+        They stay finite, for a softmax of nothing else is to have no effect, and is to be a number.
         """
-        table = self._table(hidden, item_embeddings)
-        of_sample = torch.zeros_like(table)
-        for tile in self._tiles(hidden, item_embeddings, table):
-            factors = (scale / sums[tile.part]).unsqueeze(1)  # (n, 1)
-            weights = factors * self.weights[tile.part].unsqueeze(1)  # (n, 1)
-            slopes = tile.logits.sub_(peaks[tile.part].unsqueeze(1)).exp_()  # without their factors
-            own, sampled = tile.split(slopes)  # (n, L), (n, K + 1)
-            own = tile.padded(own.mul_(factors))  # (p, s, L)
-            if grad_hidden is not None:
-                grad_hidden[tile.part] += (sampled @ table).mul_(weights)
-                grad_hidden[tile.part] += tile.real(own @ tile.own_items)
-            if grad_items is not None:
-                of_sample.addmm_(sampled.T, tile.states * weights)
-                grad_items.add(tile.own_rows, own.mT @ tile.padded(tile.states))
-        if grad_items is not None:
-            grad_items.add(self.rows, of_sample[:-1])
+        nothing = torch.finfo(tile.sampled.dtype).min
+        tile.sampled[:, self._size :] = nothing
+        for in_a_sum in (
+            self._held[self._bucket[tile.part]],
+            self._own_sampled[self._owner[tile.pieces]][tile.piece],
+            self._target_sampled[tile.part].unsqueeze(1),
+        ):
+            tile.sampled.scatter_(1, in_a_sum, nothing)
+        tile.own.masked_fill_(~tile.outside, nothing)
 
-    def _table(self, hidden: Tensor, item_embeddings: Tensor) -> Tensor:
-        """Return the embeddings of the sample, and zeros as its last row: (K + 1, d) in the compute dtype."""
-        sampled = gather_rows(item_embeddings, self.rows, compute_dtype(hidden))
-        return torch.cat([sampled, sampled.new_zeros(1, sampled.size(1))])
+    def _weights(self, tile: _Tile) -> Tensor:
+        """Return (n,): how many items that are in no sum each sampled one of them stands for."""
+        sampled = self._own_sampled[self._owner[tile.pieces]] < self._size  # (p, L)
+        n_outside = self._n_outside[tile.part] - tile.outside.sum(1)
+        n_sampled = self._n_sampled[tile.part] - (tile.outside & sampled[tile.piece]).sum(1)
+        n_outside = n_outside.clamp_(min=0).masked_fill_(n_sampled < 1, 0)
+        return n_outside.to(tile.sampled.dtype) / n_sampled.clamp_(min=1)
 
-    def _tiles(self, hidden: Tensor, item_embeddings: Tensor, table: Tensor) -> Iterator[_Tile]:
+    def _add_gradients(
+        self, tile: _Tile, table: Tensor, of_sample: Tensor, shares: list[Tensor], wanted: Wanted
+    ) -> None:
+        """Add a tile's gradients, those of the sample's embeddings to ``of_sample`` (d, K')."""
+        if wanted.hidden is not None:
+            wanted.hidden[tile.part] += (tile.sampled @ table).mul_(shares[0])
+        if wanted.items is not None:
+            of_sample.addmm_((tile.states * shares[0]).T, tile.sampled)
+        if len(shares) > 1:
+            own = tile.padded(tile.own.mul_(shares[1]))  # (p, s, L)
+            if wanted.hidden is not None:
+                wanted.hidden[tile.part] += tile.real(own @ tile.own_items)
+            if wanted.items is not None:
+                wanted.items.add(tile.own_rows, own.mT @ tile.padded(tile.states))
+
+    def _tiles(self, table: Tensor) -> Iterator[_Tile]:
         """Yield all states, those of some pieces at a time, with their logits outside."""
-        (n_states, d), length = hidden.shape, self.history.size(1)
+        (n_states, d), length = self._hidden.shape, self._history.size(1)
         of_state = 3 * length + len(table) + 3 * d  # numbers
-        most_numbers = rows_at_once(1, hidden)
-        bounds = [*self.starts.tolist(), n_states]
+        most_numbers = rows_at_once(1, self._hidden)
+        most_pieces = max(1, _MEMBER_BYTES // (max(length, 1) * (len(self._items) + 1)))
+        member = _Members(self._items, len(self._item_embeddings))
+        space = table.new_empty(0)
+        bounds = [*self._starts.tolist(), n_states]
         first = 0
-        while first < len(self.starts):
+        while first < len(self._starts):
             # As many pieces as a workspace holds with their padding; one, which is small, in any case.
             last, most, numbers = first, 0, 0
-            while last < len(self.starts) and (last == first or numbers <= most_numbers):
+            while last < len(self._starts) and (
+                last == first or (numbers <= most_numbers and last - first < most_pieces)
+            ):
                 most = max(most, bounds[last + 1] - bounds[last])
                 last += 1
                 of_piece = length * d + most * (length + d)
                 numbers = (bounds[last] - bounds[first]) * of_state + (last - first) * of_piece
             part = slice(bounds[first], bounds[last])
-            yield self._tile(hidden, item_embeddings, table, slice(first, last), most, part)
+            n_numbers = (part.stop - part.start) * len(table)
+            if len(space) < n_numbers:
+                space = table.new_empty(n_numbers)
+            sampled = space[:n_numbers].view(-1, len(table))
+            yield self._tile(table, member, slice(first, last), most, part, sampled)
             first = last
 
     def _tile(
-        self, hidden: Tensor, item_embeddings: Tensor, table: Tensor, pieces: slice, most: int, part: slice
+        self, table: Tensor, member: _Members, pieces: slice, most: int, part: slice, sampled: Tensor
     ) -> _Tile:
-        history, starts = self.history[self.owner[pieces]], self.starts[pieces] - part.start  # (p, L), (p,)
-        states = hidden[part].to(table.dtype)
+        starts = self._starts[pieces] - part.start  # (p,)
+        listed = self._history[self._owner[pieces]]  # (p, L)
+        states = self._hidden[part].to(table.dtype)
         place = torch.arange(len(states), device=starts.device)
         piece = torch.searchsorted(starts, place, right=True) - 1  # (n,)
-        own_rows = torch.where(history < 0, self.filling, history)
+        # A row that has a gradient anyhow stands where a list has no item; nothing comes of it.
+        own_rows = torch.where(listed < 0, self._targets[0], listed)
+        of_state = listed[piece]  # (n, L)
+        outside = (of_state >= 0).logical_and_(of_state != self._targets[part].unsqueeze(1))
+        outside.logical_and_(~member.of(own_rows, self._bucket[part], piece))
         tile = _Tile(
             part=part,
+            pieces=pieces,
             most=most,
+            piece=piece,
             places=piece * most + place - starts[piece],
             states=states,
             own_rows=own_rows,
-            own_items=gather_rows(item_embeddings, own_rows, table.dtype),
-            logits=table.new_empty(len(states), history.size(1) + len(table)),
+            own_items=gather_rows(self._item_embeddings, own_rows, table.dtype),
+            outside=outside,
+            own=table.new_empty(0, 0),
+            sampled=torch.mm(states, table.T, out=sampled),
         )
-        own, sampled = tile.split(tile.logits)
-        own.copy_(tile.real(tile.padded(states) @ tile.own_items.mT))
-        own.masked_fill_(~self.own[part], -torch.inf)
-        torch.mm(states, table.T, out=sampled)
-        for in_a_sum in (
-            self.held[self.bucket[part]],
-            _places(self.rows, history)[piece],
-            self.target_sampled[part].unsqueeze(1),
-        ):
-            sampled.scatter_(1, in_a_sum, -torch.inf)
-        return tile
+        return tile._replace(own=tile.real(tile.padded(states) @ tile.own_items.mT))
 
 
 class _Tile(NamedTuple):
@@ -314,17 +326,16 @@ class _Tile(NamedTuple):
     """
 
     part: slice  # of the states
+    pieces: slice  # of the pieces
     most: int  # s
+    piece: Tensor  # (n,) int64, the piece of each state, from 0
     places: Tensor  # (n,) int64, where states are among p * s
     states: Tensor  # (n, d) in the compute dtype
     own_rows: Tensor  # (p, L) int64, the items of the pieces' histories
     own_items: Tensor  # (p, L, d) in the compute dtype
-    logits: Tensor  # (n, L + K + 1), -inf where an item is in a sum already, and in the last column
-
-    def split(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the columns of the history (n, L) and those of the sample (n, K + 1)."""
-        length = self.own_items.size(1)
-        return logits[:, :length], logits[:, length:]
+    outside: Tensor  # (n, L) bool, which items of a state's history are outside its bucket and not its target
+    own: Tensor  # (n, L), the logits of the history
+    sampled: Tensor  # (n, K'), the logits of the sample
 
     def padded(self, rows: Tensor) -> Tensor:
         """Return (p, s, m) from (n, m), with zeros where a piece has fewer states."""
@@ -337,20 +348,50 @@ class _Tile(NamedTuple):
         return padded.flatten(0, 1)[self.places]
 
 
-def _held(rows: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-    """Return which of ``rows`` (K,) each bucket holds, of ``items`` (n_b, b_y), and how many; see Outside."""
-    size, none = len(rows), items.new_full((len(items) + 1, 1), len(rows))
-    places = torch.cat([_places(rows, items), none[1:]], 1).sort(1).values  # (n_b, b_y + 1)
+class _Members:
+    """Which items are in which bucket, of a few items at a time.
+
+    Args:
+        items: (n_b, b_y) int64, the items of each bucket.
+        n_rows: number of rows of the catalogue.
+    """
+
+    def __init__(self, items: Tensor, n_rows: int) -> None:
+        self._items = items
+        self._column = torch.zeros(n_rows, dtype=torch.int64, device=items.device)
+
+    def of(self, listed: Tensor, bucket: Tensor, piece: Tensor) -> Tensor:
+        """Return (n, L) bool: whether the bucket of a state holds the items of the state's list.
+
+        Args:
+            listed: (p, L) int64 items.
+            bucket: (n,) int64; n_b stands for none.
+            piece: (n,) int64, which list is a state's.
+        """
+        n_columns = listed.numel() + 1  # the first one takes all other items
+        flat = listed.reshape(-1)
+        # An item in several lists has one of their columns.
+        self._column[flat] = torch.arange(1, n_columns, device=listed.device)
+        holds = torch.zeros(len(self._items) + 1, n_columns, dtype=torch.bool, device=listed.device)
+        holds[:-1].scatter_(1, self._column[self._items], True)
+        cell = (bucket * n_columns).unsqueeze(1) + self._column[listed][piece]  # (n, L)
+        self._column[flat] = 0
+        return holds.view(-1)[cell]
+
+
+def _held(places: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Return which sampled items each bucket holds, and how many.
+
+    Args:
+        places: (n_b, b_y) int64, where the sample has the items of each bucket; ``size`` where it has not.
+        size: of the sample, K.
+
+    Returns:
+        (n_b + 1, m) int64, 0 to K - 1, filled up with K, and (n_b + 1,); the last row, of fillings alone, is
+        that of states in no bucket.
+    """
+    ordered = places.sort(1).values
     counts = (places < size).sum(1)
-    most = int(counts.max()) if len(items) else 0
-    held = torch.cat([places[:, : most + 1], none[:1].expand(1, most + 1)])
-    return held, torch.cat([counts, counts.new_zeros(1)])
-
-
-def _places(rows: Tensor, items: Tensor) -> Tensor:
-    """Return where ascending ``rows`` (K,) have int64 ``items`` of any shape; K where they have not."""
-    size = len(rows)
-    if size == 0:
-        return torch.zeros_like(items)
-    places = torch.searchsorted(rows, items)
-    return places.masked_fill_(rows[places.clamp(max=size - 1)] != items, size)
+    most = int(counts.max()) if len(places) else 0
+    none = places.new_full((1, most), size)
+    return torch.cat([ordered[:, :most], none]), torch.cat([counts, counts.new_zeros(1)])
