@@ -18,6 +18,7 @@ Every hook, with the RecBole function that it serves:
                                             resume from, before data is read
 ``Config.__setitem__``                      what is set later counts as set by the user, and is checked
 ``create_dataset``                          a saved data set is built by the settings of now
+``data_preparation``, ``Trainer.fit``       check what models of RecBole fail on later, in no key's name
 ``SequentialDataset._data_filtering``,      the split of ``temporal_holdout``, for RecBole's own sequential
 ``leave_one_out``                           models too (:mod:`recbole_sce.data.temporal`)
 ``utils.get_flops``                         copies the model: of a plugin model, all but its parameters
@@ -70,6 +71,7 @@ def register() -> None:
     compat.apply()
     _read_property_files()
     _read_settings_early()
+    _check_settings_of_built_in_models()
     _split_temporally()
     _compare_saved_data_by("train_positions", "temporal_holdout")
     _count_operations_lightly()
@@ -216,6 +218,7 @@ def _read_settings_early() -> None:
     from recbole.config import Config
     from recbole.data import utils
 
+    from recbole_sce.data.columns import check_columns
     from recbole_sce.data.temporal import check_temporal_holdout
     from recbole_sce.model import SCEMixin
     from recbole_sce.settings import carried, recbole_keys, recipes
@@ -234,6 +237,7 @@ def _read_settings_early() -> None:
         check_temporal_holdout(self)
         if issubclass(self.model_class, SCEMixin):
             carried.settings_of(self)
+            check_columns(self, of_plugin=True)
             resume.check(self)
 
     @compat.wrap_everywhere(utils, "create_dataset")
@@ -249,6 +253,35 @@ def _read_settings_early() -> None:
         if carried.concerns_settings(key) and issubclass(self.model_class, SCEMixin):
             self.external_config_dict[key] = value  # as if it had been set before: it wins over the recipe
             carried.forget_settings(self)
+
+
+def _check_settings_of_built_in_models() -> None:
+    """Wrap ``data_preparation`` and ``Trainer.fit``, where models of RecBole fail on settings unnamed."""
+    from recbole.data import utils
+    from recbole.trainer import Trainer
+
+    from recbole_sce.data.columns import check_columns
+    from recbole_sce.model import SCEMixin
+    from recbole_sce.settings import recbole_keys, refuse
+
+    @compat.wrap_everywhere(utils, "data_preparation")
+    def data_preparation(original: Callable[..., Any], config: Config, dataset: Any) -> Any:
+        refuse(recbole_keys.problems_of_evaluation(config))
+        check_columns(config, issubclass(config.model_class, SCEMixin))
+        return original(config, dataset)
+
+    @compat.wrap(Trainer, "fit")
+    def fit(
+        original: Callable[..., Any],
+        self: Any,
+        train_data: Any,
+        valid_data: Any = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        if valid_data:
+            refuse(recbole_keys.problems_of_a_fit(self.config))
+        return original(self, train_data, valid_data, *args, **kwargs)
 
 
 def _compare_saved_data_by(*keys: str) -> None:

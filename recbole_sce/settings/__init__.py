@@ -4,7 +4,7 @@
 """
 
 from recbole_sce.settings.carried import settings_of
-from recbole_sce.settings.checks import find_problems, parse_settings
+from recbole_sce.settings.checks import find_problems, parse_settings, refuse
 from recbole_sce.settings.schema import KEYS, LOSS_TYPES, RECIPES, SCESettings, SettingsError
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "SettingsError",
     "find_problems",
     "parse_settings",
+    "refuse",
     "settings_of",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,9 +46,7 @@ def parse_settings(values: Mapping[str, Any], causal: bool) -> SCESettings:
     Raises:
         SettingsError: a value is impossible; the message names key, value and what it must be.
     """
-    problems = find_problems(values, causal)
-    if problems:
-        raise SettingsError(joined(problems))
+    refuse(find_problems(values, causal))
     own = as_checked(SCESettings, values)
     if own.get("train_positions", "auto") == "auto":
         own["train_positions"] = "all" if causal else "last"
@@ -57,14 +55,24 @@ def parse_settings(values: Mapping[str, Any], causal: bool) -> SCESettings:
 
 def find_problems(values: Mapping[str, Any], causal: bool) -> list[str]:
     """Return all that is wrong with the settings, as sentences without a stop."""
+    return find_lone_problems(values) or [one.message for one in find_conflicts(values, causal)]
+
+
+def find_lone_problems(values: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with values whatever the others are, as sentences without a stop."""
     single = {**single_problems(SCESettings, values), **single_problems(RecBoleSettings, values)}
-    problems = [*single.values(), *recbole_keys.problems(values)]
-    return problems or [conflict.message for conflict in find_conflicts(values, causal)]
+    return [*single.values(), *recbole_keys.problems(values)]
 
 
-def joined(problems: list[str]) -> str:
-    """Return the sentences as one text."""
-    return ". ".join(problems)
+def refuse(problems: Iterable[str]) -> None:
+    """Raise the sentences as one error, if there are any.
+
+    Raises:
+        SettingsError: there is one.
+    """
+    text = ". ".join(problems)
+    if text:
+        raise SettingsError(text)
 
 
 def find_conflicts(values: Mapping[str, Any], causal: bool) -> list[Conflict]:

@@ -57,6 +57,22 @@ def problems(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def problems_of_a_fit(values: Mapping[str, Any]) -> list[str]:
+    """Return what a training with validation fails on, for models of RecBole that are about to be trained."""
+    found = problems_of_training(values)
+    if problem_of_valid_metric(values):
+        found.append(problem_of_valid_metric(values))
+    every, epochs = _get(values, "eval_step"), _get(values, "epochs")
+    within = _is_number(every) and _is_number(epochs) and 0 < every < epochs
+    if within and all(epoch % every for epoch in range(1, int(epochs) + 1)):
+        remedy = "no epoch would be validated, and no model saved"
+        found.append(sentence("eval_step", "a whole number", every, remedy))
+    places = _get(values, "loss_decimal_place")
+    if places and not (_is_number(places) and places >= 0):
+        found.append(sentence("loss_decimal_place", "a whole number of at least 0, or null", places))
+    return found
+
+
 def problems_of_training(values: Mapping[str, Any]) -> list[str]:
     """Return what fails in the first epoch of training."""
     clip = _get(values, "clip_grad_norm")
@@ -200,21 +216,7 @@ def _of_modes(values: Mapping[str, Any]) -> list[str]:
         allowed = f"full, or uni or pop with a number, with metrics {shown}"
         remedy = "labeled rows are not ranked; AUC, LogLoss, MAE and RMSE measure them"
         found.append(sentence("eval_args mode", allowed, "labeled", remedy))
-    if by_value and "labeled" in modes.values():
-        found += _of_label(values)
     return found
-
-
-def _of_label(values: Mapping[str, Any]) -> list[str]:
-    """Return what is missing where ``mode: labeled`` asks for labels."""
-    label, columns = _get(values, "LABEL_FIELD"), _get(values, "load_col")
-    if _get(values, "threshold") is not None or not isinstance(columns, Mapping):
-        return []
-    loaded = columns.get("inter")
-    if loaded == "*" or (isinstance(loaded, list) and label in loaded):
-        return []
-    remedy = f"name {label} (LABEL_FIELD) there, or set threshold to make labels of a rating"
-    return [sentence("load_col inter", "columns with labels with eval_args mode labeled", loaded, remedy)]
 
 
 def _value_metrics() -> set[str]:

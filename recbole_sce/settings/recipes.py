@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from recbole_sce.settings.carried import forget_settings
-from recbole_sce.settings.checks import Conflict, find_conflicts
-from recbole_sce.settings.schema import KEYS, RECIPES, SCESettings, SettingsError, sentence, single_problems
+from recbole_sce.settings.checks import Conflict, find_conflicts, find_lone_problems, refuse
+from recbole_sce.settings.schema import KEYS, RECIPES, SettingsError, sentence
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -28,7 +28,8 @@ KEY = "recipe"
 AUTO = "auto"
 #: Interactions of a user, on average, from which on ``auto`` takes data for dense. On validation, as far as
 #: was trained, the data sets with 9 and 10 are better off with the recipe of sparse data, those with 31 and
-#: 165 are not; ml-100k, with 106, but of 943 users, is (docs/experiments.md). From 10 to 31 nothing was measured.
+#: 165 are not; ml-100k, with 106, but of 943 users, is (docs/experiments.md). Nothing was measured from 10
+#: to 31.
 DENSE_FROM = 20
 #: What ``auto`` chooses from.
 _BY_DATA = ("sparse", "dense")
@@ -94,6 +95,7 @@ def put_recipe(config: Config, values: dict[str, Any], causal: bool) -> dict[str
     Raises:
         SettingsError: ``recipe`` names nothing, or a file whose content is no recipe.
     """
+    refuse(find_lone_problems(values))
     vars(config)[_OPEN] = True
     return {**values, **_layer(config, values[KEY], values, causal).values}
 
@@ -124,6 +126,16 @@ def choose_recipe(config: Config, dataset: Any) -> None:
     del vars(config)[_OPEN]
     forget_settings(config)
     logging.getLogger().info(f"recipe: {name}{reason}: {layer}")
+
+
+def recipe_of(config: Config) -> str | None:
+    """Return the recipe of a plugin model's ``config``, once the data are read the one that was chosen.
+
+    None for a model of RecBole, which has none, and for checkpoints from before there were recipes.
+    """
+    if not hasattr(config.model_class, "check_config") or config[KEY] is None:
+        return None
+    return os.fspath(config[KEY])
 
 
 def is_open(config: Config) -> bool:
@@ -213,9 +225,8 @@ def _check_content(config: Config, name: Any, content: Mapping[str, Any]) -> Non
             close = difflib.get_close_matches(str(key), known, n=1)
             hint = f"did you mean {close[0]}?" if close else "leave it out"
             problems.append(f"recipe {name} must hold keys that exist, got {key!r}: {hint}")
-    problems += single_problems(SCESettings, content).values()
-    if problems:
-        raise SettingsError(". ".join(problems))
+    problems += find_lone_problems(content)
+    refuse(problems)
 
 
 def known_keys(config: Config) -> set[str]:
