@@ -12,8 +12,13 @@ Every hook, with the RecBole function that it serves:
                                             after sample.yaml (data set), the places of RecBole's own,
                                             and what RecBole reads for the base's exact name only is
                                             read for its twin too (after sequential.yaml)
-``Config.__init__``                         checks the settings of a plugin model, and what it is to
+``Config._get_final_config_dict``           puts a plugin model's recipe between RecBole's files and the
+                                            user's settings; 24.0 is 24 where a whole number is meant
+``Config.__init__``                         reads the settings of a plugin model, and checks what it is to
                                             resume from, before data is read
+``Config.__setitem__``                      what is set later counts as set by the user, and is checked
+``create_dataset``                          a saved data set is built by the settings of now
+``data_preparation``, ``Trainer.fit``       check what models of RecBole fail on later, in no key's name
 ``SequentialDataset._data_filtering``,      the split of ``temporal_holdout``, for RecBole's own sequential
 ``leave_one_out``                           models too (:mod:`recbole_sce.data.temporal`)
 ``data.utils.get_dataloader``               the training loader of a data set with windows serves them
@@ -66,7 +71,8 @@ def register() -> None:
 
     compat.apply()
     _read_property_files()
-    _check_settings_early()
+    _read_settings_early()
+    _check_settings_of_built_in_models()
     _split_temporally()
     _compare_saved_data_by("train_positions", "temporal_holdout")
     _serve_windows()
@@ -209,25 +215,75 @@ def _files_after(file: str, model_class: type, dataset: str, folder: str) -> lis
     return []
 
 
-def _check_settings_early() -> None:
-    """Wrap ``Config.__init__``: impossible settings of a plugin model fail before data is read."""
+def _read_settings_early() -> None:
+    """Wrap ``Config``: a plugin model gets its recipe and its settings are checked before data is read."""
     from recbole.config import Config
+    from recbole.data import utils
 
+    from recbole_sce.data.columns import check_columns
     from recbole_sce.data.temporal import check_temporal_holdout
+    from recbole_sce.model import SCEMixin
+    from recbole_sce.settings import carried, recbole_keys, recipes
     from recbole_sce.training import resume
 
-    original = Config.__init__
+    @compat.wrap(Config, "_get_final_config_dict")
+    def get_final_config_dict(original: Callable[..., Any], self: Config) -> dict[str, Any]:
+        values: dict[str, Any] = original(self)
+        if issubclass(self.model_class, SCEMixin):
+            values = recipes.put_recipe(self, values, self.model_class.causal)
+        return recbole_keys.with_whole_numbers(values, self.internal_config_dict)
 
-    @functools.wraps(original)
-    def init(self: Config, *args: Any, **kwargs: Any) -> None:
+    @compat.wrap(Config, "__init__")
+    def init(original: Callable[..., Any], self: Config, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
         check_temporal_holdout(self)
-        check = getattr(self.model_class, "check_config", None)
-        if check is not None:
-            self["train_positions"] = check(self).train_positions  # null is resolved for all who read it
+        if issubclass(self.model_class, SCEMixin):
+            carried.settings_of(self)
+            check_columns(self, of_plugin=True)
             resume.check(self)
 
-    Config.__init__ = init
+    @compat.wrap_everywhere(utils, "create_dataset")
+    def create_dataset(original: Callable[..., Any], config: Config) -> Any:
+        dataset = original(config)
+        if recipes.is_open(config):  # the data set is a saved one, whose own settings were others
+            dataset.take_settings(config)
+        return dataset
+
+    @compat.wrap(Config, "__setitem__")
+    def set_item(original: Callable[..., Any], self: Config, key: str, value: Any) -> None:
+        original(self, key, value)
+        if carried.concerns_settings(key) and issubclass(self.model_class, SCEMixin):
+            self.external_config_dict[key] = value  # as if it had been set before: it wins over the recipe
+            carried.forget_settings(self)
+
+
+def _check_settings_of_built_in_models() -> None:
+    """Wrap ``data_preparation`` and ``Trainer.fit``, where models of RecBole fail on settings unnamed."""
+    from recbole.data import utils
+    from recbole.trainer import Trainer
+
+    from recbole_sce.data.columns import check_columns
+    from recbole_sce.model import SCEMixin
+    from recbole_sce.settings import recbole_keys, refuse
+
+    @compat.wrap_everywhere(utils, "data_preparation")
+    def data_preparation(original: Callable[..., Any], config: Config, dataset: Any) -> Any:
+        refuse(recbole_keys.problems_of_evaluation(config))
+        check_columns(config, issubclass(config.model_class, SCEMixin))
+        return original(config, dataset)
+
+    @compat.wrap(Trainer, "fit")
+    def fit(
+        original: Callable[..., Any],
+        self: Any,
+        train_data: Any,
+        valid_data: Any = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        if valid_data:
+            refuse(recbole_keys.problems_of_a_fit(self.config))
+        return original(self, train_data, valid_data, *args, **kwargs)
 
 
 def _compare_saved_data_by(*keys: str) -> None:

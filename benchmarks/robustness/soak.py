@@ -176,7 +176,7 @@ def draw_trial(rng: np.random.Generator) -> Trial:
 def _possible(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the settings with those changed that exclude each other."""
     import recbole_sce
-    from recbole_sce.settings import conflicts_of_later_targets
+    from recbole_sce.settings.checks import conflicts_of_later_targets
 
     changed = dict(settings)
     if settings["train_positions"] == "all":

@@ -55,6 +55,8 @@ def compare(
 
     Each run is a process of its own, so that its peak memory is real, and is kept as soon as it has
     finished: the same command goes on where it was interrupted, and adds models and seeds to what is there.
+    Models of recbole_sce are trained with recipe plain, RecBole's own settings, so that they differ from
+    their bases in loss and positions alone; **--recipe=auto** takes each model's best.
     Anything else is an override, **--key=value**, for all models, or **--label.key=value** for one.
 
     Writes results.csv (a row a run), summary.csv, summary.md, summary.tex (a row a model), significance.csv

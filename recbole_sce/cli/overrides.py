@@ -14,12 +14,6 @@ from recbole_sce.cli.errors import InputError, warn
 #: Of a command that takes overrides: whatever it does not know itself is left in ``ctx.args``.
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 
-#: Keys that RecBole reads without having a default for them in any of its files.
-_WITHOUT_DEFAULT = (
-    *("selected_features", "pooling_mode", "numerical_features", "pre_model_path", "pretrain_epochs"),
-    *("tail_ratio", "save_step", "dual_domain", "discretization", "encoding", "order_len"),
-    *("item_attribute", "train_stage", "ft_ratio", "mask_ratio", "valid_neg_sample_args", "process_timeout"),
-)
 #: How alike two keys are if one is taken for the other, misspelt (1: equal).
 _ALIKE = 0.8
 
@@ -96,6 +90,8 @@ def known_keys(model: str, dataset: str, config_files: Sequence[str]) -> set[str
     from recbole.config import Config
     from recbole.utils import get_model
 
+    from recbole_sce.settings import recipes
+
     try:
         model_class = get_model(model)
     except ValueError as error:
@@ -106,13 +102,7 @@ def known_keys(model: str, dataset: str, config_files: Sequence[str]) -> set[str
     config.yaml_loader = config._build_yaml_loader()
     config.model, config.model_class, config.dataset = model, model_class, dataset
     config._load_internal_config_dict(model, model_class, dataset)
-    listed = {key for keys in config.parameters.values() for key in keys}
-    return {
-        *config.internal_config_dict,
-        *config._load_config_files(list(config_files)),
-        *listed,
-        *_WITHOUT_DEFAULT,
-    }
+    return recipes.known_keys(config) | set(config._load_config_files(list(config_files)))
 
 
 @contextmanager

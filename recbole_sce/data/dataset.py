@@ -23,6 +23,8 @@ from recbole_sce.data.rows import POSITION, Batch, Index, Rows, compact, select,
 from recbole_sce.data.sequences import gather_padded, next_item_rows, starts_of_runs
 from recbole_sce.data.splits import leave_one_out_rows, ratio_rows
 from recbole_sce.data.windows import continues_history, continues_position, cut_windows
+from recbole_sce.settings import settings_of
+from recbole_sce.settings.recipes import choose_recipe
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -70,15 +72,23 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
     #: With ``temporal_holdout``: the users who are tested and never trained.
     held_out_users: npt.NDArray[Any]
 
-    def __init__(self, config: Config) -> None:
-        self.train_positions = _train_positions(config)
-        super().__init__(config)
+    def _data_processing(self) -> None:
+        """Filter and number (RecBole: same name), then let the recipe be chosen by what is left."""
+        super()._data_processing()
         self.interactions_per_user = self._count_per_user()
+        self.take_settings(self.config)
+
+    def take_settings(self, config: Config) -> None:
+        """Choose the recipe of ``config`` if that is still to be done, and take what rows are made by."""
+        choose_recipe(config, self)
+        self.train_positions = settings_of(config).train_positions
+        self.max_item_list_len = config["MAX_ITEM_LIST_LENGTH"]
 
     def _count_per_user(self) -> float:
         users = self.inter_feat[self.uid_field].to_numpy()
         if self.benchmark_filename_list is not None:
-            rows = self.inter_feat.groupby(self.uid_field)[self.item_list_length_field]
+            lengths = self.inter_feat[self._item_list_field].map(len)
+            rows = lengths.groupby(self.inter_feat[self.uid_field])
             return float(rows.agg(["max", "size"]).max(axis=1).mean()) + 1
         if self.config[temporal.KEY] is not None:
             users = users[~np.isin(users, self.token2id(self.uid_field, self.held_out_users))]
@@ -320,9 +330,7 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
 
     def _over_log(self, rows: Interaction, fields: list[str]) -> Rows:
         sources = {getattr(self, f"{field}_list_field"): field for field in fields}
-        return Rows(
-            rows.interaction, self.log, self.max_item_list_len, self.item_list_length_field, sources
-        )
+        return Rows(rows.interaction, self.log, self.max_item_list_len, self.item_list_length_field, sources)
 
     def _benchmark_presets(self) -> None:
         """Describe the prepared item histories of benchmark files to RecBole.
@@ -563,23 +571,6 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
         else:
             values = gather_padded(self.inter_feat[value_field][order].float(), starts, lengths, width)
         return partners, values, lengths
-
-
-def _train_positions(config: Config) -> str:
-    """Read ``train_positions`` (default ``all``) from the configuration.
-
-    Raises:
-        ValueError: it is neither ``all`` nor ``last``, or cannot go with ``transform``.
-    """
-    value = config["train_positions"] or "all"
-    if value not in ("all", "last"):
-        raise ValueError(f"train_positions: {value!r} is not allowed; 'all' or 'last' is")
-    if value == "all" and config["transform"] is not None:
-        raise ValueError(
-            f"train_positions: 'all' is not allowed with transform: {config['transform']!r}, which changes "
-            "the history but not its targets; 'last' is"
-        )
-    return str(value)
 
 
 def _parts_asked_for(config: Config) -> list[str]:

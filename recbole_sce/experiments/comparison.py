@@ -25,6 +25,8 @@ from recbole_sce.experiments.spec import (
 
 #: How RecBole evaluates sequential models: the last interaction tests, the one before validates.
 LEAVE_ONE_OUT = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full", "group_by": "user"}
+#: The recipe of variants for which none is set: what a comparison asks by default is what the loss does.
+PLAIN = "plain"
 #: What has to be equal for all candidates, or their figures cannot be compared.
 PROTOCOL = (
     *("eval_args", "metrics", "topk", "valid_metric", "metric_decimal_place"),
@@ -93,6 +95,9 @@ def compare(
     listener: Callable[[Event], None] = lambda event: None,
 ) -> Comparison:
     """Train and test each candidate with each seed, one after the other, each in a process of its own.
+
+    Models of recbole_sce are trained with ``recipe: plain``, unless ``settings``, a candidate or a file sets
+    another: they then differ from RecBole's in loss and positions alone.
 
     Every finished run is one file in ``out``; runs that are there already are not repeated, so that a
     comparison that was interrupted goes on, and further candidates or seeds can be added later.
@@ -244,11 +249,15 @@ def _specified(
 ) -> tuple[RunSpec, Any]:
     from recbole.utils import ModelType
 
+    from recbole_sce.plugin import registered_models
+
     own = {**settings, **candidate.settings}
     if candidate.loss is not None:
         own["loss_type"] = candidate.loss
     given = {**read_files(config_files), **own}
     own.setdefault("repeatable", given.get("repeatable", True))
+    if candidate.model in registered_models():
+        own.setdefault("recipe", given.get("recipe", PLAIN))
     spec, config = make_spec(candidate.model, dataset, own, config_files)
     excluded = str(given.get("exclude_seen")).lower() == "true"
     if excluded and "repeatable" not in given and config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
@@ -288,8 +297,11 @@ def _with_seed(spec: RunSpec, seed: int) -> RunSpec:
 
 def _planned(candidate: Candidate, seed: int, spec: RunSpec, config: Any) -> tuple[RunSpec, dict[str, Any]]:
     """Return what is run, and what the record of the run begins with."""
+    from recbole_sce.settings.recipes import recipe_of
+
     return spec, {
         **{"label": candidate.label, "model": candidate.model, "seed": seed},
+        "recipe": recipe_of(config),
         "spec": spec.identity(),
         "package_settings": package_settings(config),
     }

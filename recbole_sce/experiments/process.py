@@ -42,8 +42,8 @@ def execute(
             ``{"epoch", "epochs", "score", "seconds"}`` after each validation.
 
     Returns:
-        The record (metrics, curve, seconds, memory in MiB, parameters, settings of the package that were null
-        until the model chose them, data, machine), and the values of each test user by metric, with the
+        The record (metrics, curve, seconds, memory in MiB, parameters, recipe and settings that the data
+        decided, data, machine), and the values of each test user by metric, with the
         users' ids under ``users``.
     """
     import torch
@@ -52,6 +52,7 @@ def execute(
     from recbole.utils import get_model, get_trainer, init_logger, init_seed
 
     from recbole_sce.experiments import measure
+    from recbole_sce.settings.recipes import recipe_of
     from recbole_sce.utils.memory import peak_device_mib, peak_resident_mib, resident_mib, restart_peak
 
     started = time.perf_counter()
@@ -130,6 +131,7 @@ def execute(
         },
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "loss_type": _loss_type(config),
+        "recipe": recipe_of(config),
         "chosen_settings": {
             key: value for key, value in package_settings(config).items() if value != given[key]
         },

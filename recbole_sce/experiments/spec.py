@@ -112,6 +112,9 @@ def make_spec(
 
     from recbole.utils import ModelType, get_model
 
+    from recbole_sce.settings import RECIPES
+    from recbole_sce.settings.recipes import AUTO
+
     files = tuple(os.path.abspath(file) for file in config_files)
     try:
         own: dict[str, Any] = json.loads(json.dumps(dict(settings)))
@@ -133,22 +136,29 @@ def make_spec(
             config = _config(model, dataset, own, files)
     # data_path may be relative to this process' folder, and a worker has a folder of its own
     own["data_path"] = os.path.dirname(os.path.abspath(config["data_path"]))
+    recipe = config["recipe"] if hasattr(cls, "check_config") else None
+    if recipe is not None and recipe not in (AUTO, *RECIPES):
+        own["recipe"] = os.path.abspath(recipe)
     return RunSpec(model, dataset, own, files, _modules_of(cls), tuple(sys.path)), config
 
 
 def package_settings(config: Any) -> dict[str, Any]:
     """Return the values in RecBole's ``Config`` of the keys that recbole_sce's own files set for the model.
 
+    Those of its recipe are among them, with ``auto`` those of all recipes that it may take.
+
     Another version of recbole_sce may have other values in these files, so that a run is repeated only if
     they are said. RecBole's own models have none; :data:`WITHOUT_EFFECT` are left out.
     """
     from recbole_sce.plugin import own_property_files
+    from recbole_sce.settings.recipes import recipe_keys
 
     keys = [
         key
         for file in own_property_files(config.model_class)
         for key in yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     ]
+    keys += recipe_keys(config) if keys else []
     return {key: config[key] for key in keys if key not in WITHOUT_EFFECT}
 
 

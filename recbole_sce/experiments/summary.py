@@ -43,12 +43,23 @@ def main_metric(comparison: Comparison) -> str:
     return next((name for name in names if name.startswith("ndcg")), names[0])
 
 
+def recipes_in_words(comparison: Comparison) -> str:
+    """Return which recipe the models of recbole_sce were trained with; '' if there are none."""
+    recipes = {record["label"]: record.get("recipe") for record in comparison.records}
+    named = {label: recipe for label, recipe in recipes.items() if recipe is not None}
+    if not named:
+        return ""
+    if set(named.values()) == {"plain"}:
+        return "models of recbole_sce trained with recipe plain, RecBole's own settings"
+    return "recipes: " + ", ".join(f"{label} {recipe}" for label, recipe in named.items())
+
+
 def runs_table(comparison: Comparison) -> pd.DataFrame:
-    """Return one row a run: label, model, loss, seed, status, test metrics, costs, valid metrics, error."""
+    """Return one row a run: what it is, status, test metrics, costs, valid metrics, error."""
     metrics = metric_names(comparison)
     rows = []
     for record in comparison.records:
-        told = ("label", "model", "loss_type", "seed", "status")
+        told = ("label", "model", "loss_type", "recipe", "seed", "status")
         row: dict[str, Any] = {key: record.get(key) for key in told}
         for name in metrics:
             row[name] = record.get("metrics", {}).get("test", {}).get(name)

@@ -15,6 +15,7 @@ from recbole_sce.experiments.summary import (
     LEVEL,
     best_labels,
     metric_names,
+    recipes_in_words,
     runs_table,
     significance_table,
     summary_table,
@@ -79,6 +80,8 @@ def quality_table(comparison: Comparison, summary: pd.DataFrame, significance: p
     told = "best of each metric bold"
     if not significance.empty:
         told += f"; * significantly worse than the best (paired t-test over users, Holm, p < {LEVEL})"
+    recipes = recipes_in_words(comparison)
+    told += f"; {recipes}" if recipes else ""
     return Table(
         f"Test results on {comparison.dataset}: {_over_seeds(comparison)}{told}.", ["model", *metrics], rows
     )

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from recbole_sce.data.fields import target_list_field
 from recbole_sce.loss import Histories, LaterTargets
 from recbole_sce.model.losses import build_loss
-from recbole_sce.settings import SCESettings
+from recbole_sce.settings import SCESettings, parse_settings, settings_of
+from recbole_sce.settings.recipes import choose_recipe
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -36,7 +37,6 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
     * ``encoder_inputs``: the fields that its ``forward`` takes, by RecBole's attribute names;
     * ``causal``: the hidden state of a position depends on no later item, so that one pass over a
       sequence trains all of its positions (``train_positions: all``);
-    * ``chosen_by_data``: configuration keys that may be null, since the model then puts what suits the data;
     * :meth:`encode`, :meth:`encode_positions`: how hidden states are made, where ``forward`` does not say;
     * :meth:`item_table`: which table the softmax scores;
     * :meth:`extra_loss`: what its base adds to the item softmax;
@@ -48,13 +48,12 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
     input_type = InputType.POINTWISE
     #: Whether a position's hidden state depends on the items up to that position only.
     causal = False
-    #: Keys that may be null: the model puts a value into the configuration before it builds its encoder.
-    chosen_by_data: tuple[str, ...] = ()
     #: What ``forward`` takes, in order: names of attributes that hold the names of batch fields.
     encoder_inputs: tuple[str, ...] = ("ITEM_SEQ", "ITEM_SEQ_LEN")
 
     def __init__(self, config: Config, dataset: SequentialDataset) -> None:
-        settings = self.check_config(config)
+        choose_recipe(config, dataset)
+        settings = settings_of(config)
         super().__init__(_encoder_config(config), dataset)
         self.settings = settings
         self.loss_type = settings.loss_type
@@ -64,12 +63,12 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
 
     @classmethod
     def check_config(cls, config: Config) -> SCESettings:
-        """Read this model's settings from ``config``.
+        """Read this model's settings from ``config``; all others ask ``recbole_sce.settings.settings_of``.
 
         Raises:
-            SettingsError: a value is impossible (see :meth:`SCESettings.from_config`).
+            SettingsError: a value is impossible (:func:`recbole_sce.settings.parse_settings`).
         """
-        return SCESettings.from_config(config, causal=cls.causal, chosen_by_data=cls.chosen_by_data)
+        return parse_settings(config, cls.causal)
 
     @classmethod
     def check_class(cls) -> None:

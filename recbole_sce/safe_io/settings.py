@@ -63,13 +63,18 @@ def yaml_is_data() -> bool:
 
     @wrap(configurator.Config, "_load_config_files")
     def load_config_files(original: Callable[..., Any], self: Any, files: Any) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        read: dict[str, Any] = {}
         for file in files or []:
             try:
-                found.update(original(self, [file]))
+                read.update(original(self, [file]))
             except yaml.YAMLError as error:
                 raise ValueError(f"{file} is not YAML of plain values: {error}") from None
-        return found
+            except (TypeError, ValueError):  # what dict.update says of a file without keys
+                raise ValueError(
+                    f"config_file_list must name YAML files of lines key: value, got {str(file)!r}: it sets "
+                    "no key. Add one, or leave the file out"
+                ) from None
+        return read
 
     return True
 

@@ -35,8 +35,8 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         best = checkpoints.new_best_path(self.checkpoint_dir, config["model"])
         self.saved_model_file = processes.from_first(best)
         self.average: Optional[WeightAverage] = None
-        if config["ema_decay"] is not None:
-            self.average = WeightAverage(model.parameters(), config["ema_decay"])
+        if model.settings.ema_decay is not None:
+            self.average = WeightAverage(model.parameters(), model.settings.ema_decay)
         self._continuation: Optional[resume.Continuation] = None
         self._last: Optional[checkpoints.LastState] = None  # of a fit that goes on and writes
         self._saved_epoch = -1
@@ -101,7 +101,7 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
     def _begin(self, saved: bool) -> None:
         """Find out whether this is a new run, and make sure that its checkpoints can be written."""
         resumed = None if self._continuation is None else self._continuation.path
-        if resumed is None and self.config["resume"] is not None:
+        if resumed is None and self.model.settings.resume is not None:
             found = resume.find_on_first(self.config)
             resumed = found.path
             for note in found.notes:

@@ -15,6 +15,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_sce.compat import CheckpointError, safe_load
 from recbole_sce.safe_io.checkpoints import portable
+from recbole_sce.settings.recipes import undecided_keys
 from recbole_sce.training import random_states
 from recbole_sce.training.callbacks import last_state as checkpoints
 from recbole_sce.utils import processes
@@ -25,7 +26,16 @@ _Path = Union[str, "os.PathLike[str]"]
 #: the machine, none but other rounding and other random numbers, which is said.
 FREE_KEYS = frozenset(
     (
-        *("resume", "checkpoint_dir", "data_path", "pre_model_path", "show_progress", "state", "verbose"),
+        *(
+            "recipe",
+            "resume",
+            "checkpoint_dir",
+            "data_path",
+            "pre_model_path",
+            "show_progress",
+            "state",
+            "verbose",
+        ),
         *("log_wandb", "wandb_project", "save_dataset", "dataset_save_path", "save_dataloaders"),
         *("dataloaders_save_path", "loss_decimal_place", "eval_memory_mb", "eval_batch_size"),
         *("gpu_id", "use_gpu", "device", "worker"),
@@ -112,7 +122,7 @@ def differences(stored: Mapping[str, Any], config: Any) -> list[str]:
         config: RecBole's ``Config`` of now.
     """
     before, now = (_comparable(each) for each in (stored["config"], config))
-    chosen_later = {key for key in config.model_class.chosen_by_data if now.get(key) is None}
+    chosen_later = undecided_keys(config)
     different = [
         f"{key}: {before.get(key)!r} then, {now.get(key)!r} now"
         for key in sorted((before.keys() | now.keys()) - chosen_later)

@@ -1,0 +1,216 @@
+"""The one place where settings are read, and the values that are impossible together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from recbole_sce.settings import recbole_keys
+from recbole_sce.settings.schema import (
+    RecBoleSettings,
+    SCESettings,
+    SettingsError,
+    as_checked,
+    sentence,
+    single_problems,
+)
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A value that others make impossible.
+
+    Args:
+        key: the key of the value.
+        message: what is wrong and what to do, a sentence without a stop.
+        because: the keys of the others; none where the model itself is the reason.
+    """
+
+    key: str
+    message: str
+    because: tuple[str, ...] = ()
+
+
+def parse_settings(values: Mapping[str, Any], causal: bool) -> SCESettings:
+    """Read and check the settings of a plugin model.
+
+    Args:
+        values: RecBole's ``Config``, or any mapping; a key that is absent takes its default.
+        causal: whether the model's hidden state at a position depends on no later item, so that
+            ``train_positions: all`` is possible.
+
+    Returns:
+        The settings, with ``train_positions`` all or last.
+
+    Raises:
+        SettingsError: a value is impossible; the message names key, value and what it must be.
+    """
+    refuse(find_problems(values, causal))
+    own = as_checked(SCESettings, values)
+    if own.get("train_positions", "auto") == "auto":
+        own["train_positions"] = "all" if causal else "last"
+    return SCESettings(**own)
+
+
+def find_problems(values: Mapping[str, Any], causal: bool) -> list[str]:
+    """Return all that is wrong with the settings, as sentences without a stop."""
+    return find_lone_problems(values) or [one.message for one in find_conflicts(values, causal)]
+
+
+def find_lone_problems(values: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with values whatever the others are, as sentences without a stop."""
+    single = {**single_problems(SCESettings, values), **single_problems(RecBoleSettings, values)}
+    return [*single.values(), *recbole_keys.problems(values)]
+
+
+def refuse(problems: Iterable[str]) -> None:
+    """Raise the sentences as one error, if there are any.
+
+    Raises:
+        SettingsError: there is one.
+    """
+    text = ". ".join(problems)
+    if text:
+        raise SettingsError(text)
+
+
+def find_conflicts(values: Mapping[str, Any], causal: bool) -> list[Conflict]:
+    """Return the values that are impossible together, of values that are possible alone."""
+    return [
+        *_of_positions(values, causal),
+        *conflicts_of_later_targets(values, causal),
+        *_of_negatives(values),
+        *_of_excluding(values),
+        *_of_sparse_updates(values),
+        *_of_valid_metric(values),
+        *_of_heads(values),
+    ]
+
+
+def _of_positions(values: Mapping[str, Any], causal: bool) -> list[Conflict]:
+    positions = _get(values, "train_positions", "auto")
+    if positions == "all" and not causal:
+        remedy = "with train_positions all a state would see the items that it predicts"
+        allowed = "last with a model that looks at later items"
+        return [Conflict("train_positions", sentence("train_positions", allowed, positions, remedy))]
+    transform = _get(values, "transform", None)
+    if transform is not None and causal and positions in ("all", "auto"):
+        remedy = "a transform changes the history but not its targets"
+        allowed = f"last with transform {transform}"
+        return [
+            Conflict(
+                "train_positions", sentence("train_positions", allowed, positions, remedy), ("transform",)
+            )
+        ]
+    return []
+
+
+def conflicts_of_later_targets(values: Mapping[str, Any], causal: bool) -> list[Conflict]:
+    """Return why later items cannot be targets, if they are asked for."""
+    discount = _get(values, "target_discount", 0.0)
+    if not discount:
+        return []
+    loss_type = _get(values, "loss_type", "SCE")
+    reasons = []
+    if loss_type not in ("SCE", "auto", "CE"):
+        reasons.append((f"loss_type {loss_type}", "that loss does not score all items of a row", "loss_type"))
+    if loss_type in ("SCE", "auto") and not _get(values, "complete_softmax", True):
+        reason = "that loss does not score all items of a row"
+        reasons.append(("complete_softmax False", reason, "complete_softmax"))
+    if not causal:
+        reasons.append(("a model that trains one position of a row", "a row then has one target", ""))
+    elif _get(values, "train_positions", "auto") == "last":
+        reasons.append(("train_positions last", "a row then has one target", "train_positions"))
+    return [
+        Conflict(
+            "target_discount",
+            sentence("target_discount", f"0 with {what}", discount, why),
+            (because,) if because else (),
+        )
+        for what, why, because in reasons
+    ]
+
+
+def _of_negatives(values: Mapping[str, Any]) -> list[Conflict]:
+    negatives = _get(values, "train_neg_sample_args", None)
+    kind = negatives.get("distribution") if isinstance(negatives, Mapping) else negatives
+    if kind in ("none", "None", None):
+        return []
+    remedy = "the loss chooses its negatives itself (loss_type, n_negatives)"
+    return [Conflict("train_neg_sample_args", sentence("train_neg_sample_args", "null", negatives, remedy))]
+
+
+def _of_excluding(values: Mapping[str, Any]) -> list[Conflict]:
+    if not _get(values, "exclude_seen", False):
+        return []
+    modes = recbole_keys.effective_eval_args(values)["mode"]
+    return [
+        Conflict(
+            "exclude_seen",
+            sentence(
+                "exclude_seen",
+                f"False with eval_args mode {mode}",
+                True,
+                "RecBole then chooses the candidates itself; mode full ranks all items but those seen",
+            ),
+            ("eval_args",),
+        )
+        for mode in [mode for mode in modes.values() if mode != "full"][:1]
+    ]
+
+
+def _of_sparse_updates(values: Mapping[str, Any]) -> list[Conflict]:
+    """Return what would need the gradient of every row of the item table in each step."""
+    if not _get(values, "sparse_item_updates", False):
+        return []
+    in_processes = _get(values, "world_size", None) not in (None, -1, 1)
+    checks: list[tuple[str, Callable[[Any], bool], str, str]] = [
+        (
+            "loss_type",
+            lambda value: value != "CE",
+            "SCE, CE-, gBCE or BCE",
+            "CE needs every item in each step",
+        ),
+        (
+            "learner",
+            lambda value: str(value).lower() in ("adam", "adamw"),
+            "adam or adamw",
+            "only these update single rows",
+        ),
+        ("weight_decay", lambda value: not value, "0", "decay changes every row in each step"),
+        ("clip_grad_norm", lambda value: not value, "null", "the norm is of dense gradients"),
+        (
+            "enable_scaler",
+            lambda value: not (value and in_processes),
+            "False in several processes",
+            "each would leave out steps of its own",
+        ),
+    ]
+    return [
+        Conflict(
+            key,
+            sentence(key, f"{allowed} with sparse_item_updates True", values[key], why),
+            ("sparse_item_updates",),
+        )
+        for key, accepts, allowed, why in checks
+        if key in values and not accepts(values[key])
+    ]
+
+
+def _of_valid_metric(values: Mapping[str, Any]) -> list[Conflict]:
+    message = recbole_keys.problem_of_valid_metric(values)
+    return [Conflict("valid_metric", message, ("metrics", "topk"))] if message else []
+
+
+def _of_heads(values: Mapping[str, Any]) -> list[Conflict]:
+    width, heads = _get(values, "hidden_size", None), _get(values, "n_heads", None)
+    if not width or not heads or width % heads == 0:
+        return []
+    message = sentence("hidden_size", f"a multiple of n_heads {heads}", width)
+    return [Conflict("hidden_size", message, ("n_heads",))]
+
+
+def _get(values: Mapping[str, Any], key: str, default: Any) -> Any:
+    """Return ``values[key]``, or ``default`` where it is absent; RecBole's Config has no get()."""
+    return values[key] if key in values else default  # noqa: SIM401
