@@ -1,10 +1,10 @@
 """Search hyper-parameters so that nothing is lost: run it again after an interruption, and it goes on.
 
-    pip install "recbole_sce[hyperopt]"
-    python examples/search.py [Ray] [--key=value ...]
+    pip install "recbole_sce[tune]"
+    python examples/search.py [--key=value ...]
 
-With Ray as its argument several trials run at once, with or without GPUs (pip install "recbole_sce[ray]").
-``recbole-sce tune`` is the same with more to choose from.
+Run it in several terminals at once, and they share the trials. ``recbole-sce tune`` is the same with more to
+choose from.
 """
 
 import sys
@@ -28,7 +28,6 @@ def main() -> None:
         algorithm="random",  # or "exhaustive", "bayes"
         max_evals=2,
         settings={"epochs": 2, **given},
-        tool="Ray" if "Ray" in sys.argv else "Hyperopt",
         out="search",
         resume=Path("search").exists(),
         listener=lambda event: print(event.kind, event.trial) if event.kind != "progress" else None,

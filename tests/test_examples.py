@@ -49,7 +49,7 @@ def test_tune(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_search(tmp_path: Path) -> None:
-    pytest.importorskip("hyperopt", reason="tuning needs the extra recbole_sce[hyperopt]")
+    pytest.importorskip("optuna", reason="searching needs the extra recbole_sce[tune]")
     small = ("--epochs=1", "--MAX_ITEM_LIST_LENGTH=5", "--hidden_size=16", "--n_layers=1")
     few = "--user_inter_num_interval=[200,inf)"
     out = run_example("search.py", tmp_path, *small, few)

@@ -18,7 +18,8 @@ RECBOLE = "1.2.1"
 _PACKAGES = ("recbole_sce", "recbole", "torch", "numpy", "pandas", "scipy")
 #: Optional packages: what for, and how to get them.
 _OPTIONAL = {
-    "hyperopt": ("tuning", "pip install 'recbole_sce[hyperopt]'"),
+    "optuna": ("recbole-sce tune", "pip install 'recbole_sce[tune]'"),
+    "hyperopt": ("RecBole's HyperTuning", "pip install 'recbole_sce[hyperopt]'"),
     "ray": ("Ray Tune", "pip install 'recbole_sce[ray]' (Python up to 3.11)"),
     "duckdb": ("convert", "pip install 'recbole_sce[convert]'"),
     "pyarrow": ("Parquet from recommend", "pip install 'recbole_sce[parquet]'"),

@@ -1,4 +1,4 @@
-"""``recbole-sce tune``: search hyper-parameters, one trial a process, resumable."""
+"""``recbole-sce tune``: search hyper-parameters, each trial in a process of its own, resumable."""
 
 from __future__ import annotations
 
@@ -52,36 +52,29 @@ def tune(
     display_file: Annotated[
         Optional[Path], typer.Option("--display_file", help="Page with plots.  [default: in --out]")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in --out.")] = False,
-    search_seed: Annotated[int, typer.Option("--search_seed", help="Of random and bayes.")] = 2020,
-    tool: Annotated[
-        str, typer.Option("--tool", help="Hyperopt: one trial after the other; Ray: several at once.")
-    ] = "Hyperopt",
-    address: Annotated[
-        Optional[str], typer.Option("--address", help="[Ray] Cluster to use.  [default: this machine]")
-    ] = None,
-    cpus: Annotated[
-        Optional[int], typer.Option("--cpus", help="[Ray] CPUs of this machine to use.  [default: all]")
-    ] = None,
-    cpus_per_trial: Annotated[float, typer.Option("--cpus_per_trial", help="[Ray] CPUs a trial.")] = 1,
-    gpus_per_trial: Annotated[
-        Optional[float], typer.Option("--gpus_per_trial", help="[Ray] GPUs a trial.  [default: 1 if any]")
-    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the search in --out, or work on it beside others.")
+    ] = False,
+    search_seed: Annotated[int, typer.Option("--search_seed", help="Seed of the search.")] = 2020,
+    pruner: Annotated[
+        str, typer.Option("--pruner", help="What ends bad trials: median, halving or none.")
+    ] = "median",
 ) -> None:
     """Search hyper-parameters; the validation score decides.
 
-    Options are those of RecBole's run_hyper.py and more. Every finished trial is on disk: after a crash,
-    **--resume** goes on, and the search tries what it would have tried. A trial that fails is recorded, and
-    the search goes on. Anything else is an override, **--key=value**, for all trials.
+    Options are those of RecBole's run_hyper.py and more. **study.log** in --out is a study of Optuna: after a
+    crash, **--resume** goes on with it, and a trial that was cut off is run again. Further processes, also of
+    other machines that share the folder, work on it by the same command with **--resume**. A trial that fails
+    is recorded, and the search goes on. Anything else is an override, **--key=value**, for all trials.
 
-    Writes trials.jsonl as it goes, then trials.csv, trials.md, trials.html and hyper.result into --out.
+    Writes trials.csv, trials.md, trials.html and hyper.result into --out at the end.
 
     Examples:
     - recbole-sce tune --epochs=5
 
     - recbole-sce tune --algo bayes --max_evals 30 --params_file my.hyper -d ml-1m --data_path=dataset
 
-    - recbole-sce tune --tool Ray --algo random --max_evals 8 --cpus 4
+    - recbole-sce tune --algo random --max_evals 8 --resume --gpu_id=1
     """
     overrides, settings_files = parse_overrides(ctx.args), split_files(config_files)
     name = model or value_in_files("model", settings_files) or DEFAULT_MODEL
@@ -93,10 +86,12 @@ def tune(
     load_plugin()
     from recbole_sce.experiments import ExperimentError, write_trials
     from recbole_sce.experiments import tune as search
+    from recbole_sce.experiments.space import read_space
 
     check_keys(list(overrides), name, data, settings_files)
     try:
         with as_file(_space(name, params_file)) as space, _Listener() as listener:
+            check_keys(read_space(space).names, name, data, settings_files)
             tuning = search(
                 name,
                 data,
@@ -104,15 +99,11 @@ def tune(
                 algorithm=algo,
                 max_evals=max_evals,
                 seed=search_seed,
+                pruner=pruner,
                 settings=overrides,
                 config_files=settings_files,
                 out=out or Path(f"tuning-{name}-{data}-{algo}"),
                 resume=resume,
-                tool=tool,
-                address=address,
-                cpus=cpus,
-                cpus_per_trial=cpus_per_trial,
-                gpus_per_trial=gpus_per_trial,
                 listener=listener,
             )
     except ExperimentError as error:
@@ -122,7 +113,7 @@ def tune(
     print("\n".join(f"{what}: {written[what]}" for what in ("html", "csv", "result")))
     best = tuning.best()
     if best is None:
-        print("every trial failed")
+        print("no trial ended by itself: every one failed or was pruned")
         raise typer.Exit(FAILED)
     params = " ".join(f"--{key}={_shell(value)}" for key, value in {**overrides, **best["params"]}.items())
     print(
@@ -158,9 +149,11 @@ class _Listener(Progress):
         elif event.kind == "failed":
             params = _listed(event.detail["params"])
             self.finished(event.trial + 1, event.of, f"{params}: failed: {event.detail['error']}")
-        elif event.kind == "done":
-            params = _listed(event.detail["params"])
-            self.finished(event.trial + 1, event.of, f"{params}: score {event.detail['score']:.4f}")
+        elif event.kind in ("done", "pruned"):
+            detail = event.detail
+            after = f", pruned after epoch {detail['epochs']}" if event.kind == "pruned" else ""
+            text = f"{_listed(detail['params'])}: score {detail['score']:.4f}{after}"
+            self.finished(event.trial + 1, event.of, text)
         else:
             self.running(event.trial + 1, event.of, f"trial {event.trial}", event.detail)
 

@@ -10,7 +10,7 @@ from recbole_sce.experiments.objective import objective_function
 from recbole_sce.experiments.report import write_report
 from recbole_sce.experiments.spec import Candidate, ExperimentError
 from recbole_sce.experiments.trials import write_trials
-from recbole_sce.experiments.tuning import TuneEvent, Tuning, tune
+from recbole_sce.experiments.tuning import TuneEvent, Tuning, load_study, tune
 
 __all__ = [
     "Candidate",
@@ -20,6 +20,7 @@ __all__ = [
     "TuneEvent",
     "Tuning",
     "compare",
+    "load_study",
     "objective_function",
     "tune",
     "write_report",

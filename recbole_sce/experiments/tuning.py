@@ -1,27 +1,51 @@
-"""Search for good parameters: each trial a process of its own, on disk as soon as it has finished."""
+"""Search for good settings with Optuna: the study in the folder is the memory of the search.
+
+Each trial trains in a process of its own. Several processes may work on one study: each takes the next trial.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
-from collections.abc import Mapping, Sequence
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
-from recbole_sce.experiments.journal import Journal
+import numpy as np
+import psutil  # type: ignore[import-untyped]
+
 from recbole_sce.experiments.process import run_in_process
-from recbole_sce.experiments.search import Search
-from recbole_sce.experiments.spec import ExperimentError, RunSpec, make_spec, package_settings
+from recbole_sce.experiments.space import Space, read_space
+from recbole_sce.experiments.spec import ExperimentError, RunSpec, changes, make_spec, package_settings
+
+if TYPE_CHECKING:
+    import optuna
 
 #: How many trials, where nothing else says: what RecBole's ``HyperTuning`` does.
 DEFAULT_TRIALS = 100
-TOOLS = ("Hyperopt", "Ray")
+ALGORITHMS = ("exhaustive", "random", "bayes")
+PRUNERS = ("median", "halving", "none")
+#: The median pruner begins after so many trials, and leaves a trial so many epochs.
+_PRUNER_TRIALS, _PRUNER_EPOCHS = 5, 5
+#: The file of the study, for Optuna's ``JournalStorage``; optuna-dashboard shows it.
+STUDY_FILE = "study.log"
+#: Settings that may differ between the processes that work on one study.
+_OF_A_WORKER = ("gpu_id",)
+#: Names of a study's attributes.
+_SEARCH, _OUTCOME, _WORKER = "search", "outcome", "worker"
 
 
 @dataclass(frozen=True)
 class TuneEvent:
-    """What happens in a search. ``kind``: resumed, started, progress, done, failed; ``detail`` says more."""
+    """What happens in a search.
+
+    ``kind`` is resumed, started, progress, done, pruned or failed; ``detail`` says more.
+    """
 
     kind: str
     trial: int
@@ -31,17 +55,18 @@ class TuneEvent:
 
 @dataclass(frozen=True)
 class Tuning:
-    """The trials of a search.
+    """The finished trials of a search.
 
     Args:
         model: the model's name.
         dataset: the data set's name.
         names: the parameters.
-        trials: each with ``trial`` (its number, from 0 on), ``params``, ``status`` (done or failed),
-            ``score`` (of ``valid_metric``), ``valid``, ``test``, ``seconds``, ``resident_mib``, ``error``.
+        trials: each with ``trial`` (its number, from 0 on), ``params``, ``status`` (done, pruned or failed),
+            ``score`` (of ``valid_metric``), ``valid``, ``test``, ``epochs``, ``seconds``, ``resident_mib``
+            and ``error``.
         bigger: whether a larger score is better.
         valid_metric: what the score is.
-        folder: where ``trials.jsonl`` is.
+        folder: where the study is.
     """
 
     model: str
@@ -53,10 +78,23 @@ class Tuning:
     folder: Path
 
     def best(self) -> Optional[dict[str, Any]]:
-        """Return the trial with the best validation score, of equal ones the first; None if all failed."""
+        """Return the trial with the best validation score, of equal ones the first; None if there is none.
+
+        A trial that was pruned was not the best.
+        """
         done = [trial for trial in self.trials if trial["status"] == "done"]
         sign = 1 if self.bigger else -1
         return max(done, key=lambda trial: (sign * trial["score"], -trial["trial"])) if done else None
+
+
+def _pass_on(
+    listener: Callable[[TuneEvent], None], event: Callable[..., TuneEvent], news: Mapping[str, Any]
+) -> None:
+    listener(event("progress", detail=news))
+
+
+class _Pruned(Exception):
+    """The pruner ends a trial."""
 
 
 def tune(
@@ -67,149 +105,310 @@ def tune(
     algorithm: str = "exhaustive",
     max_evals: Optional[int] = None,
     seed: int = 2020,
+    pruner: str = "median",
     settings: Optional[Mapping[str, Any]] = None,
     config_files: Sequence[str] = (),
     out: Union[str, Path],
     resume: bool = False,
-    tool: str = "Hyperopt",
-    address: Optional[str] = None,
-    cpus: Optional[int] = None,
-    cpus_per_trial: float = 1,
-    gpus_per_trial: Optional[float] = None,
     listener: Callable[[TuneEvent], None] = lambda event: None,
 ) -> Tuning:
     """Search the parameters in ``params_file``; the validation score decides.
 
-    Every finished trial is a line of ``out/trials.jsonl``. An interrupted search goes on with ``resume`` as
-    if it had not been interrupted: it tries what it would have tried. A trial that fails is recorded, and
-    the search goes on. There is no early stop: as many trials are made as were asked for.
+    The study is ``out/study.log``. With ``resume`` a search goes on where it was interrupted: a trial that
+    was cut off is run again, and the settings of trial ``n`` depend on the space, the algorithm, ``seed``,
+    ``n`` and (``bayes``) the trials before alone. A trial that fails is recorded, and the search goes on.
 
     Args:
         model: a model's name.
         dataset: a data set's name.
-        params_file: the space, in the form of RecBole's ``HyperTuning``.
-        algorithm: exhaustive, random or bayes (tree-structured Parzen estimators).
+        params_file: the space; :func:`~recbole_sce.experiments.space.read_space` says its form.
+        algorithm: exhaustive (each combination once), random, or bayes (tree-structured Parzen estimators).
         max_evals: how many trials; None: all of an exhaustive search, else 100.
         seed: of the search; that of the trainings is the configuration's.
+        pruner: ``median`` ends a trial whose best validation so far is worse than the median of the other
+            trials at that epoch, from the sixth trial and epoch on; ``halving`` is successive halving;
+            ``none`` ends no trial.
         settings: configuration keys for all trials; they win over ``config_files``, the space over both.
         config_files: YAML files of configuration keys for all trials.
         out: the folder of the search; made if missing.
-        resume: go on with the search in ``out``.
-        tool: ``Hyperopt``: one trial after the other; ``Ray``: Ray Tune, several at once (not for bayes).
-        address: of a Ray cluster; None: this machine.
-        cpus: of this machine that Ray may use; None: all.
-        cpus_per_trial: of a Ray trial.
-        gpus_per_trial: of a Ray trial; None: one if there are any.
+        resume: go on with the search in ``out``, or work on it beside other processes.
         listener: called with each :class:`TuneEvent`.
 
     Raises:
         ExperimentError: something is impossible; no trial has been made then.
     """
-    if tool not in TOOLS:
-        raise ExperimentError(f"tool: {tool!r} is not allowed; {' and '.join(TOOLS)} are")
+    for name, value, known in (("algorithm", algorithm, ALGORITHMS), ("pruner", pruner, PRUNERS)):
+        if value not in known:
+            raise ExperimentError(f"{name} must be one of {', '.join(known)}, got {value!r}")
     if max_evals is not None and max_evals < 1:
-        raise ExperimentError(f"max_evals: {max_evals} is not allowed; a whole number of at least 1 is")
-    if tool == "Ray" and algorithm == "bayes":
-        raise ExperimentError(
-            "bayes learns from the trials before and makes one at a time: use it with the tool Hyperopt, or "
-            "random with Ray"
-        )
-    search = Search(params_file, algorithm, seed)
-    count = min(max_evals or search.size or DEFAULT_TRIALS, search.size or max_evals or DEFAULT_TRIALS)
+        raise ExperimentError(f"max_evals must be a whole number of at least 1, got {max_evals}")
+    _optuna()
+    space = read_space(params_file)
+    size = (
+        int(np.prod([len(values) for values in space.grid().values()])) if algorithm == "exhaustive" else None
+    )
+    count = min(number for number in (max_evals or size or DEFAULT_TRIALS, size) if number is not None)
+    sampler = _sampler(algorithm, space, seed)
 
     base, config = make_spec(model, dataset, settings or {}, config_files)
 
     def spec_of(values: Mapping[str, Any]) -> RunSpec:
-        own = {**(settings or {}), **search.parameters(values)}
-        return make_spec(model, dataset, own, config_files)[0]
+        return make_spec(model, dataset, {**(settings or {}), **values}, config_files)[0]
 
-    header = {
+    _check_values(space, spec_of)
+    identity = base.identity()
+    identity["settings"] = {k: v for k, v in identity["settings"].items() if k not in _OF_A_WORKER}
+    search = {
         **package_settings(config),
-        **base.identity(),
+        **identity,
         "space": Path(params_file).read_text(encoding="utf-8").split("\n"),
         "algorithm": algorithm,
         "search_seed": seed,
+        "pruner": pruner,
     }
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    journal = Journal(folder / "trials.jsonl", header, resume)
-    bigger = bool(config["valid_metric_bigger"])
-    if journal.trials:
-        listener(TuneEvent("resumed", len(journal.trials), count, {}))
-
-    def keep(number: int, values: Mapping[str, Any], record: Mapping[str, Any]) -> None:
-        journal.add(_trial(number, values, search.parameters(values), record, bigger))
-        listener(TuneEvent(record["status"], number, count, journal.trials[-1]))
-
-    if tool == "Ray":
-        from recbole_sce.experiments.ray_tune import run_trials
-
-        drawn = {number: search.values(number, []) for number in _missing(journal, count)}
-        specs = {}
-        for number, values in drawn.items():
-            try:
-                specs[number] = spec_of(values)
-            except ExperimentError as error:  # this combination is impossible
-                keep(number, values, {"status": "failed", "error": str(error)})
-        run_trials(
-            specs,
-            lambda number, record: keep(number, drawn[number], record),
-            folder=folder,
-            address=address,
-            cpus=cpus,
-            cpus_per_trial=cpus_per_trial,
-            gpus_per_trial=gpus_per_trial,
-        )
-    else:
-        for number in _missing(journal, count):
-            values = search.values(number, journal.trials)
-            event = partial(TuneEvent, trial=number, of=count)
-            listener(event("started", detail={"params": search.parameters(values)}))
-            try:
-                spec = spec_of(values)
-            except ExperimentError as error:
-                keep(number, values, {"status": "failed", "error": str(error)})
-                continue
-            work = folder / f"trial-{number}"
-            record = run_in_process(spec, work, partial(_pass_on, listener, event))
-            keep(number, values, record)
-            if record["status"] == "done":
-                shutil.rmtree(work, ignore_errors=True)
-    trials = sorted(journal.trials, key=lambda trial: trial["trial"])
-    return Tuning(model, dataset, search.names, trials, bigger, str(config["valid_metric"]), folder)
+    bigger, folder = bool(config["valid_metric_bigger"]), Path(out)
+    study = _open_study(folder, search, sampler, _pruner(pruner), bigger, resume)
+    finished = len(_finished(study))
+    if finished:
+        listener(TuneEvent("resumed", finished, count, {}))
+    while True:
+        with _locked(folder / "claim"):
+            trial = _next_trial(study, count)
+            if trial is None:
+                break
+            values = space.suggest(trial)
+            trial.set_user_attr(_WORKER, _this_worker())
+        event = partial(TuneEvent, trial=trial.number, of=count)
+        listener(event("started", detail={"params": values}))
+        try:
+            outcome = _run(study, trial, values, spec_of, folder, partial(_pass_on, listener, event))
+        except BaseException:
+            trial.set_user_attr(_WORKER, None)
+            raise
+        listener(event(outcome["status"], detail=outcome))
+    return Tuning(model, dataset, space.names, _finished(study), bigger, str(config["valid_metric"]), folder)
 
 
-def _missing(journal: Journal, count: int) -> list[int]:
-    there = {trial["trial"] for trial in journal.trials}
-    return [number for number in range(count) if number not in there]
+def load_study(folder: Union[str, Path]) -> optuna.Study:
+    """Return the Optuna study of a search, for analyses and pictures of one's own.
+
+    Args:
+        folder: of the search.
+    """
+    study: optuna.Study = _optuna().load_study(study_name=None, storage=_storage(Path(folder) / STUDY_FILE))
+    return study
 
 
-def _pass_on(
-    listener: Callable[[TuneEvent], None], event: Callable[..., TuneEvent], news: Mapping[str, Any]
-) -> None:
-    listener(event("progress", detail=news))
-
-
-def _trial(
-    number: int,
+def _run(
+    study: optuna.Study,
+    trial: optuna.Trial,
     values: Mapping[str, Any],
-    parameters: Mapping[str, Any],
-    record: Mapping[str, Any],
-    bigger: bool,
+    spec_of: Callable[[Mapping[str, Any]], RunSpec],
+    folder: Path,
+    listen: Callable[[Mapping[str, Any]], None],
 ) -> dict[str, Any]:
-    """Return what is kept of a trial."""
-    score = record.get("best_valid_score")
-    return {
-        "trial": number,
-        "params": dict(parameters),
+    """Train one trial, tell the study its end, and return what is kept of it."""
+    from optuna.trial import TrialState
+
+    reported = dict(study.get_trials(deepcopy=False)[trial.number].intermediate_values)
+
+    def progress(news: Mapping[str, Any]) -> None:
+        listen(news)
+        if "epoch" in news:
+            if news["epoch"] not in reported:  # else by a training that was cut off, and the same
+                trial.report(news["score"], news["epoch"])
+            reported[news["epoch"]] = news["score"]
+            if trial.should_prune():
+                raise _Pruned
+
+    work = folder / f"trial-{trial.number}"
+    record: Mapping[str, Any]
+    try:
+        record = run_in_process(spec_of(values), work, progress)
+    except ExperimentError as error:  # this combination is impossible
+        record = {"status": "failed", "error": str(error)}
+    except _Pruned:
+        record = {"status": "pruned", "epochs": max(reported)}
+    outcome = {
+        "trial": trial.number,
+        "params": dict(values),
         "status": record["status"],
-        "score": score,
-        "loss": None if score is None else -score if bigger else score,
+        "score": record.get("best_valid_score"),
         "valid": record.get("metrics", {}).get("valid", {}),
         "test": record.get("metrics", {}).get("test", {}),
         "epochs": record.get("epochs"),
         "seconds": record.get("seconds", {}).get("whole"),
         "resident_mib": record.get("memory_mib", {}).get("resident"),
         "error": record.get("error"),
-        "values": dict(values),
     }
+    if outcome["status"] == "pruned":
+        best = max if study.direction.name == "MAXIMIZE" else min
+        outcome["score"] = best(reported.values())
+    trial.set_user_attr(_OUTCOME, outcome)
+    states = {"done": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+    value = outcome["score"] if outcome["status"] == "done" else None
+    study.tell(trial, value, state=states[outcome["status"]])
+    if outcome["status"] != "failed":
+        shutil.rmtree(work, ignore_errors=True)
+    return outcome
+
+
+def _check_values(space: Space, spec_of: Callable[[Mapping[str, Any]], Any]) -> None:
+    """Refuse values that are impossible whatever the other parameters are: the message is about their key."""
+    for one in space.parameters:
+        for value in one.ends():
+            try:
+                spec_of({one.name: value})
+            except ExperimentError as error:
+                if str(error).split(": ", 1)[-1].startswith(f"{one.name} ") or f": {one.name}: " in str(
+                    error
+                ):
+                    raise
+
+
+def _sampler(algorithm: str, space: Space, seed: int) -> Any:
+    """Return Optuna's sampler, begun anew for each trial, so that what it draws depends on no memory."""
+    from optuna import samplers
+
+    if algorithm == "exhaustive":
+        grid = space.grid()
+    makers: dict[str, Callable[[int], samplers.BaseSampler]] = {
+        "exhaustive": lambda _: samplers.GridSampler(grid, seed=seed),
+        "random": lambda own: samplers.RandomSampler(seed=own),
+        "bayes": lambda own: samplers.TPESampler(seed=own),
+    }
+
+    class EachTrialAnew(samplers.BaseSampler):
+        """A sampler whose draws depend on the seed, the trial's number and the trials before."""
+
+        def before_trial(self, study: Any, trial: Any) -> None:
+            own = int(np.random.SeedSequence([seed, trial.number]).generate_state(1)[0])
+            self._sampler = makers[algorithm](own)
+            self._sampler.before_trial(study, trial)
+
+        def infer_relative_search_space(self, study: Any, trial: Any) -> Any:
+            return self._sampler.infer_relative_search_space(study, trial)
+
+        def sample_relative(self, study: Any, trial: Any, search_space: Any) -> Any:
+            return self._sampler.sample_relative(study, trial, search_space)
+
+        def sample_independent(self, study: Any, trial: Any, name: str, distribution: Any) -> Any:
+            return self._sampler.sample_independent(study, trial, name, distribution)
+
+    return EachTrialAnew()
+
+
+def _pruner(name: str) -> Any:
+    from optuna import pruners
+
+    if name == "median":
+        return pruners.MedianPruner(n_startup_trials=_PRUNER_TRIALS, n_warmup_steps=_PRUNER_EPOCHS)
+    return pruners.SuccessiveHalvingPruner() if name == "halving" else pruners.NopPruner()
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise ExperimentError(f"a search needs optuna: pip install 'recbole_sce[tune]' ({error})") from error
+    return optuna
+
+
+def _storage(path: Path) -> Any:
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
+
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
+
+
+def _open_study(
+    folder: Path, search: Mapping[str, Any], sampler: Any, pruner: Any, bigger: bool, resume: bool
+) -> optuna.Study:
+    """Return the study in the folder, which is begun if there is none.
+
+    Raises:
+        ExperimentError: there is one and ``resume`` is false, or it is of another search.
+    """
+    import optuna
+
+    path = folder / STUDY_FILE
+    if path.exists() and not resume:
+        raise ExperimentError(
+            f"{folder} holds a search already: go on with it by --resume (resume=True), "
+            "or name another folder"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with _locked(path):
+        _drop_half_a_line(path)
+    with _locked(folder / "claim"):
+        study = optuna.create_study(
+            study_name="tuning",
+            storage=_storage(path),
+            sampler=sampler,
+            pruner=pruner,
+            direction="maximize" if bigger else "minimize",
+            load_if_exists=True,
+        )
+        search = json.loads(json.dumps(search))
+        changed = changes(study.user_attrs.get(_SEARCH, search), search)
+        if changed:
+            raise ExperimentError(
+                f"{folder} holds another search: {'; '.join(changed)}. Trials of both cannot be compared: "
+                "name another folder"
+            )
+        study.set_user_attr(_SEARCH, search)
+    return study
+
+
+def _drop_half_a_line(path: Path) -> None:
+    """Drop what a process has written of a line before it, or the machine, died."""
+    content = path.read_bytes() if path.exists() else b""
+    if content and not content.endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keep other processes that work in the folder out of the block."""
+    from optuna.storages.journal import JournalFileOpenLock
+
+    lock = JournalFileOpenLock(str(path))
+    lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _next_trial(study: optuna.Study, count: int) -> Optional[optuna.Trial]:
+    """Return a trial that was cut off, else a new one; None if there are ``count``."""
+    import optuna
+
+    trials = study.get_trials(deepcopy=False)
+    for trial in trials[:count]:
+        if trial.state == optuna.trial.TrialState.RUNNING and not _is_alive(trial.user_attrs.get(_WORKER)):
+            return optuna.Trial(study, trial._trial_id)
+    return study.ask() if len(trials) < count else None
+
+
+def _this_worker() -> list[Any]:
+    return [socket.gethostname(), os.getpid(), psutil.Process().create_time()]
+
+
+def _is_alive(worker: Optional[Sequence[Any]]) -> bool:
+    """Return whether a process still works; one of another machine is believed to."""
+    if worker is None:
+        return False
+    host, pid, created = worker
+    if host != socket.gethostname():
+        return True
+    try:
+        return bool(psutil.Process(pid).create_time() == created)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _finished(study: optuna.Study) -> list[dict[str, Any]]:
+    """Return what was kept of the finished trials, by number."""
+    trials = study.get_trials(deepcopy=False)
+    return [trial.user_attrs[_OUTCOME] for trial in trials if trial.state.is_finished()]
