@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Optional
 
-from harness.pictures import panels
+from harness.pictures import panels, svg
 from recbole_sce.experiments.comparison import Event, compare
 from recbole_sce.experiments.spec import WITHOUT_EFFECT, Candidate, ExperimentError
 
@@ -279,8 +279,8 @@ def render(rows: Sequence[Row], page: Path, overview_page: Optional[Path] = None
         {name: {model: of(own.get(model, [])) for model in _OVERVIEW} for name, own in defaults.items()}
         for of in (_end, _curves)
     )
-    texts[pictures["memory"]] = panels(ends, "peak resident memory [MiB]", "test NDCG@10")
-    texts[pictures["time"]] = panels(curves, "processor time of training [s]", "validation NDCG@10")
+    texts[pictures["memory"]] = svg(panels(ends, "peak resident memory [MiB]", "test NDCG@10"))
+    texts[pictures["time"]] = svg(panels(curves, "processor time of training [s]", "validation NDCG@10"))
     for path, text in texts.items():
         path.write_text(text, encoding="utf-8", newline="\n")
     return list(texts)

@@ -1,6 +1,6 @@
 """Settings: one schema of keys, the checks of their values, and recipes, which are named files of values.
 
-``python -m recbole_sce.settings`` renders the schema: ``properties/model/SCE.yaml``, ``docs/settings.md``.
+``python -m recbole_sce.settings yaml`` prints ``properties/model/SCE.yaml``, ``... markdown`` the reference.
 """
 
 from recbole_sce.settings.carried import settings_of

@@ -1,12 +1,13 @@
-"""``python -m recbole_sce.settings``: write, in a source folder, what is made of the schema."""
+"""Print what is made of the schema: ``python -m recbole_sce.settings yaml`` or ``markdown``."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import sys
 
 from recbole_sce.settings.reference import markdown, property_file
 
 if __name__ == "__main__":
-    for path, text in {"properties/model/SCE.yaml": property_file(), "docs/settings.md": markdown()}.items():
-        Path(path).write_text(text, encoding="utf-8", newline="\n")
-        print(f"wrote {path}")
+    renders = {"yaml": property_file, "markdown": markdown}
+    if sys.argv[1:] not in [[name] for name in renders]:
+        sys.exit(f"the argument must be one of {', '.join(renders)}, got {' '.join(sys.argv[1:]) or 'none'}")
+    print(renders[sys.argv[1]](), end="")

@@ -41,6 +41,12 @@ def rows_of(*records: dict[str, Any]) -> list[quality.Row]:
     return [quality.row_of("tiny", record) for record in records]
 
 
+def texts_of(picture: Path) -> set[str | None]:
+    """Return the texts of an SVG."""
+    root = ElementTree.parse(picture).getroot()
+    return {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
+
+
 def planned(
     models: list[Any], dataset: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> list[dict[str, Any]]:
@@ -218,18 +224,12 @@ class TestPage:
         assert "a processor, 1 of 2 cores; Python 3, torch 2, recbole 1.2.1" in page
 
     @pytest.mark.parametrize(
-        ("name", "heading", "ends"), [("memory", "test NDCG@10", 1), ("time", "validation NDCG@10", 2)]
+        ("name", "heading"), [("memory", "test NDCG@10"), ("time", "validation NDCG@10")]
     )
-    def test_pictures_show_the_defaults(
-        self, page: str, tmp_path: Path, name: str, heading: str, ends: int
-    ) -> None:
+    def test_pictures_show_the_defaults(self, page: str, tmp_path: Path, name: str, heading: str) -> None:
         assert f"](quality-{name}.svg)" in page
-        root = ElementTree.parse(tmp_path / f"quality-{name}.svg").getroot()
-        texts = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
-        assert {"tiny", "SASRecSCE", heading} <= texts
-        assert "CE & more" not in texts
-        marks = list(root.iter("{http://www.w3.org/2000/svg}circle"))
-        assert len(marks) == 1 + ends  # that of the legend, and one mean or a curve a seed
+        assert {"tiny", "SASRecSCE", heading} <= texts_of(tmp_path / f"quality-{name}.svg")
+        assert "CE & more" not in texts_of(tmp_path / f"quality-{name}.svg")
 
     def test_scores_are_told_at_equal_times(self, tmp_path: Path) -> None:
         rows = rows_of(*(record_of(label, seed, 0.1) for label in "abc" for seed in (1, 2)))
@@ -284,7 +284,10 @@ class TestPage:
         quality.render(rows, tmp_path / "quality.md", tmp_path / "README.md")
         assert {file.name for file in tmp_path.iterdir()} == set(committed)
         for name, path in committed.items():
-            assert (tmp_path / name).read_text(encoding="utf-8") == path.read_text(encoding="utf-8")
+            if path.suffix == ".svg":  # whose outlines depend on matplotlib's version
+                assert texts_of(tmp_path / name) == texts_of(path)
+            else:
+                assert (tmp_path / name).read_text(encoding="utf-8") == path.read_text(encoding="utf-8")
 
 
 class TestOverview:
@@ -324,77 +327,58 @@ class TestOverview:
         assert quality.overview(rows).splitlines()[-1].split(" | ")[2].startswith(cell)
 
 
-def drawn(paths: Any, kind: str, colour: str | None = None) -> list[dict[str, str]]:
-    """Return the attributes of a picture's elements of a kind and, if given, of a colour of stroke."""
-    root = ElementTree.fromstring(pictures.panels(paths, "cost", "quality"))
-    found = [element.attrib for element in root.iter(f"{{http://www.w3.org/2000/svg}}{kind}")]
-    return [one for one in found if colour in (None, one["stroke"])]
+Points = list[tuple[float, float]]
+
+
+def panel(paths: dict[str, list[Points]]) -> Any:
+    """Return the only panel of a picture."""
+    (axes,) = pictures.panels({"tiny": paths}, "cost", "quality").axes
+    return axes
 
 
 class TestPictures:
-    @pytest.mark.parametrize(
-        "top", [0.01, 0.0899, 0.0901, 0.097153128, 0.1, 0.2, 1, 1.3, 3.9, 44, 899, 999.9]
-    )
-    def test_an_axis_has_a_few_marks_up_to_its_end(self, top: float) -> None:
-        marks = pictures._ticks(top)
-        assert 3 <= len(marks) <= 6
-        assert marks[0] == 0
-        assert top - (marks[2] - marks[1]) < marks[-1] <= top * (1 + 1e-9)
-
-    @pytest.mark.parametrize(
-        ("low", "high", "marks"),
-        [
-            (59, 5687, [100, 200, 500, 1000, 2000, 5000]),
-            (9, 2000, [10, 100, 1000]),
-            (0.2, 6, [0.2, 0.5, 1, 2, 5]),
-        ],
-    )
-    def test_a_logarithmic_axis_has_a_few_round_marks(
-        self, low: float, high: float, marks: list[float]
-    ) -> None:
-        assert pictures._decades(low, high) == pytest.approx(marks)
-
-    def test_marks_stand_where_their_figures_are(self) -> None:
-        paths = {"a": [[(10, 0.1)]], "b": [[(1000, 0.2)]], "unknown": []}
-        first, second, *marks = drawn({"tiny": paths}, "circle")  # two of the legend
-        assert [mark["fill"] for mark in marks] == [second["fill"], first["fill"]]  # the first is on top
-        assert float(marks[0]["cx"]) > float(marks[1]["cx"])
-        assert float(marks[0]["cy"]) < float(marks[1]["cy"])
-        assert first["fill"] != second["fill"]
+    def test_the_first_label_is_on_top(self) -> None:
+        lines = panel({"a": [[(10, 0.1)]], "b": [[(1000, 0.2)]], "unknown": []}).lines
+        (first,) = [line for line in lines if line.get_label() == "a"]
+        (second,) = [line for line in lines if line.get_label() == "b"]
+        assert len(lines) == 2
+        assert first.get_zorder() > second.get_zorder()
+        assert first.get_color() != second.get_color()
 
     def test_an_axis_says_that_it_is_logarithmic(self) -> None:
-        for far, heading in ((1000, "cost, logarithmic"), (20, "cost")):
-            assert f">{heading}<" in pictures.panels({"tiny": {"a": [[(10, 0.1), (far, 0.2)]]}}, "cost", "y")
+        far, near = (panel({"a": [[(10, 0.1), (end, 0.2)]]}) for end in (1000, 20))
+        assert (far.get_xlabel(), far.get_xscale()) == ("cost, logarithmic", "log")
+        assert (near.get_xlabel(), near.get_xscale()) == ("cost", "linear")
+        assert near.get_xlim()[0] == near.get_ylim()[0] == far.get_ylim()[0] == 0
 
     def test_a_curve_goes_through_its_points_and_is_marked_at_its_end(self) -> None:
-        paths = {"a": [[(10, 0.1), (20, 0.3), (30, 0.2)], [(10, 0.2)]]}
-        legend, *marks = drawn({"tiny": paths}, "circle")
-        (curve,) = (line["points"].split() for line in drawn({"tiny": paths}, "polyline", legend["fill"]))
-        xs, ys = zip(*(map(float, point.split(",")) for point in curve))
-        assert list(xs) == sorted(xs)
-        assert ys[1] < ys[2] < ys[0]
-        assert f"{marks[0]['cx']},{marks[0]['cy']}" == curve[-1]
-        assert len(marks) == 2
+        curves: list[Points] = [[(10, 0.1), (20, 0.3), (30, 0.2)], [(10, 0.2)]]
+        lines = panel({"a": curves}).lines
+        assert [list(map(tuple, line.get_xydata())) for line in lines] == curves
+        assert [line.get_markevery() for line in lines] == [[-1], [-1]]
 
-    def test_one_colour_a_label_and_a_place_a_panel(self) -> None:
+    def test_a_label_has_one_colour_in_all_panels(self) -> None:
         paths = {name: {"a": [[(1, 1)]], name: [[(2, 1)]]} for name in "bcdef"}
-        root = ElementTree.fromstring(pictures.panels(paths, "cost", "quality"))
-        legend = [element for element in root if element.tag.endswith("circle")]
-        assert len({mark.attrib["fill"] for mark in legend}) == len(legend) == 6
-        groups = [element for element in root if element.tag.endswith("}g")]
-        assert len({group.attrib["transform"] for group in groups}) == 5
-        last = [[mark for mark in group if mark.tag.endswith("circle")][-1] for group in groups]
-        assert {mark.attrib["fill"] for mark in last} == {legend[0].attrib["fill"]}
+        figure = pictures.panels(paths, "cost", "quality")  # type: ignore[arg-type]
+        colours = {(line.get_label(), line.get_color()) for axes in figure.axes for line in axes.lines}
+        assert len(figure.axes) == 5
+        assert len(colours) == len({colour for _, colour in colours}) == 6
 
     def test_labels_stand_in_their_order_whatever_was_run_first(self) -> None:
         paths = {"first": {"a": [], "b": [], "c": [[(1, 1)]]}, "second": {"a": [[(1, 1)]], "b": [], "c": []}}
-        picture = pictures.panels(paths, "cost", "quality")
-        texts = [element.text for element in ElementTree.fromstring(picture).iter() if element.text]
-        assert [text for text in texts if text in ("a", "b", "c")] == ["a", "c"]
+        (legend,) = pictures.panels(paths, "cost", "quality").legends  # type: ignore[arg-type]
+        assert [text.get_text() for text in legend.get_texts()] == ["a", "c"]
+
+    def test_a_file_depends_on_the_figures_alone(self) -> None:
+        first, second = (
+            pictures.svg(pictures.panels({"tiny": {"a": [[(1, 2), (2, 3)]]}}, "cost", "quality"))
+            for _ in range(2)
+        )
+        assert first == second
 
     def test_nothing_is_no_error(self) -> None:
-        ElementTree.fromstring(pictures.panels({"tiny": {}}, "cost", "quality"))
-        ElementTree.fromstring(pictures.panels({}, "cost", "quality"))
+        for curves in ({"tiny": {}}, {}):
+            ElementTree.fromstring(pictures.svg(pictures.panels(curves, "cost", "quality")))  # type: ignore[arg-type]
 
 
 class TestRun:
