@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from recbole_sce.experiments.plots import COLOURS
 
@@ -16,12 +18,18 @@ _PANEL = (3.4, 2.6)  # inches
 #: From this ratio of largest to smallest on, the horizontal axis is logarithmic.
 _WIDE = 20
 #: Texts stay texts, and the file depends on the figures alone.
-_SVG = {"svg.fonttype": "none", "svg.hashsalt": "recbole_sce", "font.size": 9, "font.family": "sans-serif"}
+_SVG: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "recbole_sce",
+    "font.size": 8,
+    "font.family": "sans-serif",
+}
 
 #: Points (cost, quality): how a run went; one point: what became of it.
 Curve = Sequence[tuple[float, float]]
 
 
+@matplotlib.rc_context(_SVG)
 def panels(curves: Mapping[str, Mapping[str, Sequence[Curve]]], x_heading: str, y_heading: str) -> Figure:
     """Return a figure: a legend, and panels, three in a row, of curves with a mark at the end of each.
 
@@ -39,18 +47,27 @@ def panels(curves: Mapping[str, Mapping[str, Sequence[Curve]]], x_heading: str, 
     handles = {}
     for number, (title, own) in enumerate(curves.items(), 1):
         axes = figure.add_subplot(rows, _ACROSS, number)
-        axes.set_title(title, loc="left", fontweight="bold")
+        axes.set_title(title, loc="left", fontweight="bold", fontsize=10)
         axes.grid(color="#e8ecf0")
         axes.set_axisbelow(True)
         for order, (label, runs) in enumerate(reversed(list(own.items()))):
             for curve in runs:
                 xs, ys = zip(*curve)
-                style = {"color": colours[label], "linewidth": 1.2, "zorder": 2 + order, "label": label}
+                style: dict[str, Any] = {
+                    "color": colours[label],
+                    "linewidth": 1.2,
+                    "zorder": 2 + order,
+                    "label": label,
+                }
                 (handles[label],) = axes.plot(xs, ys, marker="o", markersize=5, markevery=[-1], **style)
         points = [x for runs in own.values() for curve in runs for x, _ in curve]
         logarithmic = bool(points) and max(points) > _WIDE * min(points) > 0
         if logarithmic:
             axes.set_xscale("log")
+            few = max(points) < 100 * min(points)
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
         else:
             axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
@@ -68,9 +85,9 @@ def panels(curves: Mapping[str, Mapping[str, Sequence[Curve]]], x_heading: str, 
     return figure
 
 
+@matplotlib.rc_context(_SVG)
 def svg(figure: Figure) -> str:
     """Return a figure as SVG."""
     file = io.StringIO()
-    with matplotlib.rc_context(_SVG):
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
