@@ -46,6 +46,8 @@ DEFAULT_CASES = ("2048x1e4", "2048x1e5", "2048x1e6", "2048x1e7", "12800x1e5", "5
 DEFAULT_MAX_LOGITS = 5e8
 #: States a history, of the completed loss: as many as RecBole's default MAX_ITEM_LIST_LENGTH.
 _HISTORY = 50
+#: Its name, and that of the loss beside which a CSV puts the processor time of others.
+_EXACT = "CE"
 
 LossFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -102,13 +104,12 @@ def _liger(hidden: Tensor, item_embeddings: Tensor, targets: Tensor) -> Tensor:
     return loss
 
 
-def completed_in_buckets(hidden: Tensor, item_embeddings: Tensor, targets: Tensor, b_y: int) -> Tensor:
-    """Return the completed loss with buckets of the automatic sizes, also where it would be exact.
+def sce_with_histories(hidden: Tensor, item_embeddings: Tensor, targets: Tensor, b_y: int) -> Tensor:
+    """Return the loss of ``loss_type: SCE``, with histories.
 
     Each ``_HISTORY`` states are those of one history, whose items their targets are.
     """
-    size = int(2 * math.sqrt(len(hidden)))
-    loss_fn = ScalableCrossEntropyLoss(size, size, b_y, complete_softmax=True)
+    loss_fn = ScalableCrossEntropyLoss(bucket_size_y=b_y)
     items = functional.pad(targets, (0, -len(targets) % _HISTORY), value=-1).view(-1, _HISTORY)
     owner = torch.arange(len(targets), device=targets.device) // _HISTORY
     loss: Tensor = loss_fn(hidden, item_embeddings, targets, histories=Histories(items, owner))
@@ -128,20 +129,19 @@ class Contender:
 
 
 CONTENDERS = (
-    Contender("SCE, recbole_sce", lambda b_y: ScalableCrossEntropyLoss(bucket_size_y=b_y)),
+    Contender("SCE", lambda b_y: lambda h, w, y: sce_with_histories(h, w, y, b_y)),
+    Contender("SCE (paper)", lambda b_y: ScalableCrossEntropyLoss(complete_softmax=False, bucket_size_y=b_y)),
     Contender(
-        "SCE, recbole_sce, completed",
-        lambda b_y: lambda h, w, y: completed_in_buckets(h, w, y, b_y),
-    ),
-    Contender(
-        "SCE, recbole_sce with Triton kernels",
-        lambda b_y: ScalableCrossEntropyLoss(bucket_size_y=b_y),
+        "SCE (paper), Triton kernels",
+        lambda b_y: ScalableCrossEntropyLoss(complete_softmax=False, bucket_size_y=b_y),
         available=lambda device: device.type == "cuda" and find_spec("triton") is not None,
         kernels=True,
     ),
-    Contender("SCE, formula with autograd", lambda b_y: lambda h, w, y: sce_with_autograd(h, w, y, b_y)),
-    Contender("CE-, recbole_sce", lambda b_y: SampledCrossEntropyLoss(n_negatives=b_y)),
-    Contender("CE, recbole_sce", lambda b_y: CrossEntropyLoss(), dense=True),
+    Contender(
+        "SCE (paper), formula with autograd", lambda b_y: lambda h, w, y: sce_with_autograd(h, w, y, b_y)
+    ),
+    Contender("CE-", lambda b_y: SampledCrossEntropyLoss(n_negatives=b_y)),
+    Contender(_EXACT, lambda b_y: CrossEntropyLoss(), dense=True),
     Contender(
         "CE, F.cross_entropy",
         lambda b_y: lambda h, w, y: functional.cross_entropy(h @ w.T, y),
@@ -186,11 +186,15 @@ class Case:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What it found: medians and extremes in seconds, memory in MiB (None where it cannot be measured)."""
+    """What it found: medians and extremes in seconds, memory in MiB (None where it cannot be measured).
+
+    ``seconds`` are of the clock, ``processor_seconds`` of all threads of the process.
+    """
 
     seconds: float
     fastest: float
     slowest: float
+    processor_seconds: float
     extra_mib: Optional[float]
     gradients_mib: Optional[float]
     value: float
@@ -228,14 +232,23 @@ def measure(case: Case) -> Measurement:
         hidden.grad = items.grad = None
         gradients = held - memory.held()
         extra = peak - gradients
-    seconds = []
+    seconds, processor = [], []
     for _ in range(case.repeats):
-        began = time.perf_counter()
+        began, of_processor = time.perf_counter(), time.process_time()
         value = step(hidden, items, targets)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - began)
-    return Measurement(statistics.median(seconds), min(seconds), max(seconds), extra, gradients, value)
+        processor.append(time.process_time() - of_processor)
+    return Measurement(
+        statistics.median(seconds),
+        min(seconds),
+        max(seconds),
+        statistics.median(processor),
+        extra,
+        gradients,
+        value,
+    )
 
 
 def measure_apart(case: Case, timeout: float) -> Optional[Measurement]:
@@ -323,13 +336,25 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """Write the rows with all that was measured; a loss that did not finish has empty cells."""
-    names = [field.name for field in (*fields(Case), *fields(Measurement))]
+    """Write the rows with all that was measured; a loss that did not finish has empty cells.
+
+    ``times_exact`` is the processor time, in times that of exact CE in the same case, where it was measured.
+    """
+    names = [*(field.name for field in (*fields(Case), *fields(Measurement))), "times_exact"]
+    exact = {
+        (case.states, case.items): found.processor_seconds
+        for case, found in rows
+        if case.loss == _EXACT and found is not None
+    }
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, names, restval="")
         writer.writeheader()
         for case, found in rows:
-            writer.writerow({**asdict(case), **(asdict(found) if found else {})})
+            row = {**asdict(case), **(asdict(found) if found else {})}
+            beside = exact.get((case.states, case.items))
+            if found is not None and beside is not None:
+                row["times_exact"] = round(found.processor_seconds / beside, 3)
+            writer.writerow(row)
 
 
 def machine(device: str, threads: int) -> str:

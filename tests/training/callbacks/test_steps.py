@@ -11,6 +11,7 @@ import torch
 from recbole.quick_start import run_recbole
 
 from recbole_sce.experiments.measure import resident
+from recbole_sce.loss import ItemLoss, LossStats
 from recbole_sce.training.callbacks import steps
 from recbole_sce.utils.memory import peak_device_mib, peak_resident_mib
 
@@ -18,11 +19,15 @@ from recbole_sce.utils.memory import peak_device_mib, peak_resident_mib
 def test_means_are_over_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 103.0])
     monkeypatch.setattr(steps.time, "perf_counter", lambda: next(clock))
-    loss_fct = SimpleNamespace(last_stats=None)
+
+    class Loss(ItemLoss):
+        last_stats = LossStats()
+
+    loss_fct = Loss()
     watching = steps.EpochSteps(SimpleNamespace(loss_fct=loss_fct), torch.device("cpu"))
 
     def calculate_loss(coverage: float) -> float:
-        loss_fct.last_stats = {"coverage": coverage}
+        Loss.last_stats = LossStats(bucket_coverage=coverage)
         return 10 * coverage
 
     watched = watching.watched(calculate_loss)
