@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -82,17 +82,19 @@ def _liger(hidden: Tensor, item_embeddings: Tensor, targets: Tensor) -> Tensor:
 
 _OURS = {one.name: one for one in loss_steps.CONTENDERS}
 CONTENDERS = (
-    _OURS["SCE, recbole_sce"],
-    _OURS["SCE, recbole_sce, completed"],
+    _OURS["SCE"],
+    _OURS["SCE (paper)"],
     Contender(
-        "SCE, recbole_sce with Triton kernels",
-        lambda b_y: ScalableCrossEntropyLoss(bucket_size_y=b_y),
+        "SCE (paper), Triton kernels",
+        lambda b_y: ScalableCrossEntropyLoss(complete_softmax=False, bucket_size_y=b_y),
         available=lambda device: device.type == "cuda" and find_spec("triton") is not None,
         kernels=True,
     ),
-    Contender("SCE, formula with autograd", lambda b_y: lambda h, w, y: sce_with_autograd(h, w, y, b_y)),
-    _OURS["CE-, recbole_sce"],
-    _OURS["CE, recbole_sce"],
+    Contender(
+        "SCE (paper), formula with autograd", lambda b_y: lambda h, w, y: sce_with_autograd(h, w, y, b_y)
+    ),
+    _OURS["CE-"],
+    _OURS[loss_steps.EXACT],
     _OURS["CE, F.cross_entropy"],
     Contender(
         "CE, F.linear_cross_entropy chunked",
@@ -178,8 +180,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     result = f"{common.machine(arguments.device, arguments.threads)}\n\n{loss_steps.table(rows)}"
     print(result)
     if arguments.csv:
-        columns = [field.name for field in (*fields(Case), *fields(Measurement))]
-        measured = ({**asdict(case), **(asdict(one) if one else {})} for case, one in rows)
-        common.write_csv(arguments.csv, columns, measured)
+        columns = [*(field.name for field in (*fields(Case), *fields(Measurement))), "times_exact"]
+        common.write_csv(arguments.csv, columns, _csv_rows(rows))
     common.write_markdown(arguments.markdown, "loss.py", argv, result)
     return 0
+
+
+def _csv_rows(rows: Sequence[loss_steps.Row]) -> Iterator[dict[str, Any]]:
+    """Yield all that was measured; ``times_exact`` is processor time over that of exact CE."""
+    exact = {
+        (case.states, case.items): measured.processor_seconds
+        for case, measured in rows
+        if case.loss == loss_steps.EXACT and measured is not None
+    }
+    for case, measured in rows:
+        row = {**asdict(case), **(asdict(measured) if measured else {})}
+        of_exact = exact.get((case.states, case.items))
+        if measured is not None and of_exact is not None:
+            row["times_exact"] = round(measured.processor_seconds / of_exact, 3)
+        yield row

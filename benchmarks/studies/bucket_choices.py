@@ -69,4 +69,4 @@ class SASRecBucketChoiceSCE(NextItemSASRec):
             sample = sample_items(len(table), n_outside)
             return scalable_cross_entropy(hidden, table, targets, buckets, sample, histories)
 
-        self.loss_fct = StudiedLoss(loss_fn, uses_histories=True)
+        self.loss_fct = StudiedLoss(loss_fn, needs_histories=True)

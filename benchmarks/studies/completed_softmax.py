@@ -20,9 +20,10 @@ from functools import partial
 from typing import Any, Callable, Optional
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recbole_sce import SASRecSCE, register_model, sample_items, select_buckets
+from recbole_sce.loss import ItemLoss
 from recbole_sce.loss.sce.buckets import Buckets, bucket_centers
 from recbole_sce.loss.sce.histories import Histories
 
@@ -131,13 +132,13 @@ def moments_loss(
     return of_states(sums.logsumexp(0) - own[rows], torch.logaddexp(own, alone) - own, rows)
 
 
-class StudiedLoss(nn.Module):
-    """In the place of the package's loss, about which the trainer would tell what is not so here."""
+class StudiedLoss(ItemLoss):
+    """In the place of the package's loss, with statistics of none."""
 
-    def __init__(self, loss_fn: Callable[..., Tensor], uses_histories: bool = False) -> None:
+    def __init__(self, loss_fn: Callable[..., Tensor], needs_histories: bool = False) -> None:
         super().__init__()
         self.loss_fn = loss_fn
-        self.uses_histories = uses_histories
+        self.needs_histories = needs_histories
 
     def forward(self, hidden: Tensor, table: Tensor, targets: Tensor, **given: Histories) -> Tensor:
         return self.loss_fn(hidden, table, targets, **given)
@@ -157,7 +158,7 @@ class SASRecSampledSCE(NextItemSASRec):
         super().__init__(config, dataset)
         sizes = {**sizes_of(self.loss_fct), "n_outside": self.loss_fct.n_outside}
         loss_fn = partial(sampled_loss, **sizes, over_buckets=chosen_over_buckets(config))
-        self.loss_fct = StudiedLoss(loss_fn, uses_histories=bool(config["near"]))
+        self.loss_fct = StudiedLoss(loss_fn, needs_histories=bool(config["near"]))
 
 
 @register_model

@@ -22,12 +22,12 @@ from recbole_sce.loss.sampled import SampledCrossEntropyLoss
 WITHOUT = ", without histories"
 
 LOSSES = {
-    "SCE b_y=64": ScalableCrossEntropyLoss(bucket_size_y=64),
-    "SCE b_y=256, alpha=2": ScalableCrossEntropyLoss(),
-    "SCE b_y=256, no mix": ScalableCrossEntropyLoss(mix_x=False),
-    "SCE b_y=256, alpha=4": ScalableCrossEntropyLoss(alpha=4.0),
-    "SCE b_y=1024": ScalableCrossEntropyLoss(bucket_size_y=1024),
-    "SCE b_y=4096": ScalableCrossEntropyLoss(bucket_size_y=4096),
+    "SCE b_y=64": ScalableCrossEntropyLoss(complete_softmax=False, bucket_size_y=64),
+    "SCE b_y=256, alpha=2": ScalableCrossEntropyLoss(complete_softmax=False),
+    "SCE b_y=256, no mix": ScalableCrossEntropyLoss(complete_softmax=False, mix_x=False),
+    "SCE b_y=256, alpha=4": ScalableCrossEntropyLoss(complete_softmax=False, alpha=4.0),
+    "SCE b_y=1024": ScalableCrossEntropyLoss(complete_softmax=False, bucket_size_y=1024),
+    "SCE b_y=4096": ScalableCrossEntropyLoss(complete_softmax=False, bucket_size_y=4096),
     "CE-, 256 uniform": SampledCrossEntropyLoss(n_negatives=256),
     **{
         f"SCE b_y={b_y}, completed by {n:,} items": ScalableCrossEntropyLoss(
@@ -38,7 +38,7 @@ LOSSES = {
     f"SCE b_y=256, completed by 2,048 items{WITHOUT}": ScalableCrossEntropyLoss(complete_softmax=True),
     "SCE b_y=256, the mean over buckets": partial(partial_loss, b_y=256, alpha=2.0, over_buckets="mean"),
     "SCE b_y=256, completed by 2,048 items, the mean over buckets": StudiedLoss(
-        partial(sampled_loss, b_y=256, alpha=2.0, n_outside=2048, over_buckets="mean"), uses_histories=True
+        partial(sampled_loss, b_y=256, alpha=2.0, n_outside=2048, over_buckets="mean"), needs_histories=True
     ),
     "SCE b_y=256, completed by moments": lambda h, w, y: moments_loss(h, w, y, 256, 2.0, False),
     "SCE b_y=256, completed by the same, Taylor": lambda h, w, y: moments_loss(h, w, y, 256, 2.0, True),
@@ -62,7 +62,7 @@ def agreement(model: torch.nn.Module, batch: object, draws: int) -> tuple[float,
     found = {}
     for name, loss_fn in LOSSES.items():
         values, gradients = [], []
-        with_them = hasattr(loss_fn, "uses_histories") and WITHOUT not in name
+        with_them = getattr(loss_fn, "needs_histories", False) and WITHOUT not in name
         given = {"histories": histories} if with_them else {}
         for _ in range(draws):
             loss = loss_fn(hidden, table, targets, **given)

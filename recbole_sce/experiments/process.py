@@ -130,7 +130,7 @@ def execute(
             "device": peak_device_mib(device),
         },
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "loss_type": _loss_type(config),
+        "loss_type": _loss_type(config, model),
         "recipe": recipe_of(config),
         "chosen_settings": {
             key: value for key, value in package_settings(config).items() if value != given[key]
@@ -238,7 +238,13 @@ def _death(code: int, output: Path) -> str:
     return f"the process ended with exit code {code} and no result{said}"
 
 
-def _loss_type(config: Any) -> Any:
+def _loss_type(config: Any, model: Any) -> Any:
+    """Return the name of the loss that the model was trained with, what ``auto`` chose included."""
+    from recbole_sce.loss import display_name
+    from recbole_sce.model import SCEMixin
+
+    if isinstance(model, SCEMixin):
+        return display_name(model.loss_type, model.settings.complete_softmax)
     return config["loss_type"] if "loss_type" in config else None  # noqa: SIM401  (Config has no get)
 
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any, Optional
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from recbole_sce.loss.base import ItemLoss
 from recbole_sce.loss.inputs import candidate_rows, check_count, check_inputs, excluded_rows
 from recbole_sce.loss.ops.eager import never_compiled
 from recbole_sce.loss.ops.logits import compute_dtype, gather_rows, row_slices
@@ -94,11 +95,10 @@ class _ItemLogits(torch.autograd.Function):
 _item_logits = never_compiled(_ItemLogits.apply)
 
 
-class _SampledLoss(nn.Module):
+class _SampledLoss(ItemLoss):
     """What the losses over sampled negatives have in common; see :meth:`state_losses`."""
 
-    #: Whether the gradient of the item embeddings is a sparse (COO) tensor that names the rows touched.
-    sparse_grad = False
+    allows_sparse_grad = True
 
     def __init__(self, n_negatives: int = 256, exclude_items: Sequence[int] = (0,)) -> None:
         super().__init__()
@@ -129,6 +129,7 @@ class _SampledLoss(nn.Module):
             ValueError: a tensor has the wrong shape, dtype or device.
         """
         check_inputs(hidden, item_embeddings, targets, self.exclude_items)
+        self._n_states = len(hidden)
         n_items = len(item_embeddings)
         negatives = uniform_negatives(targets, n_items, self.n_negatives, self.exclude_items, generator)
         items = torch.cat([targets.unsqueeze(1), negatives], 1)  # (N, 1 + K)
@@ -170,6 +171,8 @@ class SampledCrossEntropyLoss(_SampledLoss):
         ValueError: ``n_negatives`` is not a whole number of at least 1.
     """
 
+    name = "CE-"
+
     def state_losses(self, logits: Tensor, n_items: int) -> Tensor:
         """Return log(exp(s_y) + sum_k exp(s_k)) - s_y of each state (N,)."""
         return logits.logsumexp(1) - logits[:, 0]
@@ -194,6 +197,8 @@ class GBCELoss(_SampledLoss):
     Raises:
         ValueError: ``n_negatives`` is not a whole number of at least 1, or ``calibration`` not in [0, 1].
     """
+
+    name = "gBCE"
 
     def __init__(
         self, n_negatives: int = 256, calibration: float = 0.75, exclude_items: Sequence[int] = (0,)
@@ -234,6 +239,8 @@ class BCELoss(GBCELoss):
     Raises:
         ValueError: ``n_negatives`` is not a whole number of at least 1.
     """
+
+    name = "BCE"
 
     def __init__(self, n_negatives: int = 256, exclude_items: Sequence[int] = (0,)) -> None:
         super().__init__(n_negatives, 0.0, exclude_items)

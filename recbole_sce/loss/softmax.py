@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Optional
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from recbole_sce.loss.base import ItemLoss
 from recbole_sce.loss.inputs import check_inputs, excluded_rows
 from recbole_sce.loss.ops.eager import never_compiled
 from recbole_sce.loss.ops.logits import compute_dtype, target_logits
@@ -17,7 +18,7 @@ from recbole_sce.loss.ops.memory import lazy_zeros, workspace_bytes
 _STATES = 256
 
 
-class CrossEntropyLoss(nn.Module):
+class CrossEntropyLoss(ItemLoss):
     """Exact cross-entropy of each target against the whole catalogue, averaged over states.
 
     With states x, targets y and the items I that are not excluded::
@@ -33,8 +34,8 @@ class CrossEntropyLoss(nn.Module):
             item, row 0.
     """
 
-    #: Whether the sum over items holds those of a state's history and of what follows in it.
-    holds_histories = True
+    name = "CE"
+    allows_later_targets = True
 
     def __init__(self, exclude_items: Sequence[int] = (0,)) -> None:
         super().__init__()
@@ -63,6 +64,7 @@ class CrossEntropyLoss(nn.Module):
             ValueError: a tensor has the wrong shape, dtype or device.
         """
         check_inputs(hidden, item_embeddings, targets, self.exclude_items)
+        self._n_states = len(hidden)
         excluded = excluded_rows(self.exclude_items, len(item_embeddings))
         return exact_cross_entropy(hidden, item_embeddings, targets, excluded)
 
@@ -72,7 +74,11 @@ class CrossEntropyLoss(nn.Module):
 
 
 def exact_cross_entropy(
-    hidden: Tensor, item_embeddings: Tensor, targets: Tensor, excluded: Sequence[int]
+    hidden: Tensor,
+    item_embeddings: Tensor,
+    targets: Tensor,
+    excluded: Sequence[int],
+    sparse_grad: bool = False,
 ) -> Tensor:
     """Return the loss of :class:`CrossEntropyLoss`, of inputs that are checked.
 
@@ -81,8 +87,10 @@ def exact_cross_entropy(
         item_embeddings: (C, d) floating point.
         targets: (N,) int64, rows of ``item_embeddings`` that are not excluded.
         excluded: rows of ``item_embeddings`` that stay out of the softmax, each once.
+        sparse_grad: whether the gradient of ``item_embeddings`` is a sparse (COO) tensor, which here names
+            all rows that have one.
     """
-    loss: Tensor = _apply(hidden, item_embeddings, targets, excluded)
+    loss: Tensor = _apply(hidden, item_embeddings, targets, excluded, sparse_grad)
     return loss
 
 
@@ -91,7 +99,12 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, item_embeddings: Tensor, targets: Tensor, excluded: Sequence[int]
+        ctx: Any,
+        hidden: Tensor,
+        item_embeddings: Tensor,
+        targets: Tensor,
+        excluded: Sequence[int],
+        sparse_grad: bool,
     ) -> Tensor:
         with torch.autocast(hidden.device.type, enabled=False):
             own = target_logits(hidden, item_embeddings, targets).unsqueeze(1)  # (N, 1)
@@ -108,7 +121,7 @@ class _CrossEntropy(torch.autograd.Function):
             # Never below zero, but own logits are sums in another order: where large, rounding shows.
             losses = sums.log().add_(peaks - own).clamp_(min=0)
             loss = losses.sum() / max(len(hidden), 1)
-        ctx.excluded = excluded
+        ctx.excluded, ctx.sparse_grad = excluded, sparse_grad
         ctx.save_for_backward(hidden, item_embeddings, targets, peaks, sums)
         return loss
 
@@ -143,9 +156,12 @@ class _CrossEntropy(torch.autograd.Function):
                         grad_weights.addmm_(scaled[:, rows], slopes)
                 if grad_items is not None:
                     grad_items[chunk.start : chunk.start + len(chunk.weights)] = grad_weights.T
+        if grad_items is not None and ctx.sparse_grad:
+            grad_items = grad_items.to_sparse(1)
         return (
             grad_hidden.mul_(scale).to(hidden.dtype) if ctx.needs_input_grad[0] else None,
             grad_items,
+            None,
             None,
             None,
         )

@@ -2,26 +2,54 @@
 
 from __future__ import annotations
 
-from torch import nn
-
 from recbole_sce.loss import (
     BCELoss,
     CrossEntropyLoss,
     GBCELoss,
+    ItemLoss,
+    LaterTargetsLoss,
     SampledCrossEntropyLoss,
     ScalableCrossEntropyLoss,
 )
 from recbole_sce.settings import SCESettings
 
+#: ``loss_type: auto`` is exact CE in catalogues of at most so many items, where a step of it takes no longer
+#: than one of SCE (benchmarks/results/loss-small.csv), and SCE in larger ones.
+AUTO_EXACT_UP_TO = 4096
 
-def build_loss(settings: SCESettings) -> nn.Module:
-    """Return the loss that ``settings.loss_type`` names.
 
-    All of them are called ``loss(hidden (N, d), item_embeddings (C, d), targets (N,))``, those that say
-    ``uses_histories`` with the ``histories`` of the states too, and leave out row 0 of the item embeddings,
-    RecBole's padding item. To those that say ``holds_histories`` later targets can be added.
+def resolve_loss_type(settings: SCESettings, n_items: int) -> str:
+    """Return the loss that ``settings.loss_type`` stands for; of ``auto``, the one that it chooses.
+
+    Args:
+        settings: of the model. With ``sparse_item_updates`` ``auto`` is SCE, whose gradient may be sparse.
+        n_items: items of the catalogue, without RecBole's padding item.
     """
-    if settings.loss_type == "SCE":
+    if settings.loss_type != "auto":
+        return settings.loss_type
+    return "CE" if n_items <= AUTO_EXACT_UP_TO and not settings.sparse_item_updates else "SCE"
+
+
+def build_loss(settings: SCESettings, n_items: int) -> ItemLoss:
+    """Return the loss that the settings describe, with its later targets.
+
+    It leaves out row 0 of the item embeddings, RecBole's padding item.
+
+    Args:
+        settings: of the model.
+        n_items: items of the catalogue, without RecBole's padding item.
+
+    Raises:
+        ValueError: there are to be later targets, and the loss allows none.
+    """
+    loss_fn = _of_next_item(settings, resolve_loss_type(settings, n_items))
+    if settings.target_discount:
+        return LaterTargetsLoss(loss_fn, settings.target_discount)
+    return loss_fn
+
+
+def _of_next_item(settings: SCESettings, loss_type: str) -> ItemLoss:
+    if loss_type == "SCE":
         return ScalableCrossEntropyLoss(
             n_buckets=settings.n_buckets,
             bucket_size_x=settings.bucket_size_x,
@@ -32,10 +60,10 @@ def build_loss(settings: SCESettings) -> nn.Module:
             n_outside=settings.n_outside,
             catalog_chunk=settings.catalog_chunk,
         )
-    if settings.loss_type == "CE":
+    if loss_type == "CE":
         return CrossEntropyLoss()
-    if settings.loss_type == "CE-":
+    if loss_type == "CE-":
         return SampledCrossEntropyLoss(n_negatives=settings.n_negatives)
-    if settings.loss_type == "gBCE":
+    if loss_type == "gBCE":
         return GBCELoss(n_negatives=settings.n_negatives, calibration=settings.gbce_t)
     return BCELoss(n_negatives=settings.n_negatives)

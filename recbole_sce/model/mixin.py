@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import logging
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,8 +14,8 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_sce.data.fields import target_list_field
-from recbole_sce.loss import Histories, LaterTargets
-from recbole_sce.model.losses import build_loss
+from recbole_sce.loss import call_loss, check_discount
+from recbole_sce.model.losses import build_loss, resolve_loss_type
 from recbole_sce.settings import SCESettings, parse_settings, settings_of
 from recbole_sce.settings.recipes import choose_recipe
 
@@ -56,9 +57,12 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
         settings = settings_of(config)
         super().__init__(_encoder_config(config), dataset)
         self.settings = settings
-        self.loss_type = settings.loss_type
-        self.loss_fct = build_loss(settings)
-        self.later_targets = LaterTargets(settings.target_discount) if settings.target_discount else None
+        n_items = self.n_items - 1  # without padding
+        #: What ``loss_type`` stands for: of ``auto``, the loss chosen.
+        self.loss_type = resolve_loss_type(settings, n_items)
+        self.loss_fct: nn.Module = build_loss(settings, n_items)
+        if settings.loss_type == "auto":
+            logging.getLogger().info(f"loss_type: auto is {self.loss_type} for {n_items:,} items")
         self.TARGET_SEQ = target_list_field(config)
 
     @classmethod
@@ -172,20 +176,10 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Return the mean loss of the batch's positions and the extra loss, a scalar (RecBole's contract)."""
         hidden, targets, rows = self.training_states(interaction)
-        table, given = self.item_table(), {}
-        if getattr(self.loss_fct, "uses_histories", False):
-            items = self.row_items(interaction)
-            # A model may write more into histories than items, such as a mask.
-            given["histories"] = Histories(items.masked_fill(items >= len(table), -1), rows)
-        loss: Tensor = self.loss_fct(hidden, table, targets, **given)
-        if self.later_targets is not None:
-            if not getattr(self.loss_fct, "holds_histories", False):
-                raise ValueError(
-                    f"target_discount: {self.later_targets.discount} is not allowed; with "
-                    f"{type(self.loss_fct).__name__} 0 is, since it does not say (holds_histories = True) "
-                    "that its sum over items holds those of each row"
-                )
-            loss = loss + self.later_targets(hidden, table, targets, rows)
+        check_discount(self.loss_fct, self.settings.target_discount)
+        loss = call_loss(
+            self.loss_fct, hidden, self.item_table(), targets, rows, lambda: self.row_items(interaction)
+        )
         return loss + self.extra_loss(interaction, hidden)
 
     def row_items(self, interaction: Interaction) -> Tensor:

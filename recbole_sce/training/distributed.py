@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from recbole_sce.loss import stats_of
 from recbole_sce.utils import processes
 
 if TYPE_CHECKING:
@@ -27,24 +28,21 @@ def weighed_by_states(model: SCEMixin) -> Iterator[None]:
     """Scale the loss of each process, within, so that the mean over processes is the mean over all states.
 
     Args:
-        model: its ``loss_fct`` and, where it has them, its ``later_targets`` are called with ``(hidden,
-            item_table, targets, ...)``, once a step, and return the mean over the states, or over as many as
-            their ``n_trained`` then says.
+        model: its ``loss_fct`` is called with ``(hidden, item_table, targets, ...)``, once a step, and
+            returns the mean over the states, or over as many as its ``last_stats`` then say.
     """
 
     def weigh(loss_fct: Any, arguments: tuple[Tensor, ...], loss: Tensor) -> Tensor:
-        n_states = getattr(loss_fct, "n_trained", len(arguments[2]))
+        n_states = stats_of(loss_fct, len(arguments[2])).n_trained
         of_all = loss.detach().new_tensor(n_states)
         dist.all_reduce(of_all)
         return loss * (n_states * processes.world_size() / of_all.clamp(min=1))
 
-    parts = [model.loss_fct] if model.later_targets is None else [model.loss_fct, model.later_targets]
-    handles = [part.register_forward_hook(weigh) for part in parts]
+    handle = model.loss_fct.register_forward_hook(weigh)
     try:
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        handle.remove()
 
 
 def keep_from_ddp(model: SCEMixin) -> Tensor:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import nn
+
+from recbole_sce.loss import ItemLoss
 
 if TYPE_CHECKING:
     from recbole_sce.model.mixin import SCEMixin
@@ -29,15 +31,13 @@ def use_sparse_item_gradients(model: SCEMixin) -> nn.Parameter:
             f"sparse_item_updates: True is not allowed with {name}, which computes the table that it scores "
             "(item_table) anew from all rows of its parameters in each step"
         )
-    loss: Any = model.loss_fct
-    if not hasattr(loss, "sparse_grad"):
+    loss = model.loss_fct
+    if not (isinstance(loss, ItemLoss) and loss.allows_sparse_grad):
         raise ValueError(
-            f"sparse_item_updates: True is not allowed with {type(loss).__name__}, whose "
-            "gradient of the item table is dense (it has no attribute sparse_grad)"
+            f"sparse_item_updates must be False with {type(loss).__name__}, got True: its gradient of the "
+            "item table is dense (a loss that allows_sparse_grad says so as an ItemLoss)"
         )
     for module in lookups:
         module.sparse = True
     loss.sparse_grad = True
-    if model.later_targets is not None:
-        model.later_targets.sparse_grad = True
     return table

@@ -15,7 +15,6 @@ from torch import Tensor
 from recbole_sce.evaluator.collector import StreamingCollector
 from recbole_sce.evaluator.encoding import encode_rows, streams
 from recbole_sce.evaluator.ranking import Pairs, Ranking, join_rankings, rank_candidates, rank_catalogue
-from recbole_sce.loss import ScalableCrossEntropyLoss
 from recbole_sce.training import distributed
 from recbole_sce.training.callbacks import finite
 from recbole_sce.training.callbacks.steps import COVERAGE, EpochSteps
@@ -75,17 +74,6 @@ class SCETrainer(ResumableTrainer):
         self._eval_dataset: Any = None
         self._eval_rows: Iterator[list[int]] = iter(())
         self._item_table: Optional[Tensor] = None
-        self._tell_of_exactness()
-
-    def _tell_of_exactness(self) -> None:
-        """Say so where SCE computes all logits, since buckets would save little."""
-        loss_fct, n_items = self.model.loss_fct, self.model.n_items - 1
-        if isinstance(loss_fct, ScalableCrossEntropyLoss) and loss_fct.is_exact(n_items):
-            self.logger.info(
-                f"This catalogue has {n_items:,} items, so few that buckets would save little: loss_type: "
-                "SCE computes the exact softmax here (bucket_size_y and n_outside, set small enough, have "
-                "buckets; complete_softmax: False is the paper's loss)"
-            )
 
     def _evaluate_densely(self) -> None:
         """Say what a model loses that scores in a way of its own.

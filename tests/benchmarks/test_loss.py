@@ -58,7 +58,7 @@ def test_every_loss_can_be_measured(contender: loss_steps.Contender) -> None:
 def test_a_run_writes_a_table_and_all_that_was_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = ["SCE, recbole_sce", "CE, F.cross_entropy"]
+    names = ["SCE", "CE, F.cross_entropy", "CE"]
     arguments = ["--cases", "40x1e3", "--losses", *names, "--width", "8", "--repeats", "1"]
     files = ["--csv", str(tmp_path / "loss.csv"), "--markdown", str(tmp_path / "loss.md")]
     assert bench.main([*arguments, *files]) == 0
@@ -66,18 +66,21 @@ def test_a_run_writes_a_table_and_all_that_was_measured(
         rows = list(csv.DictReader(file))
     assert [(row["loss"], row["states"], row["items"]) for row in rows] == [(n, "40", "1000") for n in names]
     assert all(float(row["seconds"]) > 0 for row in rows)
+    exact = float(rows[2]["processor_seconds"])
+    for row in rows:
+        assert float(row["times_exact"]) == pytest.approx(float(row["processor_seconds"]) / exact, abs=1e-3)
     written = (tmp_path / "loss.md").read_text(encoding="utf-8")
     assert "python benchmarks/loss.py --cases 40x1e3" in written
-    assert "| 40 | 1,000 | SCE, recbole_sce |" in written
-    assert "| 40 | 1,000 | SCE, recbole_sce |" in capsys.readouterr().out
+    assert "| 40 | 1,000 | SCE |" in written
+    assert "| 40 | 1,000 | SCE |" in capsys.readouterr().out
 
 
 def test_dense_losses_beyond_the_limit_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     measured = []
     monkeypatch.setattr(loss_steps, "measure_apart", lambda case, *options: measured.append(case.loss))
     assert bench.main(["--cases", "1000x1000", "--max-logits", "9e5"]) == 0
-    sce = ["SCE, recbole_sce", "SCE, recbole_sce, completed", "SCE, formula with autograd"]
-    assert measured == [*sce, "CE-, recbole_sce"]
+    sce = ["SCE", "SCE (paper)", "SCE (paper), formula with autograd"]
+    assert measured == [*sce, "CE-"]
 
 
 def test_each_process_is_told_whether_to_use_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,16 +92,15 @@ def test_each_process_is_told_whether_to_use_kernels(monkeypatch: pytest.MonkeyP
         raise subprocess.TimeoutExpired(command, 1.0)
 
     monkeypatch.setattr(loss_steps.subprocess, "run", run)
-    chosen = {name: name.endswith("kernels") for name in (SCE, f"{SCE} with Triton kernels")}
-    for name, kernels in chosen.items():
+    for name, kernels in {"SCE (paper)": False, "SCE (paper), Triton kernels": True}.items():
         assert loss_steps.measure_apart(case(name), 1.0, bench.PROGRAM, kernels) is None
-    assert told == {"SCE, recbole_sce": "0", "SCE, recbole_sce with Triton kernels": "1"}
+    assert told == {"SCE (paper)": "0", "SCE (paper), Triton kernels": "1"}
 
 
 def test_a_loss_that_fails_leaves_its_cells_empty() -> None:
     assert loss_steps.measure_apart(case("no such loss"), 60, bench.PROGRAM) is None
-    found = loss_steps.Measurement(0.5, 0.4, 0.6, 10.0, 1.0, 3.0)
-    slower = loss_steps.Measurement(2.0, 2.0, 2.0, 5.0, 1.0, 3.0)
+    found = loss_steps.Measurement(0.5, 0.4, 0.6, 0.5, 10.0, 1.0, 3.0)
+    slower = loss_steps.Measurement(2.0, 2.0, 2.0, 2.0, 5.0, 1.0, 3.0)
     lines = loss_steps.table([(case("a"), found), (case("b"), slower), (case("c"), None)]).splitlines()
     assert lines[2:] == [
         "| 50 | 700 | a | 0.5000 | 10.0 | 1.0 | 1.0 |",

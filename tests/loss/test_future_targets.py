@@ -3,16 +3,20 @@ from __future__ import annotations
 import pytest
 import torch
 from test_scalable import assert_agree, make
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_sce.loss import (
+    BCELoss,
     Buckets,
     CrossEntropyLoss,
     Histories,
+    ItemLoss,
     ItemSample,
     LaterTargets,
+    LaterTargetsLoss,
     ScalableCrossEntropyLoss,
+    check_discount,
     scalable_cross_entropy,
 )
 
@@ -69,10 +73,55 @@ def test_the_completed_softmax_needs_the_histories_to_have_a_lower_bound() -> No
     assert losses[0] > 0 > losses[1]
 
 
-def test_losses_say_whether_their_sums_hold_histories() -> None:
-    assert CrossEntropyLoss().holds_histories
-    assert ScalableCrossEntropyLoss(complete_softmax=True).holds_histories
-    assert not ScalableCrossEntropyLoss(complete_softmax=False).holds_histories
+def test_losses_say_whether_they_allow_later_targets() -> None:
+    assert CrossEntropyLoss().allows_later_targets
+    assert ScalableCrossEntropyLoss().allows_later_targets
+    for loss_fn in (ScalableCrossEntropyLoss(complete_softmax=False), BCELoss(), nn.Identity()):
+        with pytest.raises(
+            ValueError, match=rf"target_discount must be 0 with {type(loss_fn).__name__}, got"
+        ):
+            LaterTargetsLoss(loss_fn, 0.5)
+
+
+@pytest.mark.parametrize(
+    "loss_fn", [CrossEntropyLoss(), ScalableCrossEntropyLoss(n_buckets=2, bucket_size_y=2, n_outside=3)]
+)
+def test_a_loss_with_later_targets_is_the_sum(loss_fn: ItemLoss) -> None:
+    hidden, items = inputs()
+    both = LaterTargetsLoss(loss_fn, 0.5)
+    seed, row_items = torch.Generator(), torch.tensor([[3, 4, 5, 6], [7, 3, 0, 0], [0] * 4, [8, 0, 0, 0]])
+    more = {"histories": Histories(row_items, OWNER)} if both.needs_histories else {}
+    actual = both(hidden, items, TARGETS, seed.manual_seed(0), owner=OWNER, **more)
+    alone = loss_fn(hidden, items, TARGETS, seed.manual_seed(0), **more)
+    assert_agree(actual, alone + LaterTargets(0.5)(hidden, items, TARGETS, OWNER), (hidden, items), 1e-12)
+    assert both.last_stats == loss_fn.last_stats
+    assert (both.name, both.target_discount) == (loss_fn.name, 0.5)
+    assert both.allows_sparse_grad is loss_fn.allows_sparse_grad
+
+
+def test_a_sparse_gradient_is_one_of_both_parts() -> None:
+    hidden, items = inputs()
+    loss_fn = LaterTargetsLoss(ScalableCrossEntropyLoss(n_buckets=2, bucket_size_y=2, n_outside=3), 0.5)
+    loss_fn.sparse_grad = True
+    assert loss_fn.loss_fn.sparse_grad
+    assert loss_fn.sparse_grad
+    loss = loss_fn(
+        hidden, items, TARGETS, owner=OWNER, histories=Histories(TARGETS[:, None], torch.arange(7))
+    )
+    (gradient,) = torch.autograd.grad(loss, items)
+    assert gradient.is_sparse
+    with pytest.raises(ValueError, match="sparse_grad must be False with CrossEntropyLoss, got True"):
+        LaterTargetsLoss(CrossEntropyLoss(), 0.5).sparse_grad = True
+
+
+@pytest.mark.parametrize("loss_fn", [nn.Identity(), BCELoss(), CrossEntropyLoss()])
+def test_a_loss_that_holds_no_later_targets_is_found_out(loss_fn: nn.Module) -> None:
+    check_discount(loss_fn, 0.0)
+    with pytest.raises(
+        ValueError, match=rf"target_discount must be 0.0 with this {type(loss_fn).__name__}, got 0.4"
+    ):
+        check_discount(loss_fn, 0.4)
+    check_discount(LaterTargetsLoss(CrossEntropyLoss(), 0.4), 0.4)
 
 
 @pytest.mark.parametrize("sparse", [False, True])
@@ -110,7 +159,7 @@ def test_half_precision_is_computed_in_single(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("discount", [0, 1, -0.1, float("nan")])
 def test_impossible_discounts_are_refused(discount: float) -> None:
-    with pytest.raises(ValueError, match=f"discount: {discount} is not allowed; a number above 0"):
+    with pytest.raises(ValueError, match=f"discount must be a number above 0 and below 1, got {discount}"):
         LaterTargets(discount)
 
 

@@ -119,13 +119,13 @@ def test_a_sparse_gradient_names_no_items_of_a_history_without_a_state() -> None
 
 
 @pytest.mark.parametrize(
-    "loss_fn", [ScalableCrossEntropyLoss(), ScalableCrossEntropyLoss(complete_softmax=True, exact_up_to=99)]
+    "loss_fn", [ScalableCrossEntropyLoss(complete_softmax=False), ScalableCrossEntropyLoss(n_outside=89)]
 )
 def test_the_loss_of_the_paper_and_the_exact_one_do_not_use_them(loss_fn: ScalableCrossEntropyLoss) -> None:
     hidden, items, targets = make(30, 90, 8)
     histories = Histories(torch.randint(1, 90, (30, 5)), torch.arange(30))
     generator = torch.Generator()
-    assert loss_fn.uses_histories is loss_fn.complete_softmax
+    assert loss_fn.needs_histories is loss_fn.complete_softmax
     with_them = loss_fn(hidden, items, targets, generator.manual_seed(0), histories)
     assert torch.equal(with_them, loss_fn(hidden, items, targets, generator.manual_seed(0)))
 

@@ -23,7 +23,7 @@ from recbole_sce.loss import (
 )
 
 LOSSES: dict[str, Callable[[], nn.Module]] = {
-    "SCE": lambda: ScalableCrossEntropyLoss(bucket_size_y=16),
+    "SCE": lambda: ScalableCrossEntropyLoss(complete_softmax=False, bucket_size_y=16),
     "SCE, completed": lambda: ScalableCrossEntropyLoss(bucket_size_y=16, complete_softmax=True, n_outside=16),
     "CE": CrossEntropyLoss,
     "CE-": lambda: SampledCrossEntropyLoss(n_negatives=16),
@@ -150,7 +150,7 @@ def test_gradients_are_finite_differences(loss_type: str) -> None:
     hidden, items, targets = inputs()
     of_one = {"n_buckets": 1, "bucket_size_x": 7}  # all states in one bucket: small moves change no choice
     if loss_type == "SCE":
-        loss_fn: nn.Module = ScalableCrossEntropyLoss(**of_one, bucket_size_y=8)
+        loss_fn: nn.Module = ScalableCrossEntropyLoss(**of_one, complete_softmax=False, bucket_size_y=8)
     elif loss_type == "SCE, completed":
         loss_fn = ScalableCrossEntropyLoss(**of_one, bucket_size_y=4, complete_softmax=True, n_outside=4)
     else:

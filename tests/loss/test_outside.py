@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
@@ -16,6 +17,7 @@ from recbole_sce.loss import (
     CrossEntropyLoss,
     Histories,
     ItemSample,
+    LossStats,
     ScalableCrossEntropyLoss,
     bucket_centers,
     sample_items,
@@ -213,67 +215,62 @@ def test_a_sample_of_the_whole_catalogue_is_exact(b_y: int) -> None:
     assert_agree(actual, expected, (hidden, items), 1e-10)
 
 
+@pytest.mark.parametrize("sparse_grad", [False, True])
 @pytest.mark.parametrize("n_states", [0, 1, 5, 30])
-@pytest.mark.parametrize(
-    "sizes", [{"bucket_size_y": 5, "n_outside": 9}, {"alpha": 1, "bucket_size_y": 20, "n_outside": 9}, {}]
-)
-def test_where_buckets_would_save_nothing_the_softmax_is_exact(n_states: int, sizes: dict[str, Any]) -> None:
-    hidden, items, targets = make(n_states, 50, 8)  # 49 items, and 2 * 4 * 5 + 9
-    loss_fn = ScalableCrossEntropyLoss(complete_softmax=True, **sizes)
+@pytest.mark.parametrize("n_outside", [49, 2048])
+def test_a_loss_whose_sample_holds_all_candidates_estimates_nothing(
+    n_outside: int, n_states: int, sparse_grad: bool
+) -> None:
+    hidden, items, targets = make(n_states, 50, 8)
+    loss_fn = ScalableCrossEntropyLoss(bucket_size_y=5, n_outside=n_outside)
+    loss_fn.sparse_grad = sparse_grad
     expected = F.cross_entropy(hidden @ items[1:].T, targets - 1, reduction="sum") / max(n_states, 1)
-    assert_agree(loss_fn(hidden, items, targets), expected, (hidden, items), 1e-10)
-    of_one = {"n_buckets": 1, "bucket_size_x": n_states, "bucket_size_y": 49}
-    assert loss_fn.last_stats == {"coverage": float(n_states > 0), **of_one}
-    assert loss_fn.n_trained == n_states
+    actual = loss_fn(hidden, items, targets)
+    assert float(actual) == pytest.approx(float(expected), rel=1e-10)
+    for ours, theirs in zip(gradients(actual, hidden, items), gradients(expected, hidden, items)):
+        assert ours.is_sparse is (sparse_grad and ours.shape == items.shape)
+        assert torch.allclose(ours.to_dense(), theirs, rtol=1e-10)
+    assert loss_fn.last_stats == LossStats(n_states=n_states, n_trained=n_states)
 
 
-@pytest.mark.parametrize(("exact_up_to", "exact"), [(48, False), (49, True)])
-def test_the_softmax_is_exact_up_to_as_many_items_as_said(exact_up_to: int, exact: bool) -> None:
-    sizes: dict[str, Any] = {"bucket_size_y": 2, "n_outside": 3, "exact_up_to": exact_up_to}
-    loss_fn = ScalableCrossEntropyLoss(complete_softmax=True, **sizes)
-    assert loss_fn.is_exact(49) is exact
+@pytest.mark.parametrize("sparse_grad", [False, True])
+@pytest.mark.parametrize(
+    "sizes", [{}, {"n_buckets": 30}, {"bucket_size_x": 30}, {"bucket_size_y": 49}, {"alpha": 9.0}]
+)
+def test_smaller_samples_have_buckets_whatever_the_other_sizes(
+    sizes: dict[str, Any], sparse_grad: bool
+) -> None:
     hidden, items, targets = make(30, 50, 8)
+    loss_fn = ScalableCrossEntropyLoss(**{"bucket_size_y": 5, "n_outside": 48, **sizes})
+    loss_fn.sparse_grad = sparse_grad
     loss_fn(hidden, items, targets)
-    assert (loss_fn.last_stats["n_buckets"] == 1) is exact
-    assert not ScalableCrossEntropyLoss(**sizes).is_exact(49)
-    assert not ScalableCrossEntropyLoss(n_buckets=3, complete_softmax=True, **sizes).is_exact(49)
+    stats = loss_fn.last_stats
+    assert stats.n_buckets > 1
+    assert stats.estimated
+    assert stats.bucket_coverage is not None
 
 
-@pytest.mark.parametrize("exact_up_to", [-1, 1.5, True, None])
-def test_what_is_no_number_of_items_is_refused(exact_up_to: Any) -> None:
-    with pytest.raises(ValueError, match=f"exact_up_to: {exact_up_to!r} is not allowed"):
-        ScalableCrossEntropyLoss(exact_up_to=exact_up_to)
+#: What ``null`` means for keys that have it as their default.
+AUTOMATIC = {"n_buckets": int(2 * math.sqrt(30)), "bucket_size_x": int(2 * math.sqrt(30))}
 
 
 @pytest.mark.parametrize(
-    "kept",
-    [
-        {"bucket_size_y": 4},
-        {"n_outside": 8},
-        {"alpha": 1.9},
-        {"n_buckets": 30},
-        {"bucket_size_x": 30},
-        {"complete_softmax": False},
-    ],
+    "key", [key for key in inspect.signature(ScalableCrossEntropyLoss).parameters if key != "catalog_chunk"]
 )
-def test_fewer_logits_and_sizes_by_hand_keep_the_buckets(kept: dict[str, Any]) -> None:
-    hidden, items, targets = make(30, 50, 8)
-    loss_fn = ScalableCrossEntropyLoss(
-        **{"complete_softmax": True, "bucket_size_y": 5, "n_outside": 9, **kept}
-    )
-    loss_fn(hidden, items, targets)
-    assert not loss_fn.is_exact(49)
-    assert loss_fn.last_stats["n_buckets"] > 1
-
-
-def test_a_sparse_gradient_keeps_the_buckets() -> None:
-    hidden, items, targets = make(30, 50, 8)
-    loss_fn = ScalableCrossEntropyLoss(complete_softmax=True)
-    loss_fn.sparse_grad = True
-    loss_fn(hidden, items, targets).backward()
-    assert loss_fn.last_stats["n_buckets"] > 1
-    assert items.grad is not None
-    assert items.grad.is_sparse
+@pytest.mark.parametrize("n_items", [50, 3000])  # no more than the sample, and more
+def test_a_parameter_set_to_its_default_changes_nothing(n_items: int, key: str) -> None:
+    hidden, items, targets = make(30, n_items, 8)
+    default = inspect.signature(ScalableCrossEntropyLoss).parameters[key].default
+    found = []
+    for chosen in ({}, {key: default}, {key: AUTOMATIC.get(key, default)}):
+        loss_fn = ScalableCrossEntropyLoss(**chosen)
+        loss = loss_fn(
+            hidden, items, targets, torch.Generator().manual_seed(0), random_histories(30, n_items, 4, 6)
+        )
+        found.append((loss.detach(), *gradients(loss, hidden, items), loss_fn.last_stats))
+    for other in found[1:]:
+        assert all(torch.equal(one, two) for one, two in zip(found[0][:3], other[:3]))
+        assert found[0][3] == other[3]
 
 
 def test_it_is_closer_to_exact_cross_entropy_than_buckets_alone() -> None:
@@ -330,8 +327,10 @@ def test_the_number_of_trained_states_is_told() -> None:
             n_buckets=2, bucket_size_x=5, bucket_size_y=4, complete_softmax=complete, n_outside=6
         )
         loss_fn(hidden, items, targets)
-        assert loss_fn.n_trained == (50 if complete else round(50 * loss_fn.last_stats["coverage"]))
-        assert loss_fn.last_stats["coverage"] < 0.5
+        assert loss_fn.last_stats.n_trained == (
+            50 if complete else round(50 * loss_fn.last_stats.bucket_coverage)
+        )
+        assert loss_fn.last_stats.bucket_coverage < 0.5
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from recbole_sce.loss import (
     Buckets,
+    LossStats,
     ScalableCrossEntropyLoss,
     bucket_centers,
     scalable_cross_entropy,
@@ -62,12 +63,16 @@ def test_buckets_that_cover_everything_give_exact_cross_entropy(dtype: torch.dty
 
 def test_the_module_covers_everything_where_sizes_allow() -> None:
     hidden, items, targets = make(30, 50, 8)
-    loss_fn = ScalableCrossEntropyLoss(n_buckets=3, bucket_size_x=30, bucket_size_y=49)
+    loss_fn = ScalableCrossEntropyLoss(
+        complete_softmax=False, n_buckets=3, bucket_size_x=30, bucket_size_y=49
+    )
     actual = loss_fn(hidden, items, targets)
     # All rows but 0, RecBole's padding item.
     expected = F.cross_entropy(hidden @ items[1:].T, targets - 1)
     assert_agree(actual, expected, (hidden, items), 1e-10)
-    assert loss_fn.last_stats == {"coverage": 1.0, "n_buckets": 3, "bucket_size_x": 30, "bucket_size_y": 49}
+    assert loss_fn.last_stats == LossStats(
+        n_states=30, n_trained=30, bucket_coverage=1.0, n_buckets=3, bucket_size_x=30, bucket_size_y=49
+    )
 
 
 @pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
@@ -157,7 +162,13 @@ def test_a_loss_of_exactly_zero_is_a_covered_state() -> None:
     assert float(actual) == pytest.approx(float(of_state_1) / 2, rel=1e-12)
 
 
-@pytest.mark.parametrize("loss_fn", [ScalableCrossEntropyLoss(), ScalableCrossEntropyLoss(mix_x=False)])
+@pytest.mark.parametrize(
+    "loss_fn",
+    [
+        ScalableCrossEntropyLoss(complete_softmax=False),
+        ScalableCrossEntropyLoss(complete_softmax=False, mix_x=False),
+    ],
+)
 def test_no_state_is_a_zero_with_a_graph(loss_fn: ScalableCrossEntropyLoss) -> None:
     hidden, items, targets = make(0, 7, 3)
     loss = loss_fn(hidden, items, targets)
@@ -166,12 +177,12 @@ def test_no_state_is_a_zero_with_a_graph(loss_fn: ScalableCrossEntropyLoss) -> N
     assert grad_hidden.shape == (0, 3)
     assert grad_items.shape == (7, 3)
     assert not grad_items.any()
-    assert loss_fn.last_stats["coverage"] == 0.0
+    assert loss_fn.last_stats.bucket_coverage == 0.0
 
 
 def test_a_catalogue_of_one_item_has_nothing_to_learn() -> None:
     hidden, items, targets = make(5, 2, 3)  # row 0 is padding
-    loss = ScalableCrossEntropyLoss()(hidden, items, targets)
+    loss = ScalableCrossEntropyLoss(complete_softmax=False)(hidden, items, targets)
     grad_hidden, grad_items = gradients(loss, hidden, items)
     assert float(loss) == pytest.approx(0.0, abs=1e-12)
     assert grad_hidden.abs().max() < 1e-12
@@ -180,7 +191,9 @@ def test_a_catalogue_of_one_item_has_nothing_to_learn() -> None:
 
 def test_a_catalogue_of_padding_alone_gives_zero() -> None:
     hidden, items, _ = make(5, 1, 3)
-    loss = ScalableCrossEntropyLoss(exclude_items=())(hidden, items, torch.zeros(5, dtype=torch.int64))
+    loss = ScalableCrossEntropyLoss(complete_softmax=False, exclude_items=())(
+        hidden, items, torch.zeros(5, dtype=torch.int64)
+    )
     assert float(loss) == pytest.approx(0.0, abs=1e-12)
 
 
@@ -188,33 +201,38 @@ def test_the_padding_item_is_never_a_negative() -> None:
     hidden, items, targets = make(40, 30, 6)
     with torch.no_grad():
         items[0] = 100 * hidden.detach().mean(0) + 100
-    (grad,) = gradients(ScalableCrossEntropyLoss(bucket_size_y=64)(hidden, items, targets), items)
+    (grad,) = gradients(
+        ScalableCrossEntropyLoss(complete_softmax=False, bucket_size_y=64)(hidden, items, targets), items
+    )
     assert not grad[0].any()
     (grad,) = gradients(
-        ScalableCrossEntropyLoss(bucket_size_y=64, exclude_items=())(hidden, items, targets), items
+        ScalableCrossEntropyLoss(complete_softmax=False, bucket_size_y=64, exclude_items=())(
+            hidden, items, targets
+        ),
+        items,
     )
     assert grad[0].any()
 
 
 def test_sizes_used_are_reported() -> None:
     hidden, items, targets = make(100, 30, 6)
-    loss_fn = ScalableCrossEntropyLoss(alpha=2.0)
+    loss_fn = ScalableCrossEntropyLoss(complete_softmax=False, alpha=2.0)
     loss_fn(hidden, items, targets)
     stats = loss_fn.last_stats
-    assert (stats["n_buckets"], stats["bucket_size_x"], stats["bucket_size_y"]) == (20, 20, 29)
+    assert (stats.n_buckets, stats.bucket_size_x, stats.bucket_size_y) == (20, 20, 29)
     assert all(type(value) in (int, float) for value in stats.values())
 
 
 def test_coverage_is_the_share_of_states_in_a_bucket() -> None:
     hidden, items, targets = make(10, 30, 6)
-    loss_fn = ScalableCrossEntropyLoss(n_buckets=1, bucket_size_x=4)
+    loss_fn = ScalableCrossEntropyLoss(complete_softmax=False, n_buckets=1, bucket_size_x=4)
     loss_fn(hidden, items, targets)
-    assert loss_fn.last_stats["coverage"] == pytest.approx(0.4)
+    assert loss_fn.last_stats.bucket_coverage == pytest.approx(0.4)
 
 
 def test_the_same_seed_gives_the_same_loss() -> None:
     hidden, items, targets = make(200, 300, 6)
-    loss_fn = ScalableCrossEntropyLoss(bucket_size_y=8)
+    loss_fn = ScalableCrossEntropyLoss(complete_softmax=False, bucket_size_y=8)
     seeds = (1, 1, 2)
     losses = [float(loss_fn(hidden, items, targets, torch.Generator().manual_seed(s))) for s in seeds]
     assert losses[0] == losses[1] != losses[2]
@@ -250,7 +268,7 @@ def test_autocast_keeps_the_loss_close(dtype: torch.dtype) -> None:
         projected = hidden @ projection
         assert projected.dtype == dtype
         actual = scalable_cross_entropy(projected, items, targets, buckets)
-        drawn = ScalableCrossEntropyLoss()(projected, items, targets)
+        drawn = ScalableCrossEntropyLoss(complete_softmax=False)(projected, items, targets)
     assert actual.dtype == drawn.dtype == torch.float32
     assert float(actual) == pytest.approx(float(expected), rel=0.02)
     drawn.backward()
@@ -294,7 +312,7 @@ def test_inputs_need_not_be_contiguous() -> None:
     assert float(actual) == pytest.approx(float(expected), rel=1e-12)
     for ours, theirs in zip(gradients(actual, *columns), gradients(expected, hidden, items)):
         assert torch.allclose(ours, theirs, rtol=1e-12)
-    ScalableCrossEntropyLoss()(*columns, strided).backward()
+    ScalableCrossEntropyLoss(complete_softmax=False)(*columns, strided).backward()
 
 
 def test_gradients_accumulate_and_scale() -> None:
@@ -325,7 +343,7 @@ def test_states_that_are_no_numbers_are_not_hidden() -> None:
     assert math.isnan(float(loss))
     with torch.autograd.set_detect_anomaly(False):
         assert gradients(loss, hidden)[0][3].isnan().all()
-    assert math.isnan(float(ScalableCrossEntropyLoss()(hidden, items, targets)))
+    assert math.isnan(float(ScalableCrossEntropyLoss(complete_softmax=False)(hidden, items, targets)))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -336,7 +354,9 @@ def test_states_that_are_no_numbers_are_not_hidden_by_falling_into_no_bucket(val
     buckets = Buckets(torch.arange(10).unsqueeze(0), torch.arange(1, 9).unsqueeze(0))
     assert not math.isfinite(float(scalable_cross_entropy(hidden, items, targets, buckets)))
     for mix_x in (True, False):
-        assert not math.isfinite(float(ScalableCrossEntropyLoss(mix_x=mix_x)(hidden, items, targets)))
+        assert not math.isfinite(
+            float(ScalableCrossEntropyLoss(complete_softmax=False, mix_x=mix_x)(hidden, items, targets))
+        )
 
 
 def test_large_logits_do_not_overflow() -> None:
@@ -349,11 +369,10 @@ def test_large_logits_do_not_overflow() -> None:
     assert all(grad.isfinite().all() for grad in gradients(loss, hidden, items))
 
 
-@pytest.mark.parametrize(("bucket_size_y", "complete"), [(2, False), (2, True), (4, True)])
-def test_compiled_models_may_use_it(bucket_size_y: int, complete: bool) -> None:
+@pytest.mark.parametrize(("n_outside", "complete"), [(4, False), (4, True), (29, True)])
+def test_compiled_models_may_use_it(n_outside: int, complete: bool) -> None:
     hidden, items, targets = make(20, 30, 6)
-    loss_fn = ScalableCrossEntropyLoss(bucket_size_y=bucket_size_y, complete_softmax=complete, n_outside=4)
-    assert loss_fn.is_exact(29) is (bucket_size_y == 4)
+    loss_fn = ScalableCrossEntropyLoss(bucket_size_y=2, complete_softmax=complete, n_outside=n_outside)
 
     def step(states: Tensor) -> Tensor:
         return loss_fn(2.0 * states, items, targets, torch.Generator().manual_seed(0)) + 1.0
@@ -371,7 +390,7 @@ def test_a_large_gradient_is_kept_without_a_copy() -> None:
     items = torch.randn(2**17, 64, requires_grad=True)
     hidden = torch.randn(50, 64, requires_grad=True)
     targets = torch.randint(1, 2**17, (50,))
-    loss_fn = ScalableCrossEntropyLoss(bucket_size_y=16)
+    loss_fn = ScalableCrossEntropyLoss(complete_softmax=False, bucket_size_y=16)
     for _ in range(2):
         loss_fn(hidden, items, targets, torch.Generator().manual_seed(0)).backward()
     other = items.detach().clone().requires_grad_()
@@ -404,7 +423,7 @@ def test_a_large_gradient_is_kept_without_a_copy() -> None:
 def test_bad_input_is_named(change, message: str) -> None:  # type: ignore[no-untyped-def]
     inputs = change(*make(20, 30, 6))
     with pytest.raises(ValueError, match=message):
-        ScalableCrossEntropyLoss()(*inputs)
+        ScalableCrossEntropyLoss(complete_softmax=False)(*inputs)
     with pytest.raises(ValueError, match=message):
         scalable_cross_entropy(*inputs, random_buckets(20, 30, 4, 9, 9))
 
@@ -413,7 +432,7 @@ def test_padding_targets_are_refused() -> None:
     hidden, items, targets = make(20, 30, 6)
     targets[4] = 0
     with pytest.raises(ValueError, match="targets: 0 is not allowed"):
-        ScalableCrossEntropyLoss()(hidden, items, targets)
+        ScalableCrossEntropyLoss(complete_softmax=False)(hidden, items, targets)
 
 
 @pytest.mark.parametrize(
@@ -430,4 +449,4 @@ def test_padding_targets_are_refused() -> None:
 )
 def test_bad_settings_are_named(setting: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(setting))}: "):
-        ScalableCrossEntropyLoss(**setting)  # type: ignore[arg-type]
+        ScalableCrossEntropyLoss(complete_softmax=False, **setting)  # type: ignore[arg-type]

@@ -16,7 +16,8 @@ from recbole_sce.loss import (
 )
 
 LOSSES = [
-    lambda: ScalableCrossEntropyLoss(n_buckets=3, bucket_size_x=8, bucket_size_y=4),
+    lambda: ScalableCrossEntropyLoss(complete_softmax=False, n_buckets=3, bucket_size_x=8, bucket_size_y=4),
+    lambda: ScalableCrossEntropyLoss(n_buckets=3, bucket_size_x=8, bucket_size_y=4, n_outside=9),
     lambda: SampledCrossEntropyLoss(3),
     lambda: GBCELoss(3),
     lambda: BCELoss(3),
@@ -44,7 +45,7 @@ def test_equals_the_dense_gradient_on_the_rows_it_names(make_loss, dtype: torch.
 def test_adds_up_with_the_gradient_of_a_sparse_lookup() -> None:
     _, items, targets = make(10, 200, 6)
     table = nn.Embedding(200, 6, sparse=True, _weight=items.detach())
-    loss_fn = ScalableCrossEntropyLoss(bucket_size_y=4)
+    loss_fn = ScalableCrossEntropyLoss(complete_softmax=False, bucket_size_y=4)
     loss_fn.sparse_grad = True
     hidden = table(targets)
     loss_fn(hidden, table.weight, targets).backward()
@@ -53,4 +54,7 @@ def test_adds_up_with_the_gradient_of_a_sparse_lookup() -> None:
 
 
 def test_exact_cross_entropy_touches_every_row_and_has_none() -> None:
-    assert not hasattr(CrossEntropyLoss(), "sparse_grad")
+    loss_fn = CrossEntropyLoss()
+    assert not loss_fn.allows_sparse_grad
+    with pytest.raises(ValueError, match="sparse_grad must be False with CrossEntropyLoss, got True"):
+        loss_fn.sparse_grad = True

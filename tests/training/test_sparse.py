@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_sce import SASRecSCE, SettingsError
+from recbole_sce.loss import ItemLoss, LaterTargetsLoss
 from recbole_sce.training import SCETrainer
 
 
-class Lookup(nn.Module):
+class Lookup(ItemLoss):
     """Cross-entropy over the items from ``first`` on, with a gradient that may be sparse."""
 
-    sparse_grad = False
+    allows_sparse_grad = True
 
     def __init__(self, first: int = 1) -> None:
         super().__init__()
@@ -64,8 +65,9 @@ def test_training_equals_dense_training_where_all_rows_are_touched(
 
 def test_later_targets_touch_no_other_rows(tiny_dataset: dict[str, Any]) -> None:
     loss = Lookup(first=38)
-    loss.holds_histories = True
-    trainer, train = trainer_of(tiny_dataset, loss, sparse_item_updates=True, target_discount=0.4)
+    loss.allows_later_targets = True
+    later = LaterTargetsLoss(loss, 0.4)
+    trainer, train = trainer_of(tiny_dataset, later, sparse_item_updates=True, target_discount=0.4)
     trainer.model.calculate_loss(next(iter(train))).backward()
     assert trainer.model.item_embedding.weight.grad.is_sparse
 
@@ -131,7 +133,7 @@ def test_a_table_that_is_computed_is_refused(tiny_dataset: dict[str, Any]) -> No
 
 
 def test_a_loss_with_dense_gradients_is_refused(tiny_dataset: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"not allowed with Identity, whose gradient .* is dense"):
+    with pytest.raises(ValueError, match=r"must be False with Identity, got True: its gradient .* is dense"):
         trainer_of(tiny_dataset, nn.Identity(), sparse_item_updates=True)
 
 

@@ -158,17 +158,15 @@ def test_impossible_settings_are_named(ml_100k: Prepare, key: str, value: object
         Config("SASRecSCE", "ml-100k", config_dict={key: value, "train_neg_sample_args": None})
 
 
-def test_a_softmax_that_is_exact_is_named(ml_100k: Prepare, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("sparse", "chosen"), [(False, "CE"), (True, "SCE")])
+def test_the_loss_that_auto_chose_is_logged(
+    ml_100k: Prepare, caplog: pytest.LogCaptureFixture, sparse: bool, chosen: str
+) -> None:
     caplog.set_level("INFO")
-    few = {"bucket_size_y": 64, "n_outside": 256}
-    for settings in ({"loss_type": "CE"}, few, {"complete_softmax": False}):
-        made = ml_100k(**{"loss_type": "SCE", **settings})
-        SCETrainer(made.config, made.model)
-    assert "the exact softmax" not in caplog.text
-    made = ml_100k(loss_type="SCE")
-    SCETrainer(made.config, made.model)
-    assert "1,682 items, so few that buckets would save little" in caplog.text
-    assert "loss_type: SCE computes the exact softmax here" in caplog.text
+    made = ml_100k(loss_type="auto", sparse_item_updates=sparse)
+    assert f"loss_type: auto is {chosen} for 1,682 items" in caplog.text
+    assert made.model.loss_type == chosen
+    assert made.config["loss_type"] == "auto"
 
 
 class TestCoverage:

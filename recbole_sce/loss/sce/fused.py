@@ -115,10 +115,9 @@ class _BucketLoss(torch.autograd.Function):
                 if ctx.needs_input_grad[1]:
                     touched = [items, targets, *(of_outside.touched() if of_outside is not None else ())]
                     # Which rows are touched, an accelerator would have to be waited for to know.
+                    compact = hidden.device.type == "cpu"
                     wanted.items = RowGradient(
-                        *(item_embeddings, dtype, *touched),
-                        sparse=sparse_grad,
-                        compact=hidden.device.type == "cpu",
+                        item_embeddings, dtype, *touched, sparse=sparse_grad, compact=compact
                     )
             if of_outside is not None:
                 peaks, of_peaks = of_outside.complete(totals, wanted)

@@ -160,7 +160,9 @@ class Outside:
         # Where the sample has an item of the catalogue; its size where it has not.
         place = torch.full((sample.n_rows,), self._size, device=targets.device)
         place[sample.rows] = torch.arange(self._size, device=targets.device)
-        self._held, n_held = _held(place[items], self._size)
+        # (n_b + 1, b_y), where the sample has the items of a bucket; the last row is that of no bucket.
+        self._held = torch.cat([place[items], items.new_full((1, items.size(1)), self._size)])
+        n_held = (self._held < self._size).sum(1)
         self._target_sampled = place[targets]  # (N,)
         self._own_sampled = place[self._history].masked_fill_(self._history < 0, self._size)  # (G, L)
         alone = (~inside).long()
@@ -377,21 +379,3 @@ class _Members:
         cell = (bucket * n_columns).unsqueeze(1) + self._column[listed][piece]  # (n, L)
         self._column[flat] = 0
         return holds.view(-1)[cell]
-
-
-def _held(places: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Return which sampled items each bucket holds, and how many.
-
-    Args:
-        places: (n_b, b_y) int64, where the sample has the items of each bucket; ``size`` where it has not.
-        size: of the sample, K.
-
-    Returns:
-        (n_b + 1, m) int64, 0 to K - 1, filled up with K, and (n_b + 1,); the last row, of fillings alone, is
-        that of states in no bucket.
-    """
-    ordered = places.sort(1).values
-    counts = (places < size).sum(1)
-    most = int(counts.max()) if len(places) else 0
-    none = places.new_full((1, most), size)
-    return torch.cat([ordered[:, :most], none]), torch.cat([counts, counts.new_zeros(1)])

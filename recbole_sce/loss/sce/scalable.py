@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Optional, Union
+from typing import Optional
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from recbole_sce.loss.base import ItemLoss, LossStats, display_name
 from recbole_sce.loss.inputs import check_count, check_inputs, excluded_rows
 from recbole_sce.loss.sce.buckets import Buckets, bucket_centers, select_buckets
 from recbole_sce.loss.sce.fused import bucket_loss
@@ -67,7 +68,7 @@ def scalable_cross_entropy(
     return loss
 
 
-class ScalableCrossEntropyLoss(nn.Module):
+class ScalableCrossEntropyLoss(ItemLoss):
     """Scalable Cross-Entropy with buckets drawn anew at each call (arXiv 2409.18721).
 
     Args:
@@ -78,11 +79,9 @@ class ScalableCrossEntropyLoss(nn.Module):
         mix_x: whether bucket centres are mixtures of the hidden states.
         complete_softmax: whether the softmax of a bucket also holds the items outside it, those of the
             state's history and a sample of the others, and states in no bucket are trained by these (see
-            :func:`scalable_cross_entropy`). In a catalogue so small that buckets save little the loss is
-            exact instead (see :meth:`is_exact`).
-        n_outside: of ``complete_softmax``, the size of the sample, which all states share.
-        exact_up_to: with ``complete_softmax``, catalogues of at most so many items get exact cross-entropy
-            even where buckets would save time.
+            :func:`scalable_cross_entropy`). Without it is the loss of the paper, SCE (paper).
+        n_outside: of ``complete_softmax``, the size of the sample, which all states share. Where it holds
+            all candidates nothing is estimated: the loss is exact cross-entropy, without buckets.
         catalog_chunk: items scored at a time; None chooses.
         exclude_items: rows of the item embeddings that are never negatives. RecBole's row 0 is padding.
 
@@ -90,8 +89,7 @@ class ScalableCrossEntropyLoss(nn.Module):
         ValueError: a size is not a whole number of at least 1, or alpha not a number above 0.
     """
 
-    #: Whether the gradient of the item embeddings is a sparse (COO) tensor that names the rows touched.
-    sparse_grad = False
+    allows_sparse_grad = True
 
     def __init__(
         self,
@@ -100,9 +98,8 @@ class ScalableCrossEntropyLoss(nn.Module):
         bucket_size_y: int = 256,
         alpha: float = 2.0,
         mix_x: bool = True,
-        complete_softmax: bool = False,
+        complete_softmax: bool = True,
         n_outside: int = 2048,
-        exact_up_to: int = 0,
         catalog_chunk: Optional[int] = None,
         exclude_items: Sequence[int] = (0,),
     ) -> None:
@@ -117,8 +114,6 @@ class ScalableCrossEntropyLoss(nn.Module):
             check_count(name, value)
         if not (isinstance(alpha, (int, float)) and math.isfinite(alpha) and alpha > 0):
             raise ValueError(f"alpha: {alpha!r} is not allowed; a number above 0 is")
-        if not isinstance(exact_up_to, int) or isinstance(exact_up_to, bool) or exact_up_to < 0:
-            raise ValueError(f"exact_up_to: {exact_up_to!r} is not allowed; a whole number of at least 0 is")
         self.n_buckets = n_buckets
         self.bucket_size_x = bucket_size_x
         self.bucket_size_y = bucket_size_y
@@ -126,12 +121,12 @@ class ScalableCrossEntropyLoss(nn.Module):
         self.mix_x = mix_x
         self.complete_softmax = complete_softmax
         self.n_outside = n_outside
-        self.exact_up_to = exact_up_to
         self.catalog_chunk = catalog_chunk
         self.exclude_items = tuple(exclude_items)
-        self._sizes = (0, 0, 0)
-        self._covered: Union[int, Tensor] = 0
-        self._states = 0
+        self.name = display_name("SCE", complete_softmax)
+        self.needs_histories = self.allows_later_targets = complete_softmax
+        self._buckets: tuple[int, int, int] | None = None  # sizes of those of the last call
+        self._covered: Tensor | None = None
 
     def forward(
         self,
@@ -159,12 +154,12 @@ class ScalableCrossEntropyLoss(nn.Module):
             ValueError: a tensor has the wrong shape, dtype or device.
         """
         check_inputs(hidden, item_embeddings, targets, self.exclude_items)
-        n_states = self._states = len(hidden)
+        n_states = self._n_states = len(hidden)
         excluded = excluded_rows(self.exclude_items, len(item_embeddings))
         n_items = len(item_embeddings) - len(excluded)
-        if self.is_exact(n_items):
-            self._sizes, self._covered = (1, n_states, n_items), n_states
-            return exact_cross_entropy(hidden, item_embeddings, targets, excluded)
+        self._buckets = self._covered = None
+        if self.complete_softmax and self.n_outside >= n_items:
+            return exact_cross_entropy(hidden, item_embeddings, targets, excluded, self.sparse_grad)
         automatic = max(1, int(self.alpha * math.sqrt(n_states)))
         centers = bucket_centers(hidden.detach(), self.n_buckets or automatic, self.mix_x, generator)
         buckets = select_buckets(
@@ -186,52 +181,29 @@ class ScalableCrossEntropyLoss(nn.Module):
         loss, n_covered = bucket_loss(
             hidden, item_embeddings, targets, buckets, self.sparse_grad, sample, histories
         )
-        self._sizes = (*buckets.rows.shape, buckets.items.size(1))
+        self._buckets = (*buckets.rows.shape, buckets.items.size(1))
         self._covered = n_covered
         return loss
 
-    def is_exact(self, n_items: int) -> bool:
-        """Return whether the loss over a catalogue of ``n_items`` is exact cross-entropy, without buckets.
+    @property
+    def last_stats(self) -> LossStats:
+        """What the last call did; to read it may wait for the device.
 
-        It is with ``complete_softmax`` up to ``exact_up_to`` items, and where that takes no longer: up to as
-        many items as a state has logits in the sample, and twice those that it has in buckets of the
-        automatic sizes, alpha^2 b_y. (A bucket's logit costs more than another one, since its items have to
-        be searched and gathered; histories are not counted.) Numbers of buckets or of their states set by
-        hand keep their buckets; so does a sparse gradient, since an exact one touches every item.
+        Where the sample held all candidates there were no buckets, and nothing was estimated.
         """
-        automatic = self.n_buckets is None and self.bucket_size_x is None
-        as_costly = 2 * self.alpha**2 * min(self.bucket_size_y, n_items) + self.n_outside
-        few = n_items <= max(self.exact_up_to, as_costly)
-        return self.complete_softmax and automatic and few and not self.sparse_grad
-
-    @property
-    def uses_histories(self) -> bool:
-        """Whether the states' histories matter to the loss: they complete the softmax."""
-        return self.complete_softmax
-
-    @property
-    def holds_histories(self) -> bool:
-        """Whether the sum of each state holds all items of its history, where it is given."""
-        return self.complete_softmax
-
-    @property
-    def n_trained(self) -> int:
-        """The number of states whose mean the last call returned: all, or those that fell into a bucket."""
-        return self._states if self.complete_softmax else int(self._covered)
-
-    @property
-    def last_stats(self) -> dict[str, float]:
-        """Plain numbers of the last call: the share of states in a bucket, and the sizes really used.
-
-        Exact cross-entropy counts as one bucket of all states and all items.
-        """
-        n_buckets, bucket_size_x, bucket_size_y = self._sizes
-        return {
-            "coverage": int(self._covered) / max(self._states, 1),
-            "n_buckets": n_buckets,
-            "bucket_size_x": bucket_size_x,
-            "bucket_size_y": bucket_size_y,
-        }
+        if self._buckets is None or self._covered is None:
+            return super().last_stats
+        n_buckets, bucket_size_x, bucket_size_y = self._buckets
+        covered = int(self._covered)
+        return LossStats(
+            n_states=self._n_states,
+            n_trained=self._n_states if self.complete_softmax else covered,
+            estimated=self.complete_softmax,
+            bucket_coverage=covered / max(self._n_states, 1),
+            n_buckets=n_buckets,
+            bucket_size_x=bucket_size_x,
+            bucket_size_y=bucket_size_y,
+        )
 
     def extra_repr(self) -> str:
         """Show the settings when the module is printed."""
@@ -239,6 +211,5 @@ class ScalableCrossEntropyLoss(nn.Module):
             f"n_buckets={self.n_buckets}, bucket_size_x={self.bucket_size_x}, "
             f"bucket_size_y={self.bucket_size_y}, alpha={self.alpha}, mix_x={self.mix_x}, "
             f"complete_softmax={self.complete_softmax}, n_outside={self.n_outside}, "
-            f"exact_up_to={self.exact_up_to}, catalog_chunk={self.catalog_chunk}, "
-            f"exclude_items={self.exclude_items}"
+            f"catalog_chunk={self.catalog_chunk}, exclude_items={self.exclude_items}"
         )

@@ -27,6 +27,8 @@ _BLOCK = 32
 _BFLOAT16_ROUNDING = 2.0**-8
 #: Rows a table must have for each one wanted before a coarse search in bfloat16 pays.
 _COARSE_FROM = 512
+#: Rows for each one wanted up to which a top-k of all scores takes less time than looking at blocks first.
+_AT_ONCE_UP_TO = 24
 
 
 @torch.no_grad()
@@ -63,6 +65,8 @@ def top_rows(
         groups = queries.chunk(-(-len(queries) // _QUERIES))
         coarse = queries.dtype == torch.float32 and len(table) >= _COARSE_FROM * k and _multiplies_bfloat16()
         search = _search_coarse_first if coarse else _search
+        if len(table) <= _AT_ONCE_UP_TO * k and (chunk is None or chunk >= len(table)):
+            search = _search_at_once
         return torch.cat([search(group, table, k, excluded, chunk) for group in groups])
 
 
@@ -73,6 +77,19 @@ def _multiplies_bfloat16() -> bool:
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     has_instructions = capabilities.get("avx512_bf16", False) or capabilities.get("amx_bf16", False)
     return bool(has_instructions and torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+
+
+def _search_at_once(
+    queries: Tensor, table: Tensor, k: int, excluded: Sequence[int], chunk: Optional[int]
+) -> Tensor:
+    """Search a small table by a top-k of all scores; see :func:`top_rows`."""
+    scores = queries @ table.to(queries.dtype).T  # (Q, C)
+    # Scores that are no numbers come last of the candidates, and rows that are none after them.
+    least = torch.finfo(scores.dtype).min
+    scores.nan_to_num_(nan=least, posinf=torch.inf, neginf=least)
+    for row in excluded:
+        scores[:, row].fill_(-torch.inf)
+    return scores.topk(k, sorted=False).indices
 
 
 def _search(queries: Tensor, table: Tensor, k: int, excluded: Sequence[int], chunk: Optional[int]) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any, Callable
 
 import torch
 
+from recbole_sce.loss import stats_of
 from recbole_sce.utils import processes
 from recbole_sce.utils.memory import peak_device_mib, peak_resident_mib
 
@@ -39,10 +40,10 @@ class EpochSteps:
         def watch(interaction: Any) -> Any:
             losses = calculate_loss(interaction)
             self.done += 1
-            stats = getattr(self._model.loss_fct, "last_stats", None)
-            if stats is not None:
-                # RecBole reads the loss right behind, and so waits for the device in any case.
-                self._coverages.append(stats["coverage"])
+            # RecBole reads the loss right behind, and so waits for the device in any case.
+            coverage = stats_of(self._model.loss_fct, 0).bucket_coverage
+            if coverage is not None:
+                self._coverages.append(coverage)
             return losses
 
         return watch

@@ -10,6 +10,7 @@ import pytest
 import torch
 from recbole.quick_start import run_recbole
 
+from recbole_sce.loss import ItemLoss, LossStats
 from recbole_sce.training.callbacks import steps
 from recbole_sce.utils.memory import peak_device_mib, peak_resident_mib, resident_mib
 
@@ -17,11 +18,15 @@ from recbole_sce.utils.memory import peak_device_mib, peak_resident_mib, residen
 def test_means_are_over_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 103.0])
     monkeypatch.setattr(steps.time, "perf_counter", lambda: next(clock))
-    loss_fct = SimpleNamespace(last_stats=None)
+
+    class Loss(ItemLoss):
+        last_stats = LossStats()
+
+    loss_fct = Loss()
     watching = steps.EpochSteps(SimpleNamespace(loss_fct=loss_fct), torch.device("cpu"))
 
     def calculate_loss(coverage: float) -> float:
-        loss_fct.last_stats = {"coverage": coverage}
+        Loss.last_stats = LossStats(bucket_coverage=coverage)
         return 10 * coverage
 
     watched = watching.watched(calculate_loss)
