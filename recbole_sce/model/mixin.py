@@ -181,9 +181,9 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
         if self.later_targets is not None:
             if not getattr(self.loss_fct, "holds_histories", False):
                 raise ValueError(
-                    f"target_discount: {self.later_targets.discount} is not allowed; with "
-                    f"{type(self.loss_fct).__name__} 0 is, since it does not say (holds_histories = True) "
-                    "that its sum over items holds those of each row"
+                    f"target_discount must be 0 with {type(self.loss_fct).__name__}, got "
+                    f"{self.later_targets.discount}: that loss does not say (holds_histories = True) that its "
+                    "sum over items holds those of each row"
                 )
             loss = loss + self.later_targets(hidden, table, targets, rows)
         return loss + self.extra_loss(interaction, hidden)
