@@ -348,8 +348,8 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
             raise ValueError(f"{self.dataset_name}: {(lengths == 0).sum()} rows have nothing in {field!r}")
         if lengths.max() > self.max_item_list_len:
             raise ValueError(
-                f"MAX_ITEM_LIST_LENGTH must be at least {lengths.max()}, got {self.max_item_list_len}: so many "
-                f"items has {field!r}"
+                f"MAX_ITEM_LIST_LENGTH must be at least {lengths.max()}, got {self.max_item_list_len}: so "
+                f"many items has {field!r}"
             )
         setattr(self, f"{self.iid_field}_list_field", field)
         self.sequence_fields = [self.iid_field]

@@ -182,8 +182,8 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
             if not getattr(self.loss_fct, "holds_histories", False):
                 raise ValueError(
                     f"target_discount must be 0 with {type(self.loss_fct).__name__}, got "
-                    f"{self.later_targets.discount}: that loss does not say (holds_histories = True) that its "
-                    "sum over items holds those of each row"
+                    f"{self.later_targets.discount}: that loss does not say (holds_histories = True) that "
+                    "its sum over items holds those of each row"
                 )
             loss = loss + self.later_targets(hidden, table, targets, rows)
         return loss + self.extra_loss(interaction, hidden)

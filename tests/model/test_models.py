@@ -182,7 +182,7 @@ class TestPositions:
 
     @pytest.mark.parametrize("name", NOT_CAUSAL)
     def test_a_model_that_is_not_causal_refuses_all(self, name: str) -> None:
-        with pytest.raises(SettingsError, match="train_positions must be last with .*, got 'all'"):
+        with pytest.raises(SettingsError, match=r"train_positions must be last with .*, got 'all'"):
             Config(name, "tiny", config_dict={"train_positions": "all"})
 
     @torch.no_grad()

@@ -153,8 +153,8 @@ def test_recboles_negative_sampling_is_refused() -> None:
             "weight_decay must be 0 with sparse_item_updates True, got 0.1",
         ),
         (
-            {"valid_metric": "NDCG@20", "metrics": ["NDCG", "AveragePopularity"], "topk": [5, 10]},
-            "valid_metric must be ndcg@5, ndcg@10, averagepopularity@5 or averagepopularity@10, got 'NDCG@20'",
+            {"valid_metric": "NDCG@20", "metrics": ["NDCG", "GiniIndex"], "topk": [5, 10]},
+            "valid_metric must be ndcg@5, ndcg@10, giniindex@5 or giniindex@10, got 'NDCG@20'",
         ),
     ],
 )

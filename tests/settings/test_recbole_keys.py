@@ -144,7 +144,7 @@ def test_whole_numbers_follow_the_default() -> None:
 @pytest.mark.parametrize("content", ["# nothing yet\n", "", "- a\n- b\n", "just words\n"])
 def test_a_file_without_keys_is_named(tiny_dataset: dict[str, Any], content: str) -> None:
     Path("empty.yaml").write_text(content)
-    with pytest.raises(ValueError, match="config_file_list must name YAML files .*, got 'empty.yaml'"):
+    with pytest.raises(ValueError, match=r"config_file_list must name YAML files .*, got 'empty.yaml'"):
         Config("SASRecSCE", "tiny", config_file_list=["empty.yaml"], config_dict=tiny_dataset)
 
 
@@ -192,10 +192,7 @@ def test_item_features_that_no_model_can_read(
 ) -> None:
     settings = {**with_items, "selected_features": features, "numerical_features": numerical}
     with pytest.raises(SettingsError, match=message):
-        if variant:
-            Config(f"{base}SCE", "tiny", config_dict=settings)
-        else:
-            run_recbole(base, "tiny", config_dict=settings)
+        run_recbole(f"{base}SCE" if variant else base, "tiny", config_dict=settings)
 
 
 @pytest.mark.parametrize("base", BASES)
@@ -218,7 +215,7 @@ def test_features_that_are_not_chosen_or_not_loaded(with_items: dict[str, Any], 
     with pytest.raises(SettingsError, match=r"got \['class'\]: .*; RecBole's default is for ml-100k"):
         Config(f"{base}SCE", "tiny", config_dict=with_items)
     unloaded = {**with_items, "load_col": {"inter": ["user_id", "item_id", "timestamp"]}}
-    with pytest.raises(SettingsError, match="load_col loads nothing of tiny.item"):
+    with pytest.raises(SettingsError, match=r"load_col loads nothing of tiny\.item"):
         Config(f"{base}SCE", "tiny", config_dict={**unloaded, "selected_features": ["cat"]})
     Path("data/tiny/tiny.item").unlink()
     with pytest.raises(SettingsError, match=r"tiny\.item does not exist"):

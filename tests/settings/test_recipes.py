@@ -178,7 +178,7 @@ class TestPriority:
     def test_what_is_set_later_is_checked(self, config_of: Any) -> None:
         config = config_of(recipe="plain")
         config["bucket_size_y"] = -1
-        with pytest.raises(SettingsError, match="bucket_size_y must be .*, got -1"):
+        with pytest.raises(SettingsError, match=r"bucket_size_y must be .*, got -1"):
             create_dataset(config)
 
     def test_a_data_sets_property_file_is_below(
@@ -228,7 +228,7 @@ class TestGivingWay:
         assert reason in caplog.text
 
     def test_it_is_never_the_users(self, config_of: Any) -> None:
-        with pytest.raises(SettingsError, match="target_discount must be 0 with loss_type BCE, got 0.4"):
+        with pytest.raises(SettingsError, match=r"target_discount must be 0 with loss_type BCE, got 0\.4"):
             config_of(recipe="sparse", loss_type="BCE", target_discount=0.4)
 
     @pytest.mark.parametrize(
