@@ -42,17 +42,17 @@ def test_a_whole_number_may_come_as_a_float(key: str) -> None:
     [
         ("recipe", "", "auto, plain, sparse, dense or the path of a YAML file"),
         ("recipe", None, "auto, plain, sparse, dense or the path of a YAML file"),
-        ("loss_type", "FOO", "SCE, CE, CE-, gBCE or BCE"),
-        ("loss_type", ["SCE"], "SCE, CE, CE-, gBCE or BCE"),
+        ("loss_type", "FOO", "SCE, auto, CE, CE-, gBCE or BCE"),
+        ("loss_type", ["SCE"], "SCE, auto, CE, CE-, gBCE or BCE"),
         ("train_positions", "middle", "auto, all or last"),
         ("n_buckets", 0, "a whole number of at least 1, or null"),
         ("n_buckets", "many", "a whole number of at least 1, or null"),
         ("bucket_size_x", -3, "a whole number of at least 1, or null"),
-        ("bucket_size_y", -256, "a whole number of at least 1, or null"),
-        ("bucket_size_y", 2.5, "a whole number of at least 1, or null"),
-        ("bucket_size_y", True, "a whole number of at least 1, or null"),
-        ("n_outside", 0, "a whole number of at least 1, or null"),
-        ("n_outside", "many", "a whole number of at least 1, or null"),
+        ("bucket_size_y", -256, "a whole number of at least 1"),
+        ("bucket_size_y", 2.5, "a whole number of at least 1"),
+        ("bucket_size_y", True, "a whole number of at least 1"),
+        ("n_outside", 0, "a whole number of at least 1"),
+        ("n_outside", "many", "a whole number of at least 1"),
         ("n_negatives", None, "a whole number of at least 1"),
         ("bucket_alpha", 0, "a number above 0"),
         ("bucket_alpha", float("nan"), "a number above 0"),
@@ -95,9 +95,17 @@ def test_a_null_that_once_meant_by_the_data_names_the_recipe(key: str) -> None:
         parse_settings({key: None}, causal=True)
 
 
-def test_a_null_of_positions_names_auto() -> None:
-    with pytest.raises(SettingsError, match="got None: auto stands for all positions where the model is"):
-        parse_settings({"train_positions": None}, causal=True)
+@pytest.mark.parametrize(
+    ("key", "instead"),
+    [
+        ("train_positions", "auto stands for all positions where the model is causal"),
+        ("bucket_size_y", "leave it out for 256"),
+        ("n_outside", "leave it out for 2048"),
+    ],
+)
+def test_a_null_that_once_meant_a_default_names_it(key: str, instead: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{key} must be .*, got None: {instead}"):
+        parse_settings({key: None}, causal=True)
 
 
 def test_all_problems_are_named_at_once() -> None:

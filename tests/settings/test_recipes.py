@@ -20,7 +20,7 @@ from recbole_sce import SettingsError
 from recbole_sce.data.dataset import IndexedSequenceDataset
 from recbole_sce.model import MODELS, SASRecSCE
 from recbole_sce.plugin import base_of
-from recbole_sce.settings import KEYS, RECIPES, recipes
+from recbole_sce.settings import KEYS, RECIPES, recipes, settings_of
 from recbole_sce.training import SCETrainer
 from recbole_sce.training.row_adam import RowAdam
 
@@ -317,6 +317,17 @@ class TestRecords:
         assert config["recipe"] == "sparse"
         assert config["hidden_dropout_prob"] == 0.5
         assert dropouts(model) == {0.5}
+
+    def test_a_checkpoint_from_before_recipes_has_defaults_for_its_nulls(self, config_of: Any) -> None:
+        config = Config.__new__(Config)  # as a checkpoint is read
+        vars(config).update(vars(config_of(recipe="plain")))
+        del vars(config)["_recipe_is_open"]
+        kept = {"bucket_size_y": None, "n_outside": None, "target_discount": 0.4}
+        config.final_config_dict = {**config.final_config_dict, **kept}
+        del config.final_config_dict["recipe"]
+        settings = settings_of(config)
+        assert (settings.bucket_size_y, settings.n_outside, settings.target_discount) == (256, 2048, 0.4)
+        assert recipes.recipe_of(config) is None
 
     def test_a_model_that_extends_another_reads_what_was_chosen(self, config_of: Any) -> None:
         class WithHead(SASRecSCE):
