@@ -188,8 +188,7 @@ class TestNamedFiles:
         assert tuple(settings[key] for key in names) == self.PAPER[name]
         assert settings["bucket_size_x"] == settings["n_buckets"]
         assert settings["complete_softmax"] is False
-        assert settings["ema_decay"] is None
-        assert settings["target_discount"] == 0
+        assert settings["recipe"] == "plain"  # no average of the weights, no later targets
         dropout, patience = (0.3, 10) if temporal else (0.6, 50)
         assert settings["hidden_dropout_prob"] == settings["attn_dropout_prob"] == dropout
         assert settings["stopping_step"] == patience

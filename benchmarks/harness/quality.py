@@ -486,13 +486,16 @@ def _run(arguments: argparse.Namespace, overrides: Mapping[str, str]) -> int:
 
 
 def candidate(text: str, dataset: str, overrides: Mapping[str, str]) -> Candidate:
-    """Read ``[label=]Model[:loss]``; RecBole's own models get their settings, but for what is overridden."""
+    """Read ``[label=]Model[:loss]``, with settings of its own, all but those that are overridden.
+
+    Models of recbole_sce get their default recipe, and RecBole's own what :data:`SETTINGS_OF_RECBOLES` says.
+    """
     from recbole_sce.plugin import registered_models
 
     parsed = Candidate.parse(text)
-    if parsed.model in registered_models():
-        return parsed
     own = SETTINGS_OF_RECBOLES.get(dataset, {})
+    if parsed.model in registered_models():
+        own = {"recipe": "auto"} if parsed.model == _OURS else {}
     return replace(parsed, settings={key: own[key] for key in own if key not in overrides})
 
 

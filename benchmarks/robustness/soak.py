@@ -137,7 +137,7 @@ def draw_trial(rng: np.random.Generator) -> Trial:
     settings = {
         "model": model,
         "loss_type": one_of("SCE", "SCE", "CE", "CE-", "gBCE", "BCE"),
-        "train_positions": one_of(None, None, "last", "all"),
+        "train_positions": one_of("auto", "auto", "last", "all"),
         "n_buckets": one_of(None, None, size(100)),
         "bucket_size_x": one_of(None, None, size(300)),
         "bucket_size_y": size(1000),
@@ -180,7 +180,7 @@ def _possible(settings: dict[str, Any]) -> dict[str, Any]:
 
     changed = dict(settings)
     if settings["train_positions"] == "all":
-        changed["train_positions"] = None
+        changed["train_positions"] = "auto"
     if settings["eval_args"]["mode"] != "full":
         changed["exclude_seen"] = False
     if settings["sparse_item_updates"]:

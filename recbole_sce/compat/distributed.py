@@ -42,7 +42,7 @@ def several_processes() -> bool:
         )
         timeout = settings.get("process_timeout", _TIMEOUT)
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
-            raise ValueError(f"process_timeout: {timeout!r} is not allowed; a number of seconds above 0 is")
+            raise ValueError(f"process_timeout must be a number of seconds above 0, got {timeout!r}")
         original(self)  # as if for one process: it chooses between cpu and cuda
         settings["single_spec"], settings["local_rank"] = False, local_rank
         if settings["device"].type == "cuda":

@@ -348,8 +348,8 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
             raise ValueError(f"{self.dataset_name}: {(lengths == 0).sum()} rows have nothing in {field!r}")
         if lengths.max() > self.max_item_list_len:
             raise ValueError(
-                f"MAX_ITEM_LIST_LENGTH: {self.max_item_list_len} is not allowed; {field!r} has up to "
-                f"{lengths.max()} items"
+                f"MAX_ITEM_LIST_LENGTH must be at least {lengths.max()}, got {self.max_item_list_len}: so "
+                f"many items has {field!r}"
             )
         setattr(self, f"{self.iid_field}_list_field", field)
         self.sequence_fields = [self.iid_field]

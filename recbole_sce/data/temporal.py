@@ -43,19 +43,21 @@ def check_temporal_holdout(config: Config) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
-        raise ValueError(f"{KEY}: {value!r} is not allowed; a number between 0 and 1, or null, is")
+        raise ValueError(f"{KEY} must be a number above 0 and below 1, or null, got {value!r}")
     if config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
         raise ValueError(
-            f"{KEY}: {value} is not allowed with {config['model']}; it is with sequential models, which rank "
-            "for users that they were not trained on"
+            f"{KEY} must be null with {config['model']}, got {value}: only sequential models rank for users "
+            "that they were not trained on"
         )
     if config["benchmark_filename"] is not None:
-        raise ValueError(f"{KEY}: {value} is not allowed with benchmark_filename, whose files are a split")
+        raise ValueError(
+            f"{KEY} must be null with benchmark_filename, got {value}: those files are a split already"
+        )
     split = config["eval_args"]["split"]
     if split != {"LS": "valid_and_test"}:
         raise ValueError(
-            f"{KEY}: {value} is not allowed with eval_args: split: {split!r}; it is with "
-            "{'LS': 'valid_and_test'}, which then applies to the test users alone"
+            f"{KEY} must be null with eval_args split {split!r}, got {value}: it needs {{'LS': "
+            "'valid_and_test'}}, which then applies to the test users alone"
         )
 
 

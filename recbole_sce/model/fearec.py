@@ -37,11 +37,9 @@ class FEARecSCE(SCEMixin, FEARec):  # type: ignore[misc]
         settings = super().check_config(config)
         if config["contrast"] in _CONTRASTS:
             if not config["tau"]:
-                raise SettingsError(
-                    f"tau: {config['tau']!r} is not allowed; with contrast, a number above 0 is"
-                )
+                raise SettingsError(f"tau must be a number above 0 with contrast, got {config['tau']!r}")
             if config["sim"] not in ("dot", "cos"):
-                raise SettingsError(f"sim: {config['sim']!r} is not allowed; with contrast, dot or cos is")
+                raise SettingsError(f"sim must be dot or cos with contrast, got {config['sim']!r}")
         return settings
 
     def get_same_item_index(self, dataset: SequentialDataset) -> dict[int, npt.NDArray[np.int64]]:

@@ -36,13 +36,13 @@ class S3RecSCE(SCEMixin, S3Rec):  # type: ignore[misc]
         stage, path = config["train_stage"], config["pre_model_path"]
         if stage != "finetune":
             raise SettingsError(
-                f"train_stage: {stage!r} is not allowed; finetune is. Pre-training has no item softmax: run "
-                "it with model S3Rec, and name the file it saves in pre_model_path"
+                f"train_stage must be finetune with S3RecSCE, got {stage!r}: pre-training has no item "
+                "softmax. Run it with model S3Rec, and name the file it saves in pre_model_path"
             )
-        if not os.path.isfile(path):
+        if not (isinstance(path, str) and os.path.isfile(path)):
             raise SettingsError(
-                f"pre_model_path: {path!r} is not allowed; a file saved by model S3Rec with train_stage: "
-                "pretrain is"
+                "pre_model_path must be a file saved by model S3Rec with train_stage: pretrain, got "
+                f"{path!r}: there is no such file"
             )
         return settings
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from recbole_sce.settings.checks import parse_settings
-from recbole_sce.settings.schema import KEYS, RecBoleSettings, SCESettings, as_checked
+from recbole_sce.settings.schema import KEYS, RecBoleSettings, SCESettings, as_checked, single_problems
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -25,6 +25,9 @@ def settings_of(config: Config) -> SCESettings:
     """
     if config not in _carried:
         values = config.final_config_dict
+        if "recipe" not in values:  # of a checkpoint from before recipes: null stood for some defaults
+            nulls = [key for key in single_problems(SCESettings, values) if values[key] is None]
+            values.update({key: SCESettings.model_fields[key].default for key in nulls})
         settings = _read(config)
         if hasattr(config.model_class, "check_config"):
             values.update({**as_checked(RecBoleSettings, values), **as_checked(SCESettings, values)})

@@ -189,8 +189,7 @@ def _of_order(values: Mapping[str, Any]) -> list[str]:
     if _get(values, "MODEL_TYPE") == ModelType.SEQUENTIAL:
         if order == "TO":
             return []
-        given = "order" in values["eval_args"]
-        remedy = "" if given else "eval_args leaves order out, and RecBole then takes RO: add order: TO"
+        remedy = "add order: TO to eval_args (RecBole takes RO where it is left out)"
         return [sentence("eval_args order", "TO with a sequential model", order, remedy)]
     return [] if order in ("RO", "TO") else [sentence("eval_args order", "RO or TO", order)]
 

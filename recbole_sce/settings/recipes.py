@@ -135,7 +135,7 @@ def recipe_of(config: Config) -> str | None:
     """
     if not hasattr(config.model_class, "check_config") or config[KEY] is None:
         return None
-    return os.fspath(config[KEY])
+    return str(config[KEY])
 
 
 def is_open(config: Config) -> bool:

@@ -231,6 +231,8 @@ KEYS = tuple(SCESettings.model_fields)
 #: What a null of these keys was once read as; it is refused, and this says what serves instead.
 INSTEAD_OF_NULL = {
     "train_positions": "auto stands for all positions where the model is causal",
+    "bucket_size_y": "leave it out for 256",
+    "n_outside": "leave it out for 2048",
     **dict.fromkeys(
         ("hidden_dropout_prob", "attn_dropout_prob", "weight_decay", "target_discount"),
         "leave it out, and recipe: auto sets it by the data",

@@ -19,7 +19,7 @@ def simple_trial(**settings: Any) -> Trial:
         **{
             "model": "SASRecSCE",
             "loss_type": "SCE",
-            "train_positions": None,
+            "train_positions": "auto",
             "exclude_seen": False,
             "epochs": 1,
         },

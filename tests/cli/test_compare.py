@@ -63,7 +63,7 @@ def test_recboles_name_of_the_option_works(call: Call, specs: list[Any]) -> None
         (("-m", "SASRecSCE", "--epoch=2"), "did you mean 'epochs'"),
         (("-m", "SASRecSCE", "--seed-list", "2"), "--seed-list is no option of this command"),
         (("-m", "Pop", "--config_files", "no.yaml"), "no.yaml cannot be read"),
-        (("-m", "SASRecSCE", "--bucket_alpha=-1"), "bucket_alpha: -1 is not allowed"),
+        (("-m", "SASRecSCE", "--bucket_alpha=-1"), "bucket_alpha must be a number above 0, got -1"),
     ],
 )
 def test_what_is_wrong_is_named(call: Call, specs: list[Any], arguments: tuple[str, ...], said: str) -> None:

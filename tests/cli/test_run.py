@@ -90,14 +90,14 @@ def test_mistakes_from_a_shell(arguments: list[str], text: str, shell: Call) -> 
     ("arguments", "text"),
     [
         (["--epochs", "1"], "write --epochs=1"),
-        (["--bucket_alpha=-1"], "bucket_alpha: -1 is not allowed"),
+        (["--bucket_alpha=-1"], "bucket_alpha must be a number above 0, got -1"),
         (["--config_files", "none.yaml"], "none.yaml cannot be read"),
         (["--json", "no/such/folder/r.json"], "the folder of no/such/folder/r.json does not exist"),
         (["--nproc", "0"], "--nproc"),
         (["--nproc", "2", "--world_size", "1"], "world_size: 1 is not allowed"),
         (
             ["--nproc", "2", "--sparse_item_updates=True", "--enable_scaler=True"],
-            "enable_scaler: True is not allowed",
+            "enable_scaler must be False in several processes",
         ),
         (["-m", "SASRec"], "train_neg_sample_args"),
         (["--resume", "none.pth"], "none.pth does not exist"),

@@ -525,7 +525,7 @@ def test_windows_of_benchmark_files_train_each_row_once(benchmark):
         ({"alias_of_item_id": None}, "alias_of_item_id must name 'item_id_list'"),
         (
             {"MAX_ITEM_LIST_LENGTH": 4},
-            "MAX_ITEM_LIST_LENGTH: 4 is not allowed; 'item_id_list' has up to 5 items",
+            "MAX_ITEM_LIST_LENGTH must be at least 5, got 4: so many items has 'item_id_list'",
         ),
     ],
 )
@@ -586,10 +586,10 @@ def test_users_with_one_interaction_are_nothing_to_learn_from(tmp_path):
 
 
 def test_impossible_settings_are_refused():
-    with pytest.raises(ValueError, match="train_positions: 'middle' is not allowed; 'all' or 'last' is"):
+    with pytest.raises(ValueError, match="train_positions must be auto, all or last, got 'middle'"):
         ours("middle")
     with pytest.raises(
-        ValueError, match="train_positions: 'all' is not allowed with transform: 'crop_itemseq'"
+        ValueError, match="train_positions must be last with transform crop_itemseq, got 'all'"
     ):
         ours("all", transform="crop_itemseq")
     with pytest.raises(ValueError, match="'first' is not one of valid_and_test, valid_only, test_only"):

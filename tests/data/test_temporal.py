@@ -90,7 +90,7 @@ def test_who_is_trained_and_who_is_tested_on_what(log: list[tuple[str, str, int]
     train, test = defined(log, 0.8)
     assert len(train) > 20
     assert len(test) > 5
-    config = config_of(model, train_positions="last" if model == "SASRecSCE" else None)
+    config = config_of(model, train_positions="last")
     dataset = create_dataset(config)
     parts = data_preparation(config, dataset)
     trained, valid, tested = (sequences(part) for part in parts)
@@ -156,9 +156,13 @@ def test_a_saved_data_set_is_not_taken_for_another_split(log: list[tuple[str, st
 @pytest.mark.parametrize(
     ("model", "keys", "said"),
     [
-        ("SASRecSCE", {"temporal_holdout": 95}, "95 is not allowed; a number between 0 and 1"),
-        ("SASRec", {"temporal_holdout": True}, "True is not allowed"),
-        ("Pop", {}, "not allowed with Pop"),
+        (
+            "SASRecSCE",
+            {"temporal_holdout": 95},
+            "temporal_holdout must be a number above 0 and below 1, or null, got 95",
+        ),
+        ("SASRec", {"temporal_holdout": True}, "temporal_holdout must be .*, got True"),
+        ("Pop", {}, "temporal_holdout must be null with Pop"),
         ("SASRec", {"eval_args": {"split": {"RS": [8, 1, 1]}}}, r"RS.*valid_and_test"),
         ("SASRec", {"benchmark_filename": ["a", "b", "c"]}, "benchmark_filename"),
     ],

@@ -30,7 +30,7 @@ class TestBeforeAnythingRuns:
             (["Pop"], {"seeds": (1, 1)}, "seeds"),
             (["Pop"], {"seeds": ()}, "seeds"),
             (["FM"], {}, "FM"),
-            (["SASRecSCE:BPR"], {}, "loss_type: 'BPR' is not allowed"),
+            (["SASRecSCE:BPR"], {}, "loss_type must be .*, got 'BPR'"),
             (["FPMC:CE"], {}, "FPMC has one loss only"),
             (["Pop"], {"settings": {"topk": [5]}}, "NDCG@10 is not among what is computed, .* at 5"),
         ],

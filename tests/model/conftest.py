@@ -158,7 +158,7 @@ class Zoo:
         """Return the data set and loaders of model ``name``: ``dataset``, ``train``, ``valid``, ``test``."""
         key = (name, train_positions)
         if key not in self._data:
-            config = self.config(name, train_positions=train_positions)
+            config = self.config(name, train_positions=train_positions or "auto")
             init_seed(1, True)
             train, valid, test = data_preparation(config, create_dataset(config))
             self._data[key] = SimpleNamespace(dataset=train._dataset, train=train, valid=valid, test=test)

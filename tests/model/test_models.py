@@ -184,7 +184,7 @@ class TestPositions:
 
     @pytest.mark.parametrize("name", NOT_CAUSAL)
     def test_a_model_that_is_not_causal_refuses_all(self, name: str) -> None:
-        with pytest.raises(SettingsError, match="train_positions: 'all' is not allowed"):
+        with pytest.raises(SettingsError, match=r"train_positions must be last with .*, got 'all'"):
             Config(name, "tiny", config_dict={"train_positions": "all"})
 
     @torch.no_grad()
@@ -365,9 +365,12 @@ class TestOthers:
     @pytest.mark.parametrize(
         ("settings", "message"),
         [
-            ({"train_stage": "pretrain"}, "train_stage: 'pretrain' is not allowed; finetune is"),
-            ({"train_stage": "finetune", "pre_model_path": "none.pth"}, "pre_model_path: 'none.pth'"),
-            ({}, "pre_model_path: ''"),
+            ({"train_stage": "pretrain"}, "train_stage must be finetune with S3RecSCE, got 'pretrain'"),
+            (
+                {"train_stage": "finetune", "pre_model_path": "none.pth"},
+                "pre_model_path must be a file .*, got 'none.pth'",
+            ),
+            ({}, "pre_model_path must be a file .*, got ''"),
         ],
     )
     def test_s3rec_says_early_what_it_needs(self, settings: dict[str, Any], message: str) -> None:
