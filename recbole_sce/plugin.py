@@ -68,7 +68,9 @@ def register() -> None:
     _read_property_files()
     _check_settings_early()
     _split_temporally()
-    _compare_saved_data_by("train_positions", "temporal_holdout")
+    _compare_saved_data_by(
+        "train_positions", "temporal_holdout", "numerical_features", "discretization", "encoding"
+    )
     _serve_windows()
     _count_operations_lightly()
     _stream_case_study()

@@ -75,6 +75,11 @@ def of_rows(dataset: Any) -> Optional[Times]:
     return result
 
 
+def are_kept(dataset: Any) -> bool:
+    """Say whether a data set is in the order of time, and is still to be split."""
+    return _BY_USER in vars(dataset)
+
+
 def forget(dataset: Any) -> None:
     """Drop the times of a data set that has been split."""
     vars(dataset).pop(_BY_USER, None)
