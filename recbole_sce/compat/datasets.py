@@ -143,10 +143,11 @@ def exact_time_order() -> bool:
 
     @wrap(Dataset, "sort")
     def sort(original: Callable[..., Any], self: Any, by: Any, ascending: Any = True) -> None:
-        if not times.are_kept(self) or ascending is not True:
+        moments = times.of_rows(self) if ascending is True and by == self.time_field else None
+        if moments is not None:
+            self.inter_feat._reindex(torch.from_numpy(np.argsort(moments, kind="stable")))
+        elif ascending is not True or not times.are_kept(self):
             original(self, by, ascending)
-        elif by == self.time_field:
-            self.inter_feat._reindex(torch.from_numpy(np.argsort(times.of_rows(self), kind="stable")))
         else:  # the table is in order of time, whose column may be gone
             fields = [by] if isinstance(by, str) else list(by)
             original(self, [field for field in fields if field != self.time_field])

@@ -84,7 +84,9 @@ def _is_stale(dataset: Any, config: Any, path: str) -> bool:
     else:
         now = sources.digest(config)
         if now is None:
-            logger.warning(f"{path} is used unchecked: {sources.files(config)[0]}, or another file of it, is gone")
+            logger.warning(
+                f"{path} is used unchecked: {sources.files(config)[0]}, or another file of it, is gone"
+            )
             return False
         if now == saved:
             return False

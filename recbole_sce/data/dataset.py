@@ -257,6 +257,7 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
         # Not the inherited method: it ends in a sort by timestamps that are rounded to float32.
         if self.benchmark_filename_list is None:
             users, moments = self.inter_feat[self.uid_field].to_numpy(), times.of_table(self)
+            assert moments is not None  # its column was checked
             order = np.lexsort((moments, users))
             times.keep_by_user(self, users, moments[order])
             del users, moments
@@ -320,9 +321,7 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
 
     def _over_log(self, rows: Interaction, fields: list[str]) -> Rows:
         sources = {getattr(self, f"{field}_list_field"): field for field in fields}
-        return Rows(
-            rows.interaction, self.log, self.max_item_list_len, self.item_list_length_field, sources
-        )
+        return Rows(rows.interaction, self.log, self.max_item_list_len, self.item_list_length_field, sources)
 
     def _benchmark_presets(self) -> None:
         """Describe the prepared item histories of benchmark files to RecBole.

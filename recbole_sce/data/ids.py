@@ -218,9 +218,7 @@ def adopted(checkpoint: Mapping[str, Any], path: _Path) -> Iterator[None]:
 def _has_user_table(checkpoint: Mapping[str, Any], stored: TokenIds) -> bool:
     """Say whether a parameter may have a row for each user: in doubt it has."""
     config = checkpoint["config"]
-    users, items = (
-        len(stored.fields.get(config[key], ())) for key in ("USER_ID_FIELD", "ITEM_ID_FIELD")
-    )
+    users, items = (len(stored.fields.get(config[key], ())) for key in ("USER_ID_FIELD", "ITEM_ID_FIELD"))
     return any(
         users in value.shape and ("user" in name or users not in (items, items + 1))
         for name, value in checkpoint["state_dict"].items()

@@ -38,7 +38,12 @@ class Rows(Interaction):  # type: ignore[misc]
     sources: dict[str, str]
 
     def __init__(
-        self, columns: dict[str, Tensor], log: Interaction, width: int, length_field: str, sources: dict[str, str]
+        self,
+        columns: dict[str, Tensor],
+        log: Interaction,
+        width: int,
+        length_field: str,
+        sources: dict[str, str],
     ) -> None:
         super().__init__(columns)
         self.log, self.width, self.length_field, self.sources = log, width, length_field, sources

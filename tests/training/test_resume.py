@@ -200,7 +200,7 @@ class TestFiles:
         best, last = safe_load(file), safe_load(last_path(file))
         recboles = {"config", "epoch", "cur_step", "best_valid_score", "state_dict", "other_parameter"}
         assert set(best) == recboles | {"best_valid_result", "token_ids"}
-        assert set(last) == recboles | {"optimizer", "training"}
+        assert set(last) == recboles | {"token_ids", "optimizer", "training"}
         _, model, *_ = load_data_and_model(file)
         assert torch.equal(model.item_embedding.weight, best["state_dict"]["item_embedding.weight"])
 
