@@ -17,7 +17,7 @@ def ids_in_checkpoints() -> bool:
 
     ``Dataset._remap`` numbers tokens as they first appear, and ``Trainer._save_checkpoint`` writes tables
     without these numbers, so that ``load_data_and_model`` gives items the vectors of others once the file has
-    changed. Models note their ids when they are made, checkpoints hold them, and data sets that are made for a
+    changed. Models note their ids when they are made, checkpoints hold them, and data sets made for a
     checkpoint take them over. ``Trainer.evaluate``, ``Trainer.resume_checkpoint`` and ``S3Rec.__init__`` load
     tables into a model that is there already: they refuse those of other ids. Applies always.
     """

@@ -277,7 +277,7 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
         return Interaction(columns)
 
     def _aug_presets(self) -> None:
-        """Describe the sequence fields to RecBole, those that batches have and those that are made if read."""
+        """Describe the sequence fields to RecBole: those of batches, and those that are made when read."""
         suffix = self.config["LIST_SUFFIX"]
         extra = getattr(self.config.model_class, "sequence_fields", ())
         self.sequence_fields = [field for field in self.inter_feat if field in (self.iid_field, *extra)]
@@ -450,7 +450,7 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
         return self.join(batch) if join else batch
 
     def window_batch(self, index: Index) -> Batch:
-        """Return windows as a batch: as :meth:`__getitem__` returns their last rows, and all their targets."""
+        """Return windows as :meth:`__getitem__` returns their last rows, with all their targets."""
         windows = self.windows
         assert windows is not None
         batch = self._batch(windows, index)

@@ -1,4 +1,4 @@
-"""The ids of tokens travel with a checkpoint: each row of a table stays with the item that it was trained for.
+"""Ids of tokens travel with a checkpoint: a row of a table stays with the item that it was trained for.
 
 RecBole numbers tokens as they first appear in the files, so that other lines, or the same in another order,
 number them otherwise. A checkpoint holds its numbers (:class:`TokenIds`), and a data set that is made for it
@@ -162,9 +162,9 @@ def check_same(path: _Path, ids: Optional[TokenIds], key: str, remedy: str) -> N
     different = [] if stored is None or ids is None else stored.differing(ids)
     if different:
         raise CheckpointError(
-            f"{key}: {os.fspath(path)} is of other training data: the files of the data set have changed since, "
-            f"and the ids of {', '.join(sorted(different))} now belong to other tokens. Restore the files, or "
-            f"{remedy}"
+            f"{key}: {os.fspath(path)} is of other training data: the files of the data set have changed "
+            f"since, and the ids of {', '.join(sorted(different))} now belong to other tokens. Restore the "
+            f"files, or {remedy}"
         )
 
 
@@ -199,9 +199,9 @@ def adopted(checkpoint: Mapping[str, Any], path: _Path) -> Iterator[None]:
     logger = logging.getLogger()
     if stored is None:
         logger.warning(
-            f"{os.fspath(path)} was written without the ids of its items, so it cannot be checked that the data "
-            "set has them in the same order: if its files have changed since training, items have the vectors "
-            "of others. A checkpoint that is written now holds them"
+            f"{os.fspath(path)} was written without the ids of its items, so it cannot be checked that the "
+            "data set has them in the same order: if its files have changed since training, items have the "
+            "vectors of others. A checkpoint that is written now holds the ids"
         )
         yield
         return
@@ -245,9 +245,9 @@ def check_adopted(dataset: Any) -> None:
     different = current.stored.differing(ids)
     if different:
         raise CheckpointError(
-            f"{current.path} does not fit the data set at {dataset.dataset_path}, whose files have changed since "
-            f"training: the ids of {', '.join(sorted(different))} are others, and cannot be taken over with a "
-            f"{type(dataset).__name__}. Restore the files, or train anew"
+            f"{current.path} does not fit the data set at {dataset.dataset_path}, whose files have changed "
+            f"since training: the ids of {', '.join(sorted(different))} are others, and cannot be taken over "
+            f"with a {type(dataset).__name__}. Restore the files, or train anew"
         )
 
 
@@ -318,8 +318,8 @@ def _note(dataset: Any, field: str, tokens: _Tokens, current: _Wanted) -> str:
         effect = "count as missing"
     shown = ", ".join(tokens[:_SHOWN].tolist()) + (", ..." if len(tokens) > _SHOWN else "")
     return (
-        f"{current.path}: {len(tokens):,} values of {field} in the data set {dataset.dataset_name} are unknown to "
-        f"the model, which was trained without them; they {effect}: {shown}"
+        f"{current.path}: {len(tokens):,} values of {field} in the data set {dataset.dataset_name} are "
+        f"unknown to the model, which was trained without them; they {effect}: {shown}"
     )
 
 
@@ -328,7 +328,7 @@ def _is_sequence(dataset: Any, field: str) -> bool:
 
 
 def _renumber_sequences(table: Any, field: str, new_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Number sequences anew, without unknown values; return whether something is left of each that had some."""
+    """Renumber sequences without unknown values; return (n,) False where nothing is left of some."""
     sequences = [new_ids[np.asarray(ids, dtype=np.int64)] for ids in table[field]]
     known = [ids[ids >= 0] for ids in sequences]
     table[field] = pd.Series(known, index=table.index)
@@ -338,8 +338,8 @@ def _renumber_sequences(table: Any, field: str, new_ids: npt.NDArray[np.int64]) 
 def _count_left(dataset: Any, keep: npt.NDArray[np.bool_], current: _Wanted) -> None:
     if not keep.any():
         raise CheckpointError(
-            f"{current.path} does not fit the data set at {dataset.dataset_path}: the model knows none of its "
-            "items, or none of its users. Is it another data set of that name?"
+            f"{current.path} does not fit the data set at {dataset.dataset_path}: the model knows none of "
+            "its items, or none of its users. Is it another data set of that name?"
         )
     if dataset.benchmark_filename_list is not None:
         parts = np.split(keep, np.cumsum(dataset.file_size_list)[:-1])

@@ -17,7 +17,7 @@ ATTRIBUTE = "source_digest"
 
 
 def files(config: Any) -> list[str]:
-    """Return the files of the data set that ``config`` names: those of interactions, then others that exist."""
+    """Return the files of the data set of ``config``: those of interactions, then others that exist."""
     stem = os.path.join(config["data_path"], config["dataset"])
     parts = config["benchmark_filename"]
     needed = [f"{stem}.inter"] if parts is None else [f"{stem}.{part}.inter" for part in parts]
@@ -28,8 +28,8 @@ def files(config: Any) -> list[str]:
 def digest(config: Any) -> Optional[str]:
     """Return a digest of names and content of :func:`files`; None if one does not exist.
 
-    A file of up to 256 MiB counts by its content alone, so that a copy is the same. Of a larger one its size, the
-    time of its last change and 64 blocks of 1 MiB count, which takes a fraction of a second.
+    A file of up to 256 MiB counts by its content alone, so that a copy is the same. Of a larger one its size,
+    the time of its last change and 64 blocks of 1 MiB count, which takes a fraction of a second.
     """
     total = hashlib.blake2b(digest_size=16)
     try:

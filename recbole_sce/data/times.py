@@ -39,8 +39,8 @@ def of_table(dataset: Any) -> Optional[Times]:
         return None
     if time in (dataset.config["discretization"] or ()):
         raise ValueError(
-            f"discretization: the saved data set {dataset.dataset_name} has only buckets of {time} (TIME_FIELD) "
-            "and not its order; delete its file, so that it is made anew"
+            f"discretization: the saved data set {dataset.dataset_name} has only buckets of {time} "
+            "(TIME_FIELD) and not its order; delete its file, so that it is made anew"
         )
     values = table[time].to_numpy()
     if values.dtype == object:  # numerical_features: (value, 1)

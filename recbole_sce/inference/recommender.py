@@ -440,10 +440,10 @@ class UserLog:
     def of_files(cls, dataset: Any) -> UserLog:
         """Take the log from prepared histories (``benchmark_filename``): training, validation, test.
 
-        A user's last row is that with the longest history in the last file that has the user. Where its history
-        is that of the row before and that row's target, and so on, the targets of all these are the user's
-        items, behind the first one's history; else only the last row counts. Those in the last file are held
-        out for testing.
+        A user's last row is that with the longest history in the last file that has the user. Where its
+        history is that of the row before and that row's target, and so on, the targets of all these are the
+        user's items, behind the first one's history; else only the last row counts. Those in the last file
+        are held out for testing.
         """
         if not isinstance(dataset.inter_feat, Interaction):
             dataset.build()

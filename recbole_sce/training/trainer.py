@@ -61,8 +61,8 @@ class SCETrainer(ResumableTrainer):
         longest = max(config["topk"])
         if longest > model.n_items:
             raise ValueError(
-                f"topk must be at most {model.n_items}, the number of items of {config['dataset']} with RecBole's "
-                f"padding item, got {longest}"
+                f"topk must be at most {model.n_items}, the number of items of {config['dataset']} with "
+                f"RecBole's padding item, got {longest}"
             )
         self._exchanged = distributed.keep_from_ddp(model) if model.settings.sparse_item_updates else None
         super().__init__(config, model)
@@ -204,8 +204,9 @@ class SCETrainer(ResumableTrainer):
             self._item_table = None
         if int(self._short):
             self.logger.warning(
-                f"topk: {int(self._short)} of the evaluated rows have fewer than {max(self.config['topk'])} items "
-                "left with exclude_seen: the places behind are empty, which metrics over lists count as item 0"
+                f"topk: {int(self._short)} of the evaluated rows have fewer than "
+                f"{max(self.config['topk'])} items left with exclude_seen: the places behind are empty, and "
+                "metrics over lists count them as item 0"
             )
         return result
 

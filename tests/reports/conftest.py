@@ -9,9 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cli.conftest import call
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
+
+__all__ = ["call"]
 
 Row = tuple[str, str, str]
 
@@ -46,7 +49,12 @@ class Toy:
         small = {"hidden_size": 16, "inner_size": 16, "embedding_size": 16, "n_layers": 1, "n_heads": 1}
         neg = {} if model.endswith("SCE") else {"train_neg_sample_args": None}
         return {
-            **{"data_path": str(self.folder / "data"), "checkpoint_dir": "saved", "epochs": 2, "use_gpu": False},
+            **{
+                "data_path": str(self.folder / "data"),
+                "checkpoint_dir": "saved",
+                "epochs": 2,
+                "use_gpu": False,
+            },
             **{"load_col": {"inter": ["user_id", "item_id", "timestamp"]}, "MAX_ITEM_LIST_LENGTH": 8},
             **{"show_progress": False, "learning_rate": 0.01, **small, **neg, **keys},
         }
@@ -61,7 +69,13 @@ class Toy:
         network = get_model(model)(config, train.dataset)
         trainer = get_trainer(config["MODEL_TYPE"], model)(config, network)
         return SimpleNamespace(
-            config=config, dataset=dataset, train=train, valid=valid, test=test, model=network, trainer=trainer
+            config=config,
+            dataset=dataset,
+            train=train,
+            valid=valid,
+            test=test,
+            model=network,
+            trainer=trainer,
         )
 
     def trained(self, model: str = "SASRecSCE", **keys: Any) -> SimpleNamespace:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from cli.conftest import Call
 from recbole.quick_start import load_data_and_model
 from recbole.utils import get_trainer
 
-from cli.conftest import Call, call  # noqa: F401  (a fixture)
 from recbole_sce.compat import CheckpointError, safe_load, save_checkpoint
 from recbole_sce.data import ids
 from recbole_sce.inference.recommender import RecommendationError, Recommender
@@ -41,7 +41,9 @@ Vectors = dict[str, torch.Tensor]
 
 def write_features(toy: Toy, reverse: bool = False, more: tuple[str, ...] = ()) -> None:
     items = [f"i{number}" for number in range(40)]
-    rows: Any = [(item, f"c{int(item[1:]) % 4}", f"t{int(item[1:]) % 3} t{int(item[1:]) % 5}") for item in items]
+    rows: Any = [
+        (item, f"c{int(item[1:]) % 4}", f"t{int(item[1:]) % 3} t{int(item[1:]) % 5}") for item in items
+    ]
     rows = [*((item, "c9", "t9 t1") for item in more), *(rows[::-1] if reverse else rows)]
     toy.write(rows, "item", "item_id:token\tcat:token\ttags:token_seq")
 
@@ -87,7 +89,11 @@ def test_grown_data(toy: Toy, model: str, log_lines: Callable[[], str]) -> None:
     new = [("u1", "new item", "1003.5"), ("u2", "i7", "-5"), ("new user", "i3", "1"), ("new user", "i4", "2")]
     toy.write([*new, *sorted(ROWS)])
     recommender = Recommender.load(run.file)
-    got = {name: items for top in recommender.for_users(list(lists), 5, history="test") for name, items, _ in top.rows()}
+    got = {
+        name: items
+        for top in recommender.for_users(list(lists), 5, history="test")
+        for name, items, _ in top.rows()
+    }
     # An older interaction beyond MAX_ITEM_LIST_LENGTH, and one with an item without a vector, change nothing.
     assert got == {**lists, "u2": got["u2"]}
     assert "1 values of item_id" in log_lines()
@@ -129,7 +135,7 @@ def test_new_values_of_features_count_as_missing(toy: Toy, log_lines: Callable[[
 def test_other_data_of_the_same_name_is_refused(toy: Toy) -> None:
     run = toy.trained()
     toy.write([(f"a{user}", f"b{item}", time) for user, item, time in ROWS])
-    with pytest.raises(CheckpointError, match="the model knows none of its items.*another data set"):
+    with pytest.raises(CheckpointError, match=r"the model knows none of its items.*another data set"):
         Recommender.load(run.file)
     with pytest.raises(CheckpointError, match="the model knows none of its items"):
         load_data_and_model(run.file)
@@ -146,9 +152,11 @@ def test_tables_are_not_loaded_into_a_model_of_other_ids(toy: Toy, model: str) -
     assert first.trainer.evaluate(first.test)
     toy.write(sorted(ROWS))
     other = toy.prepared(model, **keys)
-    with pytest.raises(CheckpointError, match=r"model_file: .* ids of item_id, user_id now belong to other tokens"):
+    with pytest.raises(
+        CheckpointError, match=r"model_file: .* ids of item_id, user_id now belong to other tokens"
+    ):
         other.trainer.evaluate(other.test, model_file=first.file)
-    with pytest.raises(CheckpointError, match="files of the data set have changed since.*item_id, user_id"):
+    with pytest.raises(CheckpointError, match=r"files of the data set have changed since.*item_id, user_id"):
         other.trainer.resume_checkpoint(first.file)
 
 
@@ -181,7 +189,7 @@ def test_a_pretrained_model_of_other_ids_is_refused(toy: Toy) -> None:
     toy.prepared("S3RecSCE", **fine)
     toy.write(sorted(ROWS))
     for model in ("S3RecSCE", "S3Rec"):
-        with pytest.raises(CheckpointError, match="pre_model_path: .*other training data"):
+        with pytest.raises(CheckpointError, match=r"pre_model_path: .*other training data"):
             toy.prepared(model, **fine)
 
 
@@ -206,7 +214,7 @@ def test_saved_data_is_not_taken_for_a_checkpoint_of_other_ids(toy: Toy) -> None
     assert answers(run.file) == expected
 
 
-def test_the_command_names_items_without_a_vector(toy: Toy, call: Call) -> None:  # noqa: F811
+def test_the_command_names_items_without_a_vector(toy: Toy, call: Call) -> None:
     run = toy.trained()
     before = call("recommend", run.file, "-u", "u1", "--history", "test")
     toy.write([("u9", "i99", "5"), *sorted(ROWS)])

@@ -40,7 +40,9 @@ def parts(toy: Toy, model: str, **keys: Any) -> list[list[tuple[str, ...]]]:
         for place in range(len(batch)):
             user = data.field2id_token["user_id"][batch["user_id"][place]]
             history = (
-                names[batch["item_id_list"][place][: batch["item_length"][place]]] if "item_id_list" in batch else ()
+                names[batch["item_id_list"][place][: batch["item_length"][place]]]
+                if "item_id_list" in batch
+                else ()
             )
             rows.append((str(user), *map(str, history), str(names[batch["item_id"][place]])))
         result.append(rows)
@@ -63,7 +65,9 @@ def test_histories_and_parts_do_not_depend_on_what_becomes_of_the_column(
 
 @pytest.mark.parametrize("model", ["SASRecSCE", "SASRec"])
 def test_times_closer_than_float32_can_tell_are_told_apart_by_a_split(toy: Toy, model: str) -> None:
-    rows = [(user, item, str(1_600_000_000 + int(time) % 1000 * 3 + int(user[1:]))) for user, item, time in ROWS]
+    rows = [
+        (user, item, str(1_600_000_000 + int(time) % 1000 * 3 + int(user[1:]))) for user, item, time in ROWS
+    ]
     toy.write(rows)
     args = {"order": "TO", "mode": "full", **SPLITS["point in time"]}
     _, _, test = parts(toy, model, eval_args=args)

@@ -23,7 +23,10 @@ def test_lists_for_training_users_are_their_own(toy: Toy, model: str) -> None:
     assert windowed.train.dataset.windows is not None
     plain.model.load_state_dict(windowed.model.state_dict())
     users = windowed.train.dataset.inter_feat["user_id"].unique()[[0, 7, -1]]
-    for ask in (lambda run: full_sort_topk(users, run.model, run.train, 3)[1], lambda run: full_sort_scores(users, run.model, run.train)):
+    for ask in (
+        lambda run: full_sort_topk(users, run.model, run.train, 3)[1],
+        lambda run: full_sort_scores(users, run.model, run.train),
+    ):
         assert torch.allclose(ask(windowed), ask(plain))
 
 
@@ -73,5 +76,5 @@ def test_rows_put_into_a_training_loader_by_hand_are_refused_in_words(toy: Toy) 
 
     run = toy.prepared(train_positions="all")
     loader = TrainDataLoader(run.config, run.train.dataset, None, shuffle=True)
-    with pytest.raises(ValueError, match="train_positions: all trains windows.*data_preparation.*last"):
+    with pytest.raises(ValueError, match=r"train_positions: all trains windows.*data_preparation.*last"):
         run.model.calculate_loss(next(iter(loader)))
