@@ -74,7 +74,9 @@ def register() -> None:
     _read_settings_early()
     _check_settings_of_built_in_models()
     _split_temporally()
-    _compare_saved_data_by("train_positions", "temporal_holdout")
+    _compare_saved_data_by(
+        "train_positions", "temporal_holdout", "numerical_features", "discretization", "encoding"
+    )
     _serve_windows()
     _count_operations_lightly()
     _stream_case_study()

@@ -102,16 +102,31 @@ def recommend(
         if item_vectors is not None or faiss is not None:
             _export(recommender, item_vectors, faiss, k, history)
         started = time.perf_counter()
-        n_served = 0
+        n_served, n_short, n_items = 0, 0, 0
         with writer:
             for top in tops:
                 writer.write(top)
-                n_served += len(top.ids)
+                counts = (top.scores > -float("inf")).sum(1)
+                n_served, n_items = n_served + len(top.ids), n_items + int(counts.sum())
+                n_short += int((counts < k).sum())
+            _warn_of(skipped)
+            if n_items == 0:
+                raise InputError(_nothing(n_served, histories))
     except RecommendationError as error:
         raise InputError(str(error)) from error
-    _warn_of(skipped)
+    if n_short:
+        warn(f"{n_short:,} of {n_served:,} lists are shorter than --k {k}: fewer items are left for them")
     seconds = time.perf_counter() - started
     typer.echo(f"{n_served:,} served in {seconds:.1f} s" + (f": {out}" if out else ""), err=True)
+
+
+def _nothing(n_served: int, histories: Optional[Path]) -> str:
+    """Say why there is no recommendation at all."""
+    if n_served:
+        return "nothing was recommended: --exclude-seen leaves no item to anybody"
+    if histories is not None:
+        return f"nothing was recommended: {histories} has no history with an item that the model knows"
+    return "nothing was recommended: no user of the data set has a history"
 
 
 def _check_usage(

@@ -6,7 +6,7 @@ What RecBole evaluates or unpickles is read as data (SECURITY.md).
 
 from __future__ import annotations
 
-from recbole_sce.compat import config, datasets, distributed, launch, metrics, stack, tuning
+from recbole_sce.compat import config, datasets, distributed, ids, launch, metrics, reuse, stack, tuning
 from recbole_sce.safe_io import checkpoints, saved_data, settings
 from recbole_sce.safe_io.checkpoints import (
     CheckpointError,
@@ -73,6 +73,8 @@ def apply() -> None:
             distributed.model_of_several_processes,
             distributed.one_checkpoint,
             distributed.exact_metrics,
+            ids.ids_in_checkpoints,
+            reuse.fresh_saved_data,
             launch.run_of_several_processes,
         ]
     )

@@ -143,11 +143,14 @@ def exact_time_order() -> bool:
 
     @wrap(Dataset, "sort")
     def sort(original: Callable[..., Any], self: Any, by: Any, ascending: Any = True) -> None:
-        moments = times.of_rows(self) if by == self.time_field and ascending is True else None
-        if moments is None:
-            original(self, by, ascending)
-        else:
+        moments = times.of_rows(self) if ascending is True and by == self.time_field else None
+        if moments is not None:
             self.inter_feat._reindex(torch.from_numpy(np.argsort(moments, kind="stable")))
+        elif ascending is not True or not times.are_kept(self):
+            original(self, by, ascending)
+        else:  # the table is in order of time, whose column may be gone
+            fields = [by] if isinstance(by, str) else list(by)
+            original(self, [field for field in fields if field != self.time_field])
 
     @wrap(Dataset, "time_based_split")
     def time_based_split(original: Callable[..., Any], self: Any, ratios: Any, group_by: Any) -> Any:

@@ -267,6 +267,7 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
         # Not the inherited method: it ends in a sort by timestamps that are rounded to float32.
         if self.benchmark_filename_list is None:
             users, moments = self.inter_feat[self.uid_field].to_numpy(), times.of_table(self)
+            assert moments is not None  # its column was checked
             order = np.lexsort((moments, users))
             times.keep_by_user(self, users, moments[order])
             del users, moments
@@ -286,7 +287,7 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
         return Interaction(columns)
 
     def _aug_presets(self) -> None:
-        """Describe the sequence fields to RecBole, those that batches have and those that are made if read."""
+        """Describe the sequence fields to RecBole: those of batches, and those that are made when read."""
         suffix = self.config["LIST_SUFFIX"]
         extra = getattr(self.config.model_class, "sequence_fields", ())
         self.sequence_fields = [field for field in self.inter_feat if field in (self.iid_field, *extra)]
@@ -459,7 +460,7 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
         return self.join(batch) if join else batch
 
     def window_batch(self, index: Index) -> Batch:
-        """Return windows as a batch: as :meth:`__getitem__` returns their last rows, and all their targets."""
+        """Return windows as :meth:`__getitem__` returns their last rows, with all their targets."""
         windows = self.windows
         assert windows is not None
         batch = self._batch(windows, index)

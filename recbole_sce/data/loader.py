@@ -13,7 +13,7 @@ from recbole.data.dataloader.abstract_dataloader import NegSampleDataLoader
 class WindowDataLoader(TrainDataLoader):  # type: ignore[misc]
     """RecBole's ``TrainDataLoader`` over the windows of a data set, for ``train_positions: all``.
 
-    Its ``dataset`` counts, gives and indexes rows, as everywhere; a data set without windows is served by rows.
+    Its ``dataset`` counts and gives rows, as everywhere. A data set without windows is served by rows.
     """
 
     def __init__(self, config: Any, dataset: Any, sampler: Any, shuffle: bool = False) -> None:

@@ -39,8 +39,8 @@ def of_table(dataset: Any) -> Optional[Times]:
         return None
     if time in (dataset.config["discretization"] or ()):
         raise ValueError(
-            f"discretization: the saved data set {dataset.dataset_name} has only buckets of {time} (TIME_FIELD) "
-            "and not its order; delete its file, so that it is made anew"
+            f"discretization: the saved data set {dataset.dataset_name} has only buckets of {time} "
+            "(TIME_FIELD) and not its order; delete its file, so that it is made anew"
         )
     values = table[time].to_numpy()
     if values.dtype == object:  # numerical_features: (value, 1)
@@ -73,6 +73,11 @@ def of_rows(dataset: Any) -> Optional[Times]:
     result = np.empty(len(order))
     result[order] = times[ends[users[order]] - from_end]
     return result
+
+
+def are_kept(dataset: Any) -> bool:
+    """Say whether a data set is in the order of time, and is still to be split."""
+    return _BY_USER in vars(dataset)
 
 
 def forget(dataset: Any) -> None:

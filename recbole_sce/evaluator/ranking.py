@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Optional
 
 import torch
@@ -48,7 +48,7 @@ class Ranking:
 
     Attributes:
         scores: (B, k) the largest scores, descending.
-        items: (B, k) int64, their items.
+        items: (B, k) int64, their items; 0 where a row has fewer than k candidates.
         n_candidates: (B,) int64, number of items that were ranked.
         targets: the targets, each once, or None.
         target_ranks: (P,) float32, rank of each target from 1 on, a mean where scores are equal; or None.
@@ -119,7 +119,8 @@ def rank_catalogue(
     if not blocks:
         empty = hidden.new_empty(0, k)
         return Ranking(empty, empty.long(), empty[:, 0].long())
-    return join_rankings(blocks)
+    ranking = join_rankings(blocks)
+    return replace(ranking, items=ranking.items.where(ranking.scores > -torch.inf, 0))
 
 
 @torch.no_grad()
@@ -138,7 +139,7 @@ def rank_candidates(
         candidates: the candidates; where a cell occurs repeatedly the last score counts.
         scores: (P,) floating point, their scores.
         n_rows: B.
-        n_items: C; items that are no candidates rank behind those that are, in no order.
+        n_items: C.
         k: length of the list to keep; 1 to C.
         targets: candidates that should have been predicted.
         memory_mb: as for :func:`rank_catalogue`.
@@ -177,7 +178,8 @@ def rank_candidates(
     target_scores = scores[at].unsqueeze(1)  # (T, 1)
     others = table[targets.rows]  # (T, width)
     ranks = _mean_rank((others > target_scores).sum(1), (others == target_scores).sum(1))
-    return Ranking(*top, counts, targets, ranks)
+    best_scores, best_items = top
+    return Ranking(best_scores, best_items.where(best_scores > -torch.inf, 0), counts, targets, ranks)
 
 
 class _Plan(NamedTuple):

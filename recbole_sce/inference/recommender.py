@@ -16,10 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from recbole.data.interaction import Interaction
+from recbole.data.transform import construct_transform
 from torch import Tensor
 
 from recbole_sce.compat import CheckpointError, safe_load
+from recbole_sce.data.ids import adopted
+from recbole_sce.data.rows import POSITION, Rows
 from recbole_sce.data.sequences import starts_of_runs
+from recbole_sce.data.windows import continues_history
 from recbole_sce.evaluator.encoding import encode_rows
 from recbole_sce.evaluator.ranking import Pairs
 from recbole_sce.evaluator.topk import stream_topk
@@ -45,8 +49,8 @@ class TopItems:
 
     Attributes:
         ids: (B,) what the user or history is called.
-        items: (B, k) original ids, best first.
-        scores: (B, k) float32; -inf where a row has fewer than k candidates.
+        items: (B, k) original ids, best first; ``[PAD]`` where a row has fewer than k candidates.
+        scores: (B, k) float32; -inf there.
     """
 
     ids: list[str]
@@ -114,6 +118,9 @@ class Recommender:
             isinstance(model, SCEMixin) and type(model).full_sort_predict is SCEMixin.full_sort_predict
         )
         self._table: Optional[Tensor] = None
+        # Masks are for training: models that mask put their own behind a history.
+        masks = dataset.config["transform"] == "mask_itemseq"
+        self._transform = None if masks else construct_transform(dataset.config)
 
     @classmethod
     def load(
@@ -128,6 +135,9 @@ class Recommender:
             checkpoint: the file.
             data_path: folder that holds the data set's folder; None: where it was in training.
             device: ``cpu``, ``cuda``, ...; None: that of training, or the CPU where there is no such device.
+
+        The files may have changed since: each item has its own vector, and what the model does not know is
+        named in a warning (:mod:`recbole_sce.data.ids`).
 
         Raises:
             FileNotFoundError: the checkpoint or the data set does not exist.
@@ -159,10 +169,14 @@ class Recommender:
                 "data_path to the folder that holds it now"
             )
         init_seed(config["seed"], config["reproducibility"])
-        dataset = create_dataset(config)
-        train, _, test = data_preparation(config, dataset)
-        log = UserLog.of(dataset)
-        log.hold_out(test._dataset.inter_feat[dataset.uid_field].numpy())
+        with adopted(content, name):
+            dataset = create_dataset(config)
+            train, _, test = data_preparation(config, dataset)
+        if dataset.benchmark_filename_list is None:
+            log = UserLog.of(dataset)
+            log.hold_out(test._dataset.inter_feat[dataset.uid_field].numpy())
+        else:
+            log = UserLog.of_files(dataset)
         model = get_model(config["model"])(config, train._dataset).to(config["device"])
         try:
             model.load_state_dict(content["state_dict"])
@@ -185,12 +199,12 @@ class Recommender:
         return [str(self._user_ids[user]) for user in np.flatnonzero(self._log.lengths("full"))]
 
     def for_users(
-        self, users: Sequence[str], k: int, exclude_seen: bool = False, history: str = "full"
+        self, users: Sequence[Any], k: int, exclude_seen: bool = False, history: str = "full"
     ) -> Iterator[TopItems]:
         """Yield the best items of users, a batch at a time, in the order of ``users``.
 
         Args:
-            users: original ids.
+            users: original ids, as text or as whole numbers.
             k: how many items; 1 to :attr:`n_items`.
             exclude_seen: whether items of the history, however long ago, are no candidates.
             history: ``full``: all that the data set has of the user. ``test``: without the items held out
@@ -202,9 +216,8 @@ class Recommender:
         """
         self._check_k(k)
         if history not in HISTORIES:
-            raise RecommendationError(
-                f"history: {history!r} is not allowed; one of {', '.join(HISTORIES)} is"
-            )
+            raise RecommendationError(f"history must be one of {', '.join(HISTORIES)}, got {history!r}")
+        users = _tokens(users, "users")
         unknown = [user for user in users if user not in self._user_codes or user == "[PAD]"]
         if unknown:
             raise RecommendationError(
@@ -230,7 +243,7 @@ class Recommender:
 
     def for_histories(
         self,
-        histories: Iterable[tuple[str, Sequence[str]]],
+        histories: Iterable[tuple[Any, Sequence[Any]]],
         k: int,
         exclude_seen: bool = False,
         skipped: Optional[Skipped] = None,
@@ -238,7 +251,8 @@ class Recommender:
         """Yield the best items that follow given histories, a batch at a time, in their order.
 
         Args:
-            histories: pairs of a name and the original ids of items, oldest first; read as needed.
+            histories: pairs of a name and the original ids of items, as text or as whole numbers, oldest
+                first; read as needed.
             k: how many items; 1 to :attr:`n_items`.
             exclude_seen: whether the items of the history are no candidates.
             skipped: told of unknown items, which are left out, and of histories without a known one, which
@@ -269,16 +283,16 @@ class Recommender:
         self._check_streams()
         return self._item_ids[1:], self._item_table()[1:].float().cpu().numpy()
 
-    def hidden_states(self, users: Sequence[str], history: str = "full") -> npt.NDArray[np.float32]:
+    def hidden_states(self, users: Sequence[Any], history: str = "full") -> npt.NDArray[np.float32]:
         """Return the hidden states (B, d) of known users: the queries to :meth:`item_vectors`."""
         self._check_streams()
-        codes = np.array([self._user_codes[user] for user in users], dtype=np.int64)
+        codes = np.array([self._user_codes[user] for user in _tokens(users, "users")], dtype=np.int64)
         batch = self._batch([self._log.history(user, history) for user in codes], codes)
         return encode_rows(self.model, batch, self.device).float().cpu().numpy()
 
     def _check_k(self, k: int) -> None:
         if not 1 <= k <= self.n_items:
-            raise RecommendationError(f"k: {k} is not allowed; 1 to {self.n_items}, the number of items, is")
+            raise RecommendationError(f"k must be 1 to {self.n_items}, the number of items, got {k}")
 
     def _check_streams(self) -> None:
         if not self._streams:
@@ -288,11 +302,11 @@ class Recommender:
             )
 
     def _known(
-        self, histories: Iterable[tuple[str, Sequence[str]]], skipped: Skipped
+        self, histories: Iterable[tuple[Any, Sequence[Any]]], skipped: Skipped
     ) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
-        for name, items in histories:
-            codes = []
-            for item in items:
+        for given_name, items in histories:
+            name, codes = _token(given_name), []
+            for item in _tokens(items, f"the items of history {name!r}"):
                 code = self._item_codes.get(item, 0)
                 if code == 0:  # unknown, or literally "[PAD]"
                     skipped.add_item(item)
@@ -324,11 +338,15 @@ class Recommender:
                     f"{type(self.model).__name__} scores by an embedding of the user, so it serves no "
                     "histories but those of the users that it was trained with: ask for users"
                 ) from None
-            raise
+            raise RecommendationError(
+                f"{type(self.model).__name__} reads more of a history than its items, which alone are known "
+                f"here: {error.args[0] if error.args else error}"
+            ) from error
         if scores.isnan().any():
             raise RecommendationError(
                 f"{type(self.model).__name__} gives scores that are no numbers: its training has diverged"
             )
+        items = items.where(scores > -torch.inf, 0)
         return TopItems(ids, self._item_ids[items.cpu().numpy()], scores.float().cpu().numpy())
 
     def _batch(
@@ -348,7 +366,8 @@ class Recommender:
         }
         if users is not None:
             fields[self._dataset.uid_field] = torch.from_numpy(users)
-        return Interaction(fields)
+        batch = Interaction(fields)
+        return batch if self._transform is None else self._transform(self._dataset, batch)
 
     def _item_table(self) -> Tensor:
         if self._table is None:
@@ -399,11 +418,8 @@ class UserLog:
         """Read the log back from the rows of a sequential data set, RecBole's or the plugin's.
 
         A row predicts an interaction of a user from those before it, and a user's rows are by time: the
-        history of the first one is the user's first item, and all other items are targets. Prepared
-        histories (``benchmark_filename``) have no such order; nobody has a log then.
+        history of the first one is the user's first item, and all other items are targets.
         """
-        if dataset.benchmark_filename_list is not None:
-            return cls(np.zeros(0, dtype=np.int64), np.zeros(dataset.user_num, dtype=np.int64))
         if not isinstance(dataset.inter_feat, Interaction):
             dataset.build()  # data_preparation has not, where it found saved data loaders
         users = dataset.inter_feat[dataset.uid_field].numpy()  # (m,)
@@ -420,6 +436,36 @@ class UserLog:
         counts[users[first]] += 1
         return cls(items, counts)
 
+    @classmethod
+    def of_files(cls, dataset: Any) -> UserLog:
+        """Take the log from prepared histories (``benchmark_filename``): training, validation, test.
+
+        A user's last row is that with the longest history in the last file that has the user. Where its
+        history is that of the row before and that row's target, and so on, the targets of all these are the
+        user's items, behind the first one's history; else only the last row counts. Those in the last file
+        are held out for testing.
+        """
+        if not isinstance(dataset.inter_feat, Interaction):
+            dataset.build()
+        items, targets, lengths = _flat_histories(dataset)
+        users = dataset.inter_feat[dataset.uid_field].numpy()  # (n,)
+        file = np.repeat(np.arange(len(dataset.file_size_list)), dataset.file_size_list)  # (n,)
+        order = np.lexsort((lengths, file, users))
+        users, file, targets, lengths = users[order], file[order], targets[order], lengths[order]
+        firsts = np.flatnonzero(~continues_history(items, targets, lengths, users))
+        last = np.append(np.flatnonzero(starts_of_runs(users))[1:], len(users)) - 1  # (users with rows,)
+        first = firsts[np.searchsorted(firsts, last, side="right") - 1]
+        parts = [
+            np.concatenate([items[targets[a] - lengths[a] : targets[a]], items[targets[a : b + 1]]])
+            for a, b in zip(first, last)
+        ]
+        counts = np.zeros(dataset.user_num, dtype=np.int64)
+        counts[users[last]] = [len(part) for part in parts]
+        log = cls(np.concatenate(parts).astype(np.int64), counts)
+        tested = np.concatenate([[0], np.cumsum(file == len(dataset.file_size_list) - 1)])
+        log.held_out[users[last]] = tested[last + 1] - tested[first]
+        return log
+
     def hold_out(self, users: npt.NDArray[Any]) -> None:
         """Note the users (m,) of the rows held out for testing, their last ones."""
         if len(self.items):
@@ -434,6 +480,36 @@ class UserLog:
         """Return the items of ``user``, oldest first; with ``test``, without those held out."""
         stop = self.starts[user + 1] - (self.held_out[user] if which == "test" else 0)
         return self.items[self.starts[user] : stop]
+
+
+def _flat_histories(dataset: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return prepared histories, each with its target behind it, where targets are (n,), and lengths (n,)."""
+    rows = dataset.inter_feat
+    lengths = rows[dataset.item_list_length_field].numpy().astype(np.int64)
+    if isinstance(rows, Rows):
+        return rows.log[dataset.iid_field].numpy(), rows[POSITION].numpy(), lengths
+    history = rows[f"{dataset.iid_field}{dataset.config['LIST_SUFFIX']}"]  # (n, L)
+    lengths = np.minimum(lengths, history.shape[1])
+    table = np.concatenate([history.numpy(), np.zeros((len(history), 1), dtype=np.int64)], 1)
+    table[np.arange(len(table)), lengths] = rows[dataset.iid_field].numpy()
+    items = table[np.arange(table.shape[1]) <= lengths[:, None]]
+    return items, np.cumsum(lengths + 1) - 1, lengths
+
+
+def _token(value: Any) -> str:
+    """Return how files of data spell an id."""
+    return str(value.item() if isinstance(value, Tensor) else value)
+
+
+def _tokens(values: Any, what: str) -> list[str]:
+    """Return the tokens of ids.
+
+    Raises:
+        RecommendationError: they are one text, whose letters would be taken for ids.
+    """
+    if isinstance(values, (str, bytes)):
+        raise RecommendationError(f"{what} must be a list of ids, got {values!r}")
+    return [_token(value) for value in values]
 
 
 def _some(ids: Sequence[str]) -> str:

@@ -25,6 +25,15 @@ class BERT4RecSCE(SCEMixin, BERT4Rec):  # type: ignore[misc]
         """
         return torch.cat((self.item_embedding.weight[: self.n_items], self.output_bias.unsqueeze(1)), 1)
 
+    def reconstruct_test_data(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
+        """Return histories (B, L) with a mask behind their last item, without the first place.
+
+        RecBole: ``BERT4Rec.reconstruct_test_data``, which writes one row at a time.
+        """
+        longer = torch.nn.functional.pad(item_seq, (0, 1))  # (B, L + 1)
+        masked: Tensor = longer.scatter(1, item_seq_len.unsqueeze(1), self.mask_token)[:, 1:]
+        return masked
+
     def encode(self, interaction: Interaction) -> Tensor:
         """Return the hidden states (B, d + 1) of a mask behind the whole history of each row."""
         lengths = interaction[self.ITEM_SEQ_LEN]

@@ -160,6 +160,11 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
         if self.settings.train_positions == "last":
             targets = interaction[self.POS_ITEM_ID]  # (B,)
             return self.encode(interaction), targets, torch.arange(len(targets), device=targets.device)
+        if self.TARGET_SEQ not in interaction:
+            raise ValueError(
+                f"train_positions: all trains windows, and this batch has none (no {self.TARGET_SEQ}): take "
+                "the training loader of recbole.data.data_preparation, or set train_positions: last"
+            )
         targets = interaction[self.TARGET_SEQ]  # (B, L), 0 where a row has no target
         rows, places = torch.nonzero(targets, as_tuple=True)  # (N,) each
         return self.encode_positions(interaction)[rows, places], targets[rows, places], rows

@@ -14,6 +14,7 @@ from typing import Any, Optional, Union
 from recbole.data.interaction import Interaction
 
 from recbole_sce.compat import CheckpointError, safe_load
+from recbole_sce.data import ids
 from recbole_sce.safe_io.checkpoints import portable
 from recbole_sce.settings.recipes import undecided_keys
 from recbole_sce.training import random_states
@@ -256,9 +257,9 @@ def load(trainer: Any, resume_file: _Path) -> Continuation:
 
     Raises:
         FileNotFoundError: the file, or the run's best model beside it, does not exist.
-        CheckpointError: it is damaged, or of a model of other sizes.
+        CheckpointError: it is damaged, or of a model of other sizes, or of other ids.
     """
-    path, state, best = processes.made_by_first(lambda: _read_run(resume_file))
+    path, state, best = processes.made_by_first(lambda: _read_run(resume_file, ids.of_model(trainer.model)))
     kept = state[_KEY]
     if len(kept["random"]) != processes.world_size():
         raise CheckpointError(
@@ -294,9 +295,10 @@ class _Best:
     result: Optional[dict[str, Any]]
 
 
-def _read_run(resume_file: _Path) -> tuple[Path, dict[str, Any], _Best]:
+def _read_run(resume_file: _Path, known: Optional[ids.TokenIds]) -> tuple[Path, dict[str, Any], _Best]:
     """Return where the last state of a run is, what it holds, settings aside, and the best score."""
     path = _last_state_of(resume_file)
+    ids.check_same(path, known, "resume", "set resume: null to begin anew")
     state = _checked(_read_all(path), path)
     return path, {key: value for key, value in state.items() if key != "config"}, _best(path, state)
 

@@ -60,8 +60,8 @@ class SCETrainer(ResumableTrainer):
         longest = max(config["topk"])
         if longest > model.n_items:
             raise ValueError(
-                f"topk: {longest} is not allowed; at most {model.n_items} is, the number of items of "
-                f"{config['dataset']} with RecBole's padding item"
+                f"topk must be at most {model.n_items}, the number of items of {config['dataset']} with "
+                f"RecBole's padding item, got {longest}"
             )
         self._exchanged = distributed.keep_from_ddp(model) if model.settings.sparse_item_updates else None
         super().__init__(config, model)
@@ -74,6 +74,7 @@ class SCETrainer(ResumableTrainer):
         self._eval_dataset: Any = None
         self._eval_rows: Iterator[list[int]] = iter(())
         self._item_table: Optional[Tensor] = None
+        self._short: Any = 0  # evaluated rows with fewer candidates than topk
 
     def _evaluate_densely(self) -> None:
         """Say what a model loses that scores in a way of its own.
@@ -184,10 +185,18 @@ class SCETrainer(ResumableTrainer):
         if eval_data and isinstance(eval_data, FullSortEvalDataLoader):
             # Evaluation loaders never shuffle: a second pass over their sampler gives the rows of each batch.
             self._eval_dataset, self._eval_rows = eval_data._dataset, iter(eval_data.batch_sampler)
+        self._short = 0
         try:
-            return super().evaluate(eval_data, load_best_model, model_file, show_progress)
+            result = super().evaluate(eval_data, load_best_model, model_file, show_progress)
         finally:
             self._item_table = None
+        if int(self._short):
+            self.logger.warning(
+                f"topk: {int(self._short)} of the evaluated rows have fewer than "
+                f"{max(self.config['topk'])} items left with exclude_seen: the places behind are empty, and "
+                "metrics over lists count them as item 0"
+            )
+        return result
 
     def _full_sort_batch_eval(self, batched_data: Any) -> tuple[Interaction, Any, Tensor, Tensor]:
         """Rank a batch; RecBole returns its scores, this a :class:`Ranking` in their place."""
@@ -216,7 +225,7 @@ class SCETrainer(ResumableTrainer):
         exclude = None
         if self.settings.exclude_seen:
             exclude = Pairs(*(column.to(self.device) for column in self._eval_dataset.history(rows)))
-        return rank_catalogue(
+        ranking = rank_catalogue(
             encode_rows(self.model, interaction, self.device),
             item_table,
             max(self.config["topk"]),
@@ -225,6 +234,9 @@ class SCETrainer(ResumableTrainer):
             self.eval_collector.needs_ranks,
             self.settings.eval_memory_mb,
         )
+        if exclude is not None:
+            self._short = self._short + (ranking.scores[:, -1] == -torch.inf).sum()  # read once, at the end
+        return ranking
 
     def _neg_sample_batch_eval(self, batched_data: Any) -> tuple[Interaction, Any, Tensor, Tensor]:
         """Rank the sampled candidates of a batch, without RecBole's score matrix (users, n_items)."""

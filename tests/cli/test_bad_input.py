@@ -129,7 +129,7 @@ REFUSED = {
     "one item, ten ranks": Row(
         text(lines(20, 1)),
         ("--topk=[10]", "--valid_metric=NDCG@10"),
-        ("topk: 10 is not allowed; at most 2", "bad"),
+        ("topk must be at most 2", "bad"),
     ),
     "eval_batch_size 0": Row(
         GOOD, ("--eval_batch_size=0",), ("eval_batch_size must be a whole number of at least 1, got 0",)

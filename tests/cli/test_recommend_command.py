@@ -81,7 +81,7 @@ def test_histories_and_mistakes(checkpoint: Path, call: Call, tmp_path: Path) ->
 
     mistakes: list[tuple[list[Any], str]] = [
         (["-u", "u1", "-u", "nobody"], "1 of 2 users are unknown to the model: 'nobody'"),
-        (["-u", "u1", "--k", 41], "1 to 40, the number of items, is"),
+        (["-u", "u1", "--k", 41], "k must be 1 to 40, the number of items, got 41"),
         (["--histories", histories, "-u", "u1"], "--histories cannot go with --user"),
         (["--histories", tmp_path / "none.csv"], "none.csv does not exist"),
         (["--histories", histories, "--history", "test"], "--history is about users"),

@@ -24,10 +24,13 @@ def config(k: int) -> dict[str, Any]:
 
 
 def dense_struct(scores: Tensor, targets: Pairs, k: int) -> dict[str, Tensor]:
-    """What RecBole's collector gathers from the dense matrix ``scores`` (B, C)."""
+    """What RecBole's collector gathers from the dense matrix ``scores`` (B, C), padding behind candidates."""
     collector = Collector(config(k))
     collector.eval_batch_collect(scores, None, targets.rows, targets.items)
-    return dict(collector.data_struct._data_dict)
+    struct = dict(collector.data_struct._data_dict)
+    items = struct["rec.items"]
+    struct["rec.items"] = items.where(scores.gather(1, items) > -torch.inf, 0)
+    return struct
 
 
 def streamed_struct(ranking: evaluation.Ranking, targets: Pairs, k: int) -> dict[str, Tensor]:

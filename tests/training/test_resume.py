@@ -199,8 +199,8 @@ class TestFiles:
         file = run.trainer.saved_model_file
         best, last = safe_load(file), safe_load(last_path(file))
         recboles = {"config", "epoch", "cur_step", "best_valid_score", "state_dict", "other_parameter"}
-        assert set(best) == recboles | {"best_valid_result"}
-        assert set(last) == recboles | {"optimizer", "training"}
+        assert set(best) == recboles | {"best_valid_result", "token_ids"}
+        assert set(last) == recboles | {"token_ids", "optimizer", "training"}
         _, model, *_ = load_data_and_model(file)
         assert torch.equal(model.item_embedding.weight, best["state_dict"]["item_embedding.weight"])
 

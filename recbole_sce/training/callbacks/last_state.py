@@ -18,6 +18,7 @@ from typing import Any, Optional, Union
 from recbole.utils import get_local_time
 
 from recbole_sce.compat import CheckpointError, CheckpointWriteError, save_checkpoint
+from recbole_sce.data import ids
 from recbole_sce.utils.files import unfinished, whole_file
 
 try:
@@ -85,8 +86,10 @@ def check_writable(folder: _Path) -> None:
 
 
 def model_state(trainer: Any, epoch: int) -> dict[str, Any]:
-    """Return what a checkpoint of RecBole holds (``Trainer._save_checkpoint``), optimiser aside."""
+    """Return what a checkpoint of RecBole holds (``Trainer._save_checkpoint``), optimiser aside, and ids."""
+    known = ids.of_model(trainer.model)
     return {
+        ids.KEY: None if known is None else known.packed,
         "config": trainer.config,
         "epoch": epoch,
         "cur_step": trainer.cur_step,
