@@ -102,7 +102,8 @@ RATE = ([0, 0.1, 0.5, 0.9], [1, -0.1, 7, None, True, "much", [0.1], {}, float("n
 #: Settings of recbole_sce and of RecBole: by key, values that have a meaning and values that have none.
 TABLE: dict[str, tuple[list[Any], list[Any]]] = {
     # of recbole_sce
-    "loss_type": (["SCE", "CE", "CE-", "gBCE", "BCE"], ["sce", "BPR", None, 3, ["SCE"], "", {"SCE": 1}]),
+    "recipe": (["plain", "sparse", "dense", "auto"], ["rich", None, 3, "", [], True, "nowhere.yaml"]),
+    "loss_type": (["SCE", "auto", "CE", "CE-", "gBCE", "BCE"], ["sce", "BPR", None, 3, ["SCE"], "", {"SCE": 1}]),
     "n_buckets": COUNT_OR_AUTO,
     "bucket_size_x": COUNT_OR_AUTO,
     "bucket_size_y": COUNT_OR_AUTO,
@@ -113,7 +114,7 @@ TABLE: dict[str, tuple[list[Any], list[Any]]] = {
     "catalog_chunk": COUNT_OR_AUTO,
     "n_negatives": COUNT,
     "gbce_t": ([0, 0.5, 1], [-0.1, 1.1, None, "half", [0.5], True, float("nan")]),
-    "train_positions": ([None, "all", "last"], ["first", 1, ["all"], "", False]),
+    "train_positions": (["auto", "all", "last"], ["first", 1, ["all"], "", False]),
     "target_discount": ([0, 0.0, 0.3, 0.9], [1, -0.1, "0,4", [0.1], True, float("nan")]),
     "exclude_seen": SWITCH,
     "eval_memory_mb": COUNT_OR_AUTO,

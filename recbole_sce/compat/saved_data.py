@@ -180,7 +180,11 @@ def _dataset_class(config: Any) -> type:
 
 
 def _changed(keys: Iterable[str], config: Any, earlier: Any) -> list[str]:
-    return [key for key in dict.fromkeys([*keys, "seed", "repeatable"]) if config[key] != earlier[key]]
+    """Return the keys whose values differ, but those that the data has still to decide (``recipe: auto``)."""
+    from recbole_sce.settings import recipes
+
+    compared = dict.fromkeys([*keys, "seed", "repeatable"])
+    return [key for key in compared.keys() - recipes.undecided_keys(config) if config[key] != earlier[key]]
 
 
 def _made_with_others(changed: list[str]) -> str:
