@@ -12,6 +12,7 @@ Every hook, with the RecBole function that it serves:
                                             after sample.yaml (data set), the places of RecBole's own,
                                             and what RecBole reads for the base's exact name only is
                                             read for its twin too (after sequential.yaml)
+``Config._get_model_and_dataset``           registers a plugin model that is given as a class
 ``Config._get_final_config_dict``           puts a plugin model's recipe between RecBole's files and the
                                             user's settings; 24.0 is 24 where a whole number is meant
 ``Config.__init__``                         reads the settings of a plugin model, and checks what it is to
@@ -26,8 +27,6 @@ Every hook, with the RecBole function that it serves:
 ``case_study.full_sort_topk``,              score all items for all users at once: for plugin models,
 ``full_sort_scores``                        chunk by chunk (:mod:`recbole_sce.evaluator.topk`)
 ``abstract_dataloader.list``                a loader numbers its rows in a list, 40 bytes a row: in a range
-``argument_list.dataset_arguments``         ``create_dataset`` and ``load_split_dataloaders`` reuse saved
-                                            data only if these keys are unchanged
 ==========================================  ============================================================
 
 Repairs of RecBole itself are in :mod:`recbole_sce.compat`.
@@ -71,12 +70,10 @@ def register() -> None:
 
     compat.apply()
     _read_property_files()
+    _register_on_first_sight()
     _read_settings_early()
     _check_settings_of_built_in_models()
     _split_temporally()
-    _compare_saved_data_by(
-        "train_positions", "temporal_holdout", "numerical_features", "discretization", "encoding"
-    )
     _serve_windows()
     _count_operations_lightly()
     _stream_case_study()
@@ -128,10 +125,13 @@ def register_model(cls: _Model) -> _Model:
     if taken is None and any(
         find_spec(f"recbole.model.{kind}_recommender.{name.lower()}") is not None for kind in _MODEL_KINDS
     ):
-        raise ValueError(f"{name} cannot be registered: RecBole has a model of that name")
+        raise ValueError(
+            f"{name} cannot be registered: RecBole has a model of that name. Give the class another name"
+        )
     if taken is not None and (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
         raise ValueError(
-            f"{name} cannot be registered: {taken.__module__} has registered a model of that name"
+            f"{name} cannot be registered: {taken.__module__}.{taken.__qualname__} has that name already. "
+            "Give the class another name"
         )
 
     module_name = f"recbole.model.sequential_recommender.{name.lower()}"
@@ -217,6 +217,25 @@ def _files_after(file: str, model_class: type, dataset: str, folder: str) -> lis
     return []
 
 
+def _register_on_first_sight() -> None:
+    """Wrap ``Config._get_model_and_dataset``: a plugin model that is given as a class is registered there.
+
+    RecBole finds data set, trainer and model by the class's name from then on.
+    """
+    from recbole.config import Config
+
+    from recbole_sce.model import SCEMixin
+
+    @compat.wrap(Config, "_get_model_and_dataset")
+    def get_model_and_dataset(
+        original: Callable[..., Any], self: Config, model: Any, dataset: Any
+    ) -> tuple[str, type, str]:
+        name, cls, dataset_name = original(self, model, dataset)
+        if issubclass(cls, SCEMixin) and _models.get(name) is not cls:
+            register_model(cls)
+        return name, cls, dataset_name
+
+
 def _read_settings_early() -> None:
     """Wrap ``Config``: a plugin model gets its recipe and its settings are checked before data is read."""
     from recbole.config import Config
@@ -286,13 +305,6 @@ def _check_settings_of_built_in_models() -> None:
         if valid_data:
             refuse(recbole_keys.problems_of_a_fit(self.config))
         return original(self, train_data, valid_data, *args, **kwargs)
-
-
-def _compare_saved_data_by(*keys: str) -> None:
-    """Extend ``dataset_arguments``: data saved under another value of one of ``keys`` is not reused."""
-    from recbole.utils.argument_list import dataset_arguments
-
-    dataset_arguments += [key for key in keys if key not in dataset_arguments]
 
 
 def _split_temporally() -> None:

@@ -154,7 +154,7 @@ class TestOwnModels:
 
     def test_a_name_of_another_class_is_refused(self) -> None:
         other = type("SASRecSCE", (SCEMixin, SASRec), {"__module__": "elsewhere"})
-        with pytest.raises(ValueError, match=r"recbole_sce\.model\.sasrec has registered"):
+        with pytest.raises(ValueError, match=r"recbole_sce\.model\.sasrec\.SASRecSCE has that name"):
             register_model(other)
 
 

@@ -12,6 +12,7 @@ import warnings
 import typer
 
 from recbole_sce.cli import errors
+from recbole_sce.cli.options import OneValueEach
 from recbole_sce.cli.overrides import PASS_THROUGH, spell_out_resume
 
 #: The commands, in the order in which the help lists them.
@@ -52,7 +53,8 @@ def _register() -> None:
                 argument: eval(annotation, command.__globals__) if isinstance(annotation, str) else annotation
                 for argument, annotation in command.__annotations__.items()
             }
-            app.command(name, context_settings=PASS_THROUGH if name in _WITH_OVERRIDES else {})(command)
+            context = PASS_THROUGH if name in _WITH_OVERRIDES else {}
+            app.command(name, cls=OneValueEach, context_settings=context)(command)
 
 
 _register()

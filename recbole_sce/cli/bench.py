@@ -7,6 +7,9 @@ from typing import Annotated, Optional
 import typer
 
 from recbole_sce.cli.errors import InputError
+from recbole_sce.cli.options import OneValueEach, split_values
+
+DEFAULT_CASES = "2048x1e4,2048x1e5,2048x1e6,12800x1e5"
 
 bench = typer.Typer(
     no_args_is_help=True,
@@ -19,12 +22,16 @@ def _group() -> None:
     """Measure time and memory on this machine."""
 
 
-@bench.command()
+@bench.command(cls=OneValueEach)
 def loss(
     cases: Annotated[
-        str,
-        typer.Option("--cases", help="Hidden states x items, separated by commas: 2048x1e5,2048x1e6."),
-    ] = "2048x1e4,2048x1e5,2048x1e6,12800x1e5",
+        Optional[list[str]],
+        typer.Option(
+            "--cases",
+            help="Hidden states x items, separated by commas or repeated: 2048x1e5,2048x1e6.  "
+            f"[default: {DEFAULT_CASES}]",
+        ),
+    ] = None,
     width: Annotated[int, typer.Option("--width", min=1, help="Width of states and items.")] = 64,
     bucket_size_y: Annotated[
         int, typer.Option("--bucket-size-y", min=1, help="Items per bucket, and negatives of CE-.")
@@ -51,7 +58,7 @@ def loss(
     if dtype not in loss_steps.DTYPES:
         raise InputError(f"--dtype must be one of {', '.join(loss_steps.DTYPES)}, got {dtype!r}")
     try:
-        sizes = [loss_steps.parse_size(text) for text in cases.split(",")]
+        sizes = [loss_steps.parse_size(text) for text in split_values(cases or [DEFAULT_CASES])]
     except ValueError as error:
         raise InputError(f"--cases {error}") from None
     try:

@@ -11,6 +11,7 @@ import typer
 
 from recbole_sce.cli.errors import FAILED, InputError
 from recbole_sce.cli.loading import load_plugin
+from recbole_sce.cli.options import DEFAULT_DATASET, ConfigFiles, Dataset, split_values
 from recbole_sce.cli.overrides import check_keys, parse_overrides, split_files
 from recbole_sce.cli.progress import Progress
 
@@ -23,29 +24,30 @@ DEFAULT_MODELS = "SASRecSCE,SASRec,GRU4Rec,BERT4Rec,Pop"
 def compare(
     ctx: typer.Context,
     models: Annotated[
-        str,
+        Optional[list[str]],
         typer.Option(
             "--models",
             "--model_list",
             "-m",
-            help="Separated by commas, each of the form [label=]Model[:loss].",
+            help="Separated by commas or repeated, each of the form [label=]Model[:loss].  "
+            f"[default: {DEFAULT_MODELS}]",
         ),
-    ] = DEFAULT_MODELS,
-    dataset: Annotated[
-        str, typer.Option("--dataset", "-d", help="Data set, a folder of data_path.")
-    ] = "ml-100k",
-    seeds: Annotated[
-        str, typer.Option("--seeds", help="Separated by commas; one run of each model each.")
-    ] = "2020",
-    losses: Annotated[
-        str,
-        typer.Option(
-            "--losses", help="Separated by commas; for each model of recbole_sce that names no loss."
-        ),
-    ] = "",
-    config_files: Annotated[
-        Optional[str], typer.Option("--config_files", help="YAML files of settings, separated by spaces.")
     ] = None,
+    dataset: Dataset = None,
+    seeds: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--seeds", help="Separated by commas or repeated; one run of each model each.  [default: 2020]"
+        ),
+    ] = None,
+    losses: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--losses",
+            help="Separated by commas or repeated; for each model of recbole_sce that names no loss.",
+        ),
+    ] = None,
+    config_files: ConfigFiles = None,
     out: Annotated[
         Optional[Path],
         typer.Option("--out", "-o", help="Folder of the results.  [default: comparison-DATASET]"),
@@ -67,23 +69,24 @@ def compare(
 
     - recbole-sce compare -m SASRecSCE,SASRecSCE:CE,SASRec -d amazon-beauty --SASRec.epochs=2
 
-    - recbole-sce compare -m SASRecSCE,wide=SASRecSCE --wide.hidden_size=256
+    - recbole-sce compare -m SASRecSCE -m wide=SASRecSCE --wide.hidden_size=256
     """
     files, overrides = split_files(config_files), parse_overrides(ctx.args)
+    data = dataset or DEFAULT_DATASET
     load_plugin()
     from recbole_sce.experiments import Candidate, ExperimentError, write_report
     from recbole_sce.experiments import compare as run_comparison
 
     try:
-        candidates = [Candidate.parse(text) for text in _listed(models)]
-        candidates, common = _with_overrides(candidates, overrides, dataset, files)
-        folder = out or Path(f"comparison-{dataset}")
+        candidates = [Candidate.parse(text) for text in split_values(models or [DEFAULT_MODELS])]
+        candidates, common = _with_overrides(candidates, overrides, data, files)
+        folder = out or Path(f"comparison-{data}")
         with _Listener() as listener:
             comparison = run_comparison(
                 candidates,
-                dataset,
-                seeds=[_whole_number(seed) for seed in _listed(seeds)],
-                losses=_listed(losses),
+                data,
+                seeds=[_whole_number(seed) for seed in split_values(seeds or ["2020"])],
+                losses=split_values(losses),
                 settings=common,
                 config_files=files,
                 out=folder,
@@ -102,15 +105,11 @@ def compare(
         raise typer.Exit(FAILED)
 
 
-def _listed(text: str) -> list[str]:
-    return [one.strip() for one in text.split(",") if one.strip()]
-
-
 def _whole_number(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise InputError(f"--seeds: {text!r} is no whole number") from None
+        raise InputError(f"--seeds must be whole numbers, got {text!r}") from None
 
 
 def _with_overrides(

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Optional
 
 from recbole_sce.cli.errors import InputError, warn
+from recbole_sce.cli.options import split_values
 
 #: Of a command that takes overrides: whatever it does not know itself is left in ``ctx.args``.
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -44,7 +45,7 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, str]:
                 "name it by --config_files"
             )
         if overrides.setdefault(key, value) != value:
-            raise InputError(f"{key} is set twice: {overrides[key]} and {value}")
+            raise InputError(f"--{key} must be given once, got {overrides[key]} and {value}")
     return overrides
 
 
@@ -116,8 +117,8 @@ def recbole_sees(overrides: dict[str, str]) -> Iterator[None]:
         sys.argv = ours
 
 
-def split_files(config_files: Optional[str]) -> list[str]:
-    """Return the files that RecBole's option ``--config_files`` names, separated by spaces.
+def split_files(config_files: Optional[Sequence[str]]) -> list[str]:
+    """Return the files that RecBole's option ``--config_files`` names, separated by spaces or repeated.
 
     A name of :func:`recbole_sce.data.properties.property_file_names` stands for that file, unless there is a
     file of that name.
@@ -131,7 +132,7 @@ def split_files(config_files: Optional[str]) -> list[str]:
 
     files = [
         property_file(file) if file in property_file_names() and not os.path.exists(file) else file
-        for file in (config_files or "").split()
+        for file in split_values(config_files, None)
     ]
     for file in files:
         try:

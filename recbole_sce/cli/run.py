@@ -14,6 +14,7 @@ import typer
 from recbole_sce.cli.checks import check_device, check_folders
 from recbole_sce.cli.errors import InputError
 from recbole_sce.cli.loading import load_plugin
+from recbole_sce.cli.options import DEFAULT_DATASET, DEFAULT_MODEL, ConfigFiles, Dataset, Model
 from recbole_sce.cli.overrides import (
     check_keys,
     parse_overrides,
@@ -22,24 +23,12 @@ from recbole_sce.cli.overrides import (
     value_in_files,
 )
 
-DEFAULT_MODEL, DEFAULT_DATASET = "SASRecSCE", "ml-100k"
-
 
 def run(
     ctx: typer.Context,
-    model: Annotated[
-        Optional[str],
-        typer.Option("--model", "-m", help=f"Model, of recbole-sce models.  [default: {DEFAULT_MODEL}]"),
-    ] = None,
-    dataset: Annotated[
-        Optional[str],
-        typer.Option(
-            "--dataset", "-d", help=f"Data set, a folder of data_path.  [default: {DEFAULT_DATASET}]"
-        ),
-    ] = None,
-    config_files: Annotated[
-        Optional[str], typer.Option("--config_files", help="YAML files of settings, separated by spaces.")
-    ] = None,
+    model: Model = None,
+    dataset: Dataset = None,
+    config_files: ConfigFiles = None,
     resume: Annotated[
         Optional[str],
         typer.Option(

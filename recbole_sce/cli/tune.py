@@ -11,23 +11,18 @@ import typer
 
 from recbole_sce.cli.errors import FAILED, InputError
 from recbole_sce.cli.loading import load_plugin
+from recbole_sce.cli.options import DEFAULT_DATASET, DEFAULT_MODEL, ConfigFiles, Dataset, Model
 from recbole_sce.cli.overrides import check_keys, parse_overrides, split_files, value_in_files
 from recbole_sce.cli.progress import Progress
 
 if TYPE_CHECKING:
     from recbole_sce.experiments import TuneEvent
 
-DEFAULT_MODEL, DEFAULT_DATASET = "SASRecSCE", "ml-100k"
-
 
 def tune(
     ctx: typer.Context,
-    model: Annotated[
-        Optional[str], typer.Option("--model", "-m", help=f"Model.  [default: {DEFAULT_MODEL}]")
-    ] = None,
-    dataset: Annotated[
-        Optional[str], typer.Option("--dataset", "-d", help=f"Data set.  [default: {DEFAULT_DATASET}]")
-    ] = None,
+    model: Model = None,
+    dataset: Dataset = None,
     params_file: Annotated[
         Optional[Path],
         typer.Option(
@@ -39,9 +34,7 @@ def tune(
         Optional[int],
         typer.Option("--max_evals", help="Trials.  [default: all of an exhaustive search, else 100]"),
     ] = None,
-    config_files: Annotated[
-        Optional[str], typer.Option("--config_files", help="YAML files of settings, separated by spaces.")
-    ] = None,
+    config_files: ConfigFiles = None,
     out: Annotated[
         Optional[Path],
         typer.Option("--out", "-o", help="Folder of the search.  [default: tuning-MODEL-DATASET-ALGO]"),

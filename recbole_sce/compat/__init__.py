@@ -6,8 +6,19 @@ What RecBole evaluates or unpickles is read as data (SECURITY.md).
 
 from __future__ import annotations
 
-from recbole_sce.compat import config, datasets, distributed, ids, launch, metrics, reuse, stack, tuning
-from recbole_sce.safe_io import checkpoints, saved_data, settings
+from recbole_sce.compat import (
+    config,
+    datasets,
+    distributed,
+    ids,
+    launch,
+    metrics,
+    reuse,
+    saved_data,
+    stack,
+    tuning,
+)
+from recbole_sce.safe_io import checkpoints, settings
 from recbole_sce.safe_io.checkpoints import (
     CheckpointError,
     CheckpointWriteError,
@@ -63,7 +74,7 @@ def apply() -> None:
             metrics.metrics_on_counts,
             metrics.plain_results,
             checkpoints.safe_checkpoints,
-            saved_data.safe_saved_data,
+            saved_data.saved_data_stand_for_new,
             tuning.hyperopt_import,
             tuning.exhaustive_search,
             tuning.zero_score,

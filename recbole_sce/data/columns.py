@@ -42,7 +42,8 @@ def check_columns(config: Config, of_plugin: bool) -> None:
     if "item_attribute" in config.internal_config_dict and config["model"].startswith("S3Rec"):
         problems += _of_attribute(config)
     if of_plugin:
-        problems += _of_numerical_features(config)
+        problems += [*_of_numerical_features(config), *_of_ids(config), *_of_filters(config)]
+        problems += [*_of_unused(config), *_of_graph(config)]
     refuse(problems)
 
 
@@ -155,10 +156,7 @@ def _of_numerical_features(config: Config) -> list[str]:
         return [sentence("numerical_features", "a list of float columns", names)]
     if not isinstance(buckets, Mapping):
         return [sentence("discretization", "a dict of numerical_features", buckets)]
-    columns: dict[str, FeatureType] = {}
-    for suffix in ("inter", "user", "item"):
-        columns.update(_loaded(config, suffix) or {})
-    complete = config["benchmark_filename"] is None and not config["additional_feat_suffix"]
+    columns, complete = _all_loaded(config)
     wrong = [one for one in names if columns.get(one, FeatureType.FLOAT) in _TOKENS]
     wrong += [one for one in names if complete and one not in columns]
     problems = []
@@ -177,6 +175,85 @@ def _of_numerical_features(config: Config) -> list[str]:
             allowed = "{method: LD} or {method: ED, bucket: a whole number of at least 1}"
             problems.append(sentence(f"discretization {field}", allowed, how))
     return problems
+
+
+def _all_loaded(config: Config) -> tuple[Columns, bool]:
+    """Return the columns of interactions, users and items, and whether there can be no others."""
+    columns: dict[str, FeatureType] = {}
+    for suffix in ("inter", "user", "item"):
+        columns.update(_loaded(config, suffix) or {})
+    complete = os.path.isfile(_path(config, "inter"))
+    return columns, complete and config["benchmark_filename"] is None and not config["additional_feat_suffix"]
+
+
+def _of_ids(config: Config) -> list[str]:
+    """Return which files are loaded without the column that their rows are found by."""
+    problems = []
+    for suffix, key in (("user", "USER_ID_FIELD"), ("item", "ITEM_ID_FIELD")):
+        columns = _loaded(config, suffix)
+        if columns and config[key] not in columns:
+            allowed = f"with {config[key]} ({key}) among the columns of {suffix}"
+            problems.append(sentence("load_col", allowed, config["load_col"]))
+    return problems
+
+
+def _of_unused(config: Config) -> list[str]:
+    """Return what is wrong with ``unused_col``, which RecBole drops before the model sees the data."""
+    unused = config["unused_col"] or {}
+    loaded = [suffix for suffix in ("inter", "user", "item") if suffix == "inter" or _loaded(config, suffix)]
+    unknown = [suffix for suffix in unused if suffix not in loaded]
+    if unknown:
+        remedy = f"no {unknown[0]} is loaded"
+        return [sentence("unused_col", f"a dict of columns of {', '.join(loaded)}", unused, remedy)]
+    ids = {config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]}
+    if any(ids & set(fields) for fields in unused.values()):
+        return [sentence("unused_col", f"without {' and '.join(sorted(ids))}", unused, "models need them")]
+    return []
+
+
+def _of_graph(config: Config) -> list[str]:
+    """Return which columns of a knowledge graph are missing for a model that reads one."""
+    if config["model"].removesuffix("SCE") not in ("GRU4RecKG", "KSR"):
+        return []
+    triple = ("HEAD_ENTITY_ID_FIELD", "RELATION_ID_FIELD", "TAIL_ENTITY_ID_FIELD")
+    needed = {"kg": triple, "link": ("ITEM_ID_FIELD", "ENTITY_ID_FIELD")}
+    problems = []
+    for suffix, keys in needed.items():
+        columns = _loaded(config, suffix)
+        fields = [config[key] for key in keys]
+        if columns is not None and not set(fields) <= set(columns):
+            allowed = f"with {suffix}: [{', '.join(fields)}] for {config['model']}"
+            problems.append(
+                sentence("load_col", allowed, config["load_col"], f"loaded are {_named(columns)}")
+            )
+    return problems
+
+
+def _of_filters(config: Config) -> list[str]:
+    """Return which columns are filtered, normalized or renumbered that are not loaded, or of another type."""
+    columns, complete = _all_loaded(config)
+    floats = {field for field, kind in columns.items() if kind not in _TOKENS}
+    intervals = {field for field, how in (config["val_interval"] or {}).items() if isinstance(how, str)}
+    rules: list[tuple[str, str, set[str], set[str]]] = [
+        ("val_interval", "of columns that are loaded", {*(config["val_interval"] or ())}, {*columns}),
+        (
+            "val_interval",
+            "intervals of float columns, lists of tokens of others",
+            intervals & {*columns},
+            floats,
+        ),
+        ("threshold", "of a float column that is loaded", {*(config["threshold"] or ())}, floats),
+        ("normalize_field", "float columns that are loaded", {*(config["normalize_field"] or ())}, floats),
+        *(
+            (key, "token columns that are loaded", {*(config[key] or ())}, columns.keys() - floats)
+            for key in ("alias_of_user_id", "alias_of_item_id")
+        ),
+    ]
+    return [
+        sentence(key, allowed, config[key], f"loaded are {_named(columns)}")
+        for key, allowed, fields, serving in rules
+        if complete and not fields <= serving
+    ]
 
 
 def _named(columns: Columns) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copyreg
 import importlib
+import logging
 import os
 import pickle
 import pickletools
@@ -295,6 +296,7 @@ def _revived_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """Replace the stand-ins by what they stand for, and the places of a run by what there is here.
 
     A configuration of CUDA becomes the CPU's without CUDA, one of several processes becomes one process's.
+    Saved data that the run named and that is gone is made anew.
     """
     stored = checkpoint.get("config")
     if not isinstance(stored, _StandIn) or type(stored).full_name != _CONFIG:
@@ -304,6 +306,10 @@ def _revived_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
     device = config["device"]
     if isinstance(device, torch.device) and device.type == "cuda" and not torch.cuda.is_available():
         config["device"] = torch.device("cpu")
+    for key in ("dataset_save_path", "dataloaders_save_path"):
+        if config[key] is not None and not os.path.exists(config[key]):
+            logging.getLogger().warning(f"{key}: {config[key]} is gone, and its data is made anew")
+            config[key] = None
     if not processes.together():
         config["single_spec"], config["local_rank"] = True, 0  # RecBole's own keys, of several processes too
     return {**checkpoint, "config": config}

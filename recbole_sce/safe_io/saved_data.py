@@ -17,7 +17,7 @@ import pickle
 import re
 import sys
 import types
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from enum import Enum
 from typing import Any, BinaryIO, Callable
 
@@ -26,8 +26,11 @@ import pandas as pd
 import torch
 
 from recbole_sce.safe_io import checkpoints
-from recbole_sce.utils.patching import seen
 
+#: What a ``defaultdict`` may make of a missing key.
+_FACTORIES: dict[str, type] = {
+    f"builtins.{kind.__name__}": kind for kind in (int, float, str, list, dict, set)
+}
 _ATOMS = (type(None), bool, int, float, complex, str, bytes, bytearray, range)
 #: A dtype as numpy names it in a pickle, without byte order and without fields.
 _DTYPE = re.compile(r"[?bBhHiIlLqQefdgFDO]|[biufcSUVO]\d+")
@@ -35,43 +38,6 @@ _DTYPE = re.compile(r"[?bBhHiIlLqQefdgFDO]|[biufcSUVO]\d+")
 
 class SavedDataError(pickle.UnpicklingError):
     """A saved data set or data loader that is not read: it would run code, or it is damaged."""
-
-
-def safe_saved_data() -> bool:
-    """Read saved data sets and data loaders without running the code that a file may hold.
-
-    ``data.utils.create_dataset`` and ``load_split_dataloaders`` call ``pickle.load`` on any file of the right
-    name. ``Dataset.save`` and ``save_split_dataloaders`` write what they always wrote, with tables as plain
-    columns, so that a file survives a new pandas; RecBole alone reads these files too. Applies always.
-    """
-    from recbole.data import utils
-    from recbole.data.dataset import dataset
-
-    def load(file: BinaryIO) -> Any:
-        content = load_saved(file)
-        if not isinstance(content, dataset.Dataset) and not _are_loaders(content):
-            raise SavedDataError(f"{file.name} holds neither a data set nor data loaders of RecBole")
-        return content
-
-    utils.pickle = dataset.pickle = seen(pickle, load=load, dump=dump_saved)
-    return True
-
-
-def _are_loaders(content: Any) -> bool:
-    """Return whether ``content`` is what ``save_split_dataloaders`` writes: loaders, states of generators."""
-    from recbole.data.dataloader import AbstractDataLoader
-
-    return (
-        isinstance(content, list)
-        and len(content) == 3
-        and all(
-            isinstance(pair, tuple)
-            and len(pair) == 2
-            and isinstance(pair[0], AbstractDataLoader)
-            and isinstance(pair[1], torch.Tensor)
-            for pair in content
-        )
-    )
 
 
 def load_saved(file: BinaryIO) -> Any:
@@ -273,6 +239,19 @@ class _Builder:
         found.update((self.build(key), self.build(value)) for key, value in record.pairs)
         return found
 
+    def default_dict(self, record: _Record) -> Any:
+        """Return the ``defaultdict`` in which a data set of several files keeps how long its columns are."""
+        factory, *content = record.args or (None,)
+        if factory is not None and _name_of(factory) not in _FACTORIES:
+            raise _Refused(f"it makes missing values by {_name_of(factory)}")
+        made: Any = self._keep(
+            record, defaultdict(None if factory is None else _FACTORIES[_name_of(factory)])
+        )
+        for read in content:
+            made.update(self.build(read))
+        made.update((self.build(key), self.build(value)) for key, value in record.pairs)
+        return made
+
     def counter(self, record: _Record) -> Any:
         return Counter(*map(self.build, record.args))
 
@@ -406,6 +385,7 @@ _BUILDERS: dict[str, Callable[[_Builder, _Record], Any]] = {
     "builtins.bytearray": _Builder.plain,
     "collections.OrderedDict": _Builder.ordered_dict,
     "collections.Counter": _Builder.counter,
+    "collections.defaultdict": _Builder.default_dict,
     "logging.getLogger": _Builder.logger,
     "numpy.dtype": _Builder.dtype,
     "numpy._core.multiarray.scalar": _Builder.scalar,
@@ -420,6 +400,7 @@ _BUILDERS: dict[str, Callable[[_Builder, _Record], Any]] = {
 }
 #: Names that are arguments or parts of the former, and mean nothing by themselves.
 _MARKS = (
+    *_FACTORIES,
     "numpy.ndarray",
     "pandas.core.indexes.base.Index",
     "pandas.core.indexes.range.RangeIndex",

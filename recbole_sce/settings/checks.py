@@ -85,6 +85,9 @@ def find_conflicts(values: Mapping[str, Any], causal: bool) -> list[Conflict]:
         *_of_sparse_updates(values),
         *_of_valid_metric(values),
         *_of_heads(values),
+        *_of_decay(values),
+        *_of_transform(values),
+        *_of_order(values),
     ]
 
 
@@ -209,6 +212,45 @@ def _of_heads(values: Mapping[str, Any]) -> list[Conflict]:
         return []
     message = sentence("hidden_size", f"a multiple of n_heads {heads}", width)
     return [Conflict("hidden_size", message, ("n_heads",))]
+
+
+def _of_decay(values: Mapping[str, Any]) -> list[Conflict]:
+    """Refuse decay beside regularisation with several weights, which RecBole multiplies by each other."""
+    decay, weights = _get(values, "weight_decay", 0), _get(values, "reg_weight", None)
+    if not decay or not isinstance(weights, (list, tuple)) or not weights:
+        return []
+    message = sentence("weight_decay", "0 with a model that has several reg_weight", decay)
+    return [Conflict("weight_decay", message, ("reg_weight",))]
+
+
+def _of_order(values: Mapping[str, Any]) -> list[Conflict]:
+    """Refuse a Markov chain of Fossil that is longer than histories are."""
+    order, length = _get(values, "order_len", None), _get(values, "MAX_ITEM_LIST_LENGTH", None)
+    if not isinstance(order, int) or not isinstance(length, int) or order <= length:
+        return []
+    message = sentence("order_len", f"at most MAX_ITEM_LIST_LENGTH {length}", order)
+    return [Conflict("order_len", message, ("MAX_ITEM_LIST_LENGTH",))]
+
+
+#: What RecBole's transforms read besides, without a default of their own.
+_OF_TRANSFORMS = {
+    "mask_itemseq": ("mask_ratio",),
+    "crop_itemseq": ("eta",),
+    "reorder_itemseq": ("beta",),
+}
+
+
+def _of_transform(values: Mapping[str, Any]) -> list[Conflict]:
+    transform = _get(values, "transform", None)
+    return [
+        Conflict(
+            "transform",
+            sentence("transform", f"with a number {key} beside it", transform, f"set {key} to it"),
+            (key,),
+        )
+        for key in _OF_TRANSFORMS.get(str(transform), ())
+        if not isinstance(_get(values, key, None), (int, float))
+    ]
 
 
 def _get(values: Mapping[str, Any], key: str, default: Any) -> Any:

@@ -19,6 +19,7 @@ import yaml
 
 from recbole_sce.settings.carried import forget_settings
 from recbole_sce.settings.checks import Conflict, find_conflicts, find_lone_problems, refuse
+from recbole_sce.settings.recbole_types import problems_of_types
 from recbole_sce.settings.schema import KEYS, RECIPES, SettingsError, sentence
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def put_recipe(config: Config, values: dict[str, Any], causal: bool) -> dict[str
     Raises:
         SettingsError: ``recipe`` names nothing, or a file whose content is no recipe.
     """
-    refuse(find_lone_problems(values))
+    refuse([*find_lone_problems(values), *problems_of_types(values, config.internal_config_dict)])
     vars(config)[_OPEN] = True
     return {**values, **_layer(config, values[KEY], values, causal).values}
 

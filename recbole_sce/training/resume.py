@@ -154,19 +154,22 @@ def _other_machine(stored: dict[str, Any], config: Any) -> list[str]:
 
 def _last_state_of(wanted: _Path) -> Path:
     path = Path(wanted)
+    if path.is_dir():
+        raise CheckpointError(
+            f"resume must be auto, null or the path of a checkpoint, got {path}, a folder: name a checkpoint "
+            "in it, or set it as checkpoint_dir, with resume auto"
+        )
     beside = path if checkpoints.is_last(path) else checkpoints.last_path(path)
     if beside.is_file():
         return beside
-    if path.is_dir():
-        raise CheckpointError(
-            f"resume: {path} is a folder: name a checkpoint in it, or set it as checkpoint_dir, with auto"
-        )
     if path.is_file():
         raise CheckpointError(
             f"resume: {path} holds a model and not the state of its training, which would be in {beside}, "
             "a file that does not exist"
         )
-    raise FileNotFoundError(2, "No such file or directory", os.fspath(path))
+    raise FileNotFoundError(
+        f"resume must be auto, null or the path of a checkpoint, got {path}: there is no such file"
+    )
 
 
 def _read_settings(path: Path) -> dict[str, Any]:

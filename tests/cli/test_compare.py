@@ -57,7 +57,7 @@ def test_recboles_name_of_the_option_works(call: Call, specs: list[Any]) -> None
         (("-m", "SASRecSEC"), "did you mean SASRecSCE"),
         (("-m", "SASRec SCE"), "is not of the form [label=]Model[:loss]"),
         (("-m", ","), "there is nothing to compare"),
-        (("--seeds", "1,two"), "--seeds: 'two' is no whole number"),
+        (("--seeds", "1,two"), "--seeds must be whole numbers, got 'two'"),
         (("-m", "Pop", "--pop.epochs=2"), "no model is called pop; Pop are"),
         (("-m", "SASRecSCE", "--SASRecSCE.hiden_size=2"), "did you mean 'hidden_size'"),
         (("-m", "SASRecSCE", "--epoch=2"), "did you mean 'epochs'"),

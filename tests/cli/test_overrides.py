@@ -31,7 +31,7 @@ def test_overrides_are_taken_as_they_are() -> None:
         (["--epochs", "3"], "write --epochs=3, with"),
         (["--epochs", "--topk=3"], "write --epochs=VALUE, with"),
         (["--filter=a=b"], "two equals signs"),
-        (["--epochs=3", "--epochs=4"], "epochs is set twice: 3 and 4"),
+        (["--epochs=3", "--epochs=4"], "--epochs must be given once, got 3 and 4"),
     ],
 )
 def test_what_recbole_would_drop_is_an_error(arguments: list[str], text: str) -> None:
@@ -75,12 +75,12 @@ def test_files_are_checked(tmp_path: pytest.TempPathFactory) -> None:
     good, text = tmp_path / "good.yaml", tmp_path / "text.yaml"  # type: ignore[operator]
     good.write_text("epochs: 3\n")
     text.write_text("epochs\n")
-    assert split_files(f" {good}  {good} ") == [str(good)] * 2
+    assert split_files([f" {good}  {good} "]) == [str(good)] * 2
     assert split_files(None) == []
     with pytest.raises(InputError, match="key: value"):
-        split_files(f"{good} {text}")
+        split_files([f"{good} {text}"])
     with pytest.raises(InputError, match=r"none\.yaml cannot be read"):
-        split_files("none.yaml")
+        split_files(["none.yaml"])
 
 
 def test_recbole_sees_overrides_alone(monkeypatch: pytest.MonkeyPatch) -> None:

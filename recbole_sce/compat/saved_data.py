@@ -1,0 +1,215 @@
+"""Patch of what RecBole does with saved data sets and saved loaders: when they stand for new ones."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+
+from recbole_sce.safe_io.saved_data import SavedDataError, dump_saved, load_saved
+from recbole_sce.utils.patching import seen, wrap, wrap_everywhere
+
+#: Keys that decide what a data set holds and that RecBole's ``dataset_arguments`` leaves out.
+_OF_DATASETS = (
+    *("train_positions", "temporal_holdout", "transform", "encoding", "numerical_features", "discretization"),
+    *("kg_reverse_r", "entity_kg_num_interval", "relation_kg_num_interval"),
+    *("token_num_threshold", "convert_token_to_onehot"),
+)
+#: Keys that decide how loaders were made: RecBole changes none of this in loaders that it has read.
+_OF_LOADERS = (
+    *("eval_args", "train_batch_size", "eval_batch_size", "shuffle", "worker", "MODEL_INPUT_TYPE"),
+    *("train_neg_sample_args", "valid_neg_sample_args", "test_neg_sample_args"),
+)
+
+
+def saved_data_stand_for_new() -> bool:
+    """Use a saved data set or saved loaders only where making them anew would give the same.
+
+    ``create_dataset`` and ``load_split_dataloaders`` unpickle whatever file has the right name: one that is
+    damaged, or of another model, ends a run that names none. They compare some settings only, so that another
+    batch size is ignored. A data set keeps the settings that it was saved with, its split among them. A
+    transform does not tell the model the names of its fields (BERT4Rec). ``save_split_dataloaders`` takes the
+    generators away from the loaders that go on to train.
+
+    Here a file that nobody named is used, or left out with a line in the log. One that ``dataset_save_path``
+    or ``dataloaders_save_path`` names is used, or an error. Files are read as data
+    (:mod:`recbole_sce.safe_io.saved_data`); RecBole alone reads what is written. Applies always.
+    """
+    from recbole.data import utils
+    from recbole.data.dataloader import NegSampleEvalDataLoader
+    from recbole.data.dataset import dataset
+    from recbole.data.transform import construct_transform
+    from recbole.utils.argument_list import dataset_arguments
+
+    dataset_arguments += [key for key in _OF_DATASETS if key not in dataset_arguments]
+    utils.pickle = dataset.pickle = seen(pickle, load=load_saved, dump=dump_saved)
+    # The original reads no file by itself any more: it only makes data sets.
+    utils.os = seen(os, path=seen(os.path, exists=lambda path: False))
+
+    @wrap_everywhere(utils, "create_dataset")
+    def create_dataset(original: Callable[..., Any], config: Any) -> Any:
+        kind: Any = _dataset_class(config)
+
+        def why_not(content: Any) -> str:
+            if not isinstance(content, dataset.Dataset) or not _has_settings(content):
+                return "it holds no data set of RecBole"
+            if content.__class__ is not kind:
+                return f"its class is {type(content).__name__}, and {config['model']} needs {kind.__name__}"
+            changed = _changed(dataset_arguments, config, content.config)
+            if not changed and config["eval_args"]["order"] != content.config["eval_args"]["order"]:
+                changed = ["eval_args: order"]
+            return _made_with_others(changed)
+
+        name = f"{config['dataset']}-{kind.__name__}.pth"
+        made = _saved(config, "dataset_save_path", name, "filtered dataset", why_not)
+        if made is None:
+            return original(config)
+        made.config = config
+        return made
+
+    @wrap_everywhere(utils, "load_split_dataloaders")
+    def load_split_dataloaders(original: Callable[..., Any], config: Any) -> Any:
+        def why_not(content: Any) -> str:
+            if not _are_loaders(content):
+                return "it holds no data loaders of RecBole"
+            train, *evaluated = (loader for loader, _ in content)
+            kinds = [utils.get_dataloader(config, phase) for phase in ("train", "valid", "test")]
+            if [type(train), *map(type, evaluated)] != kinds or type(train._dataset) is not _dataset_class(
+                config
+            ):
+                return f"its loaders are of another kind than those of {config['model']}"
+            return _made_with_others(_changed([*dataset_arguments, *_OF_LOADERS], config, train.config))
+
+        name = f"{config['dataset']}-for-{config['model']}-dataloader.pth"
+        content = _saved(config, "dataloaders_save_path", name, "split dataloaders", why_not)
+        if content is None:
+            return None
+        for loader, state in content:
+            generator = torch.Generator()
+            generator.set_state(state)
+            loader.generator = loader.sampler.generator = generator
+            loader.update_config(config)
+            loader._dataset.config = config
+            loader.transform = construct_transform(config)  # which tells config the names of its fields
+        return tuple(loader for loader, _ in content)
+
+    @wrap_everywhere(utils, "save_split_dataloaders")
+    def save_split_dataloaders(original: Callable[..., Any], config: Any, dataloaders: Any) -> None:
+        generators = [getattr(loader, "generator", None) for loader in dataloaders]
+        if None in generators:
+            raise ValueError(
+                f"save_dataloaders must be False with {config['model']}, got True: RecBole cannot save "
+                "loaders of a knowledge graph. save_dataset: True saves what takes longest"
+            )
+        try:
+            original(config, dataloaders)
+        finally:
+            for loader, generator in zip(dataloaders, generators):
+                loader.generator = loader.sampler.generator = generator
+
+    @wrap(NegSampleEvalDataLoader, "update_config")
+    def update_config(original: Callable[..., Any], self: Any, config: Any) -> None:
+        if self._sampler is None:  # mode: labeled, of which the original asks a sampler its phase
+            super(NegSampleEvalDataLoader, self).update_config(config)
+        else:
+            original(self, config)
+
+    return True
+
+
+def _saved(config: Any, key: str, default: str, what: str, why_not: Callable[[Any], str]) -> Any:
+    """Return what the file that ``key`` names, or else the file ``default`` of ``checkpoint_dir``, holds.
+
+    Args:
+        config: RecBole's ``Config``.
+        key: names the file, or is null.
+        default: file in ``checkpoint_dir`` to use where ``key`` is null.
+        what: the content in words, for the log.
+        why_not: returns why the content of the file cannot be used; '' if it can.
+
+    Returns:
+        The content; None if ``key`` is null and there is no file that can be used.
+
+    Raises:
+        SavedDataError: ``key`` names a file that cannot be used.
+    """
+    named = config[key]
+    if named is None:
+        path = os.path.join(config["checkpoint_dir"], default)
+        if not os.path.exists(path):
+            return None
+    elif isinstance(named, (str, os.PathLike)) and os.path.isfile(named):
+        path = os.fspath(named)
+    else:
+        raise SavedDataError(f"{key} must be the path of an existing file or null, got {named!r}")
+    logger = logging.getLogger()
+    try:
+        with open(path, "rb") as file:
+            content = load_saved(file)
+    except (SavedDataError, OSError) as error:
+        if named is not None:
+            raise SavedDataError(f"{key} must be a file that can be read, got {path!r}: {error}") from None
+        logger.warning(f"{error}. Nobody named this file: it is left out, and the {what} is made anew")
+        return None
+    reason = why_not(content)
+    if not reason:
+        logger.info(f"Load {what} from: [{path}]")
+        return content
+    if named is not None:
+        raise SavedDataError(f"{key} must be a file that fits this run, got {path!r}: {reason}")
+    logger.info(f"{path} is left out, and the {what} is made anew: {reason}")
+    return None
+
+
+def _dataset_class(config: Any) -> type:
+    """Return the class of data set that RecBole makes for ``config``."""
+    import recbole.data.dataset
+    from recbole.utils import ModelType
+
+    kinds = {
+        ModelType.SEQUENTIAL: recbole.data.dataset.SequentialDataset,
+        ModelType.KNOWLEDGE: recbole.data.dataset.KnowledgeBasedDataset,
+    }
+    of_kind = kinds.get(config["MODEL_TYPE"], recbole.data.dataset.Dataset)
+    named: type = getattr(recbole.data.dataset, f"{config['model']}Dataset", of_kind)
+    return named
+
+
+def _changed(keys: Iterable[str], config: Any, earlier: Any) -> list[str]:
+    """Return the keys whose values differ, but those that the data has still to decide (``recipe: auto``)."""
+    from recbole_sce.settings import recipes
+
+    compared = dict.fromkeys([*keys, "seed", "repeatable"])
+    return [key for key in compared.keys() - recipes.undecided_keys(config) if config[key] != earlier[key]]
+
+
+def _made_with_others(changed: list[str]) -> str:
+    return f"it was made with other values of {', '.join(changed)}" if changed else ""
+
+
+def _are_loaders(content: Any) -> bool:
+    """Return whether ``content`` is what ``save_split_dataloaders`` writes: loaders, states of generators."""
+    from recbole.data.dataloader import AbstractDataLoader
+
+    return (
+        isinstance(content, list)
+        and len(content) == 3
+        and all(
+            isinstance(pair, tuple)
+            and len(pair) == 2
+            and isinstance(pair[0], AbstractDataLoader)
+            and _has_settings(pair[0])
+            and isinstance(pair[1], torch.Tensor)
+            for pair in content
+        )
+    )
+
+
+def _has_settings(content: Any) -> bool:
+    from recbole.config import Config
+
+    return isinstance(vars(content).get("config"), Config)
