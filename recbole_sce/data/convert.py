@@ -260,7 +260,7 @@ def _quoted(text: str) -> str:
 
 
 def _read(db: duckdb.DuckDBPyConnection, source: Path, layout: Layout, folder: Path) -> tuple[BadRows, ...]:
-    """Make the table ``log`` of the usable rows (user, item, ms, score), in their order; return the others."""
+    """Make the table ``log`` (user, item, ms, score) of the usable rows in their order; return the others."""
     file = open_log(source, layout, folder)
     if file.separator is None:
         rows, time_format = _parquet(db, file.path, layout)
@@ -319,8 +319,8 @@ def _text(file: LogFile, errors: str) -> str:
     return f"""
         SELECT {columns}
         FROM read_csv({_quoted(str(file.path))}, auto_detect = false, compression = 'none',
-                      columns = {{{types}}}, delim = {_quoted(str(file.separator))}, quote = {quote}, escape = {quote},
-                      header = {file.header}, {errors})
+                      columns = {{{types}}}, delim = {_quoted(str(file.separator))},
+                      quote = {quote}, escape = {quote}, header = {file.header}, {errors})
     """
 
 

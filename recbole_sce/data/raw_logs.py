@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Optional, Union, cast
 
+from recbole_sce.errors import RecboleSCEError
+
 Column = Union[str, int]
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
@@ -21,7 +23,7 @@ COMPRESSIONS = (".gz", ".xz", ".zip")
 TIME_FORMATS = ("auto", "s", "ms", "iso")
 
 
-class ConversionError(ValueError):
+class ConversionError(RecboleSCEError, ValueError):
     """A raw log cannot be converted; the message names file, column and what is allowed."""
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from recbole_sce.compat import CheckpointError, safe_load
 from recbole_sce.data.sequences import starts_of_runs
+from recbole_sce.errors import RecboleSCEError
 from recbole_sce.evaluator.encoding import encode_rows
 from recbole_sce.evaluator.ranking import Pairs
 from recbole_sce.evaluator.topk import stream_topk
@@ -35,7 +36,7 @@ _SHOWN = 5
 HISTORIES = ("full", "test")
 
 
-class RecommendationError(ValueError):
+class RecommendationError(RecboleSCEError, ValueError):
     """What was asked for cannot be recommended; the message says why."""
 
 
