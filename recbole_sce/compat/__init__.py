@@ -52,7 +52,6 @@ def apply() -> None:
             config.use_gpu_false,
             config.unknown_model,
             config.own_log_file,
-            config.refused_values,
             settings.settings_are_data,
             settings.yaml_is_data,
             settings.search_spaces_are_data,

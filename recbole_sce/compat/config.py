@@ -8,7 +8,6 @@ import logging
 import os
 from typing import Any, Callable
 
-from recbole_sce.errors import constructor_sets_up, setting_up
 from recbole_sce.safe_io.checkpoints import allowed_model_names
 from recbole_sce.utils.patching import wrap, wrap_everywhere
 
@@ -75,35 +74,6 @@ def unknown_model() -> bool:
                 f"model {model_name!r} is unknown: {hint}RecBole's models are listed at "
                 "https://recbole.io/model_list.html; recbole_sce.register_model(cls) adds your own"
             ) from None
-
-    return True
-
-
-def refused_values() -> bool:
-    """Mark what RecBole refuses of settings and data, so that a shell can tell it from a failed run.
-
-    ``Config``, ``create_dataset``, ``data_preparation``, and the constructors of models and trainers raise
-    errors of every type. Each keeps its type and gets an ``exit_code``. Applies always.
-    """
-    from recbole.config import Config
-    from recbole.data import utils as data_utils
-    from recbole.utils import utils
-
-    constructor_sets_up(Config)
-    for module, name in (
-        (data_utils, "create_dataset"),
-        (data_utils, "data_preparation"),
-        (utils, "get_model"),
-        (utils, "get_trainer"),
-    ):
-
-        @wrap_everywhere(module, name)
-        def build(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            with setting_up():
-                result = original(*args, **kwargs)
-            if isinstance(result, type):  # of a model or a trainer
-                constructor_sets_up(result)
-            return result
 
     return True
 

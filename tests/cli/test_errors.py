@@ -77,16 +77,16 @@ def test_where_an_error_comes_from_decides(tiny_dataset: dict[str, object]) -> N
         code_of(Config, "SASRecSCE", "tiny", config_dict={**tiny_dataset, "bucket_alpha": 0}) == WRONG_INPUT
     )
     assert code_of(create_dataset, Config("SASRecSCE", "tinny", config_dict=tiny_dataset)) == WRONG_INPUT
-    config = Config("SASRecSCE", "tiny", config_dict={**tiny_dataset, "hidden_size": 15})
+    base = Config("SASRec", "tiny", config_dict={**tiny_dataset, "train_neg_sample_args": None})
+    base["hidden_size"] = 15
+    assert code_of(get_model("SASRec"), base, create_dataset(base)) == WRONG_INPUT
+    config = Config("SASRecSCE", "tiny", config_dict=tiny_dataset)
     dataset = create_dataset(config)
-    assert code_of(get_model("SASRecSCE"), config, dataset) == WRONG_INPUT
-    config["hidden_size"] = 16
     dataset.build()
     model = get_model("SASRecSCE")(config, dataset)
+    assert code_of(model.calculate_loss, {}) == FAILED
     config["learning_rate"] = -1.0
     assert code_of(get_trainer(config["MODEL_TYPE"], "SASRecSCE"), config, model) == WRONG_INPUT
-    config["learning_rate"] = 0.001
-    assert code_of(get_model("SASRecSCE")(config, dataset).calculate_loss, {}) == FAILED
 
 
 def test_a_traceback_only_for_who_asks(capsys: pytest.CaptureFixture[str]) -> None:
