@@ -1,5 +1,5 @@
 # Everything a contributor needs:
-# make demo | test | check | test-modern | test-triton | soak | recbole-suite | clean.
+# make demo | test | nightly | check | test-modern | test-triton | soak | recbole-suite | clean.
 # Each makes its virtual environment first. Choose the Python of a new one: make demo PYTHON=python3.13
 PYTHON ?= python3
 # An installed torch that satisfies pyproject.toml is kept; name another build here if wanted.
@@ -15,7 +15,10 @@ RECBOLE_RELEASE := recbole==1.2.1
 # How long make soak trains, in minutes.
 MINUTES ?= 10
 
-.PHONY: demo test check test-modern test-triton soak recbole-suite clean
+# One worker per core; tests of several processes one after another.
+PARALLEL ?= -n auto --dist loadgroup
+
+.PHONY: demo test nightly check test-modern test-triton soak recbole-suite clean
 
 # The environment that is there is kept, unless the command line names another Python.
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
@@ -62,15 +65,20 @@ demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL) --durations=20
+
+# All tests, with those that take too long for each run: whole examples, runs that are killed.
+nightly: $(INSTALLED)
+	$(BIN)/python -m pytest $(PARALLEL) --durations=20 -m "nightly or not nightly"
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 test-modern: $(MODERN)/.installed
-	$(MODERN)/bin/python -m pytest -m "not slow"
+	$(MODERN)/bin/python -m pytest $(PARALLEL) -m "not slow and not nightly"
 
 # The GPU kernels, in Triton's interpreter; with TRITON_INTERPRET=0 compiled, on a GPU. Triton takes 1 GB.
 test-triton: $(VENV)/.installed-triton

@@ -12,11 +12,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+# One thread in this process and in those that tests start: small products gain nothing from threads, which
+# wait for each other on a busy machine. Libraries read these before torch is imported.
+os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
 # Where triton is installed its kernels are tested in its interpreter, which has to be chosen before anything
 # imports triton. On a machine with a GPU, TRITON_INTERPRET=0 tests the compiled kernels there.
 os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import hypothesis
+import psutil
 import pytest
 import torch
 from logs import write_log
@@ -34,6 +38,27 @@ from recbole.utils import get_model, init_seed
 hypothesis.settings.register_profile("suite", derandomize=True, deadline=None, max_examples=40)
 hypothesis.settings.register_profile("soak", deadline=None, max_examples=3000, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+
+
+#: Tests of several processes that wait for each other, or are killed: one after another.
+PROCESSES = (
+    "benchmarks/test_kills.py",
+    "compat/test_distributed.py",
+    "compat/test_launch.py",
+    "experiments/test_process.py",
+    "experiments/test_ray_tune.py",
+    "utils/test_memory.py",
+    "utils/test_processes.py",
+)
+#: Tests whose fixtures train, or prepare data, once for all tests of the file.
+SHARED_DATA = (
+    "evaluator/test_ranking.py",
+    "inference/test_recommender.py",
+    "model/test_models.py",
+    "training/callbacks/test_ema.py",
+    "training/test_resume.py",
+    "training/test_trainer.py",
+)
 
 
 @pytest.fixture
@@ -128,9 +153,18 @@ def ml_100k(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Small products gain nothing from threads, and wait for each other on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def _no_wait_for_cpu_usage() -> Iterator[None]:
+    """RecBole's table of the environment, which every run prints, measures the CPU for a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(psutil, "cpu_percent", lambda interval=None: 0.0)
+        yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep on one worker the tests that start processes which meet, and those of one file that share data."""
+    for item in items:
+        file = item.path.relative_to(Path(__file__).parent).as_posix()
+        if file in PROCESSES:
+            item.add_marker(pytest.mark.xdist_group("processes"))
+        elif file in SHARED_DATA:
+            item.add_marker(pytest.mark.xdist_group(file))

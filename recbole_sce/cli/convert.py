@@ -58,7 +58,7 @@ def convert(
     """
     try:
         from recbole_sce.data.convert import convert as convert_log
-        from recbole_sce.data.raw_logs import PRESETS, ConversionError, Layout
+        from recbole_sce.data.raw_logs import PRESETS, Layout
     except ImportError as error:
         raise InputError(str(error)) from error
 
@@ -92,8 +92,6 @@ def convert(
             min_item_interactions=min_item,
             overwrite=overwrite,
         )
-    except ConversionError as error:
-        raise InputError(str(error)) from error
     except FileExistsError as error:
         raise InputError(str(error).replace("overwrite=True", "--overwrite")) from error
     print(report)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from typing import Any, Callable, NamedTuple, Optional
 
+from recbole_sce.errors import exit_code
 from recbole_sce.utils.patching import wrap_everywhere
 from recbole_sce.utils.processes import Layout, LayoutError
 
@@ -23,15 +24,7 @@ _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe",
 
 
 class RemoteTraceback(Exception):
-    """Where an error came from in another process.
-
-    Attributes:
-        frames: the functions that it passed through, as (module, name).
-    """
-
-    def __init__(self, text: str, frames: tuple[tuple[str, str], ...]) -> None:
-        super().__init__(text, frames)
-        self.frames = frames
+    """Where an error came from in another process."""
 
     def __str__(self) -> str:
         return f"\n{self.args[0]}"
@@ -46,7 +39,6 @@ class _Failure(NamedTuple):
     error: Exception
     is_of_others: bool  # another process failed, and this one noticed
     text: str
-    frames: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -221,7 +213,7 @@ def _launch(asked: _Run, layout: Layout) -> Any:
         if not failures:
             raise
         failure = min(failures, key=lambda failure: failure.is_of_others)  # of equals, the first
-        raise failure.error from RemoteTraceback(failure.text, failure.frames)
+        raise failure.error from RemoteTraceback(failure.text)
     finally:
         for process in processes.processes:  # alive only if waiting for them was interrupted
             process.terminate()
@@ -229,14 +221,6 @@ def _launch(asked: _Run, layout: Layout) -> Any:
     success = next(message for message in messages + _drained(queue) if isinstance(message, _Success))
     _last_checkpoint = success.checkpoint
     return success.result
-
-
-def frames_of(error: BaseException) -> tuple[tuple[str, str], ...]:
-    """Return the functions that ``error`` passed through in this process, as (module, name)."""
-    return tuple(
-        (str(frame.f_globals.get("__name__")), frame.f_code.co_name)
-        for frame, _ in traceback.walk_tb(error.__traceback__)
-    )
 
 
 def _work(local_rank: int, asked: _Run, layout: Layout, queue: Any) -> None:
@@ -256,7 +240,7 @@ def _work(local_rank: int, asked: _Run, layout: Layout, queue: Any) -> None:
 
 def _failure(error: Exception, layout: Layout, local_rank: int) -> _Failure:
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    frames = frames_of(error)
+    code = exit_code(error)
     is_of_others = any(sign in str(error) for sign in _LOST)
     if is_of_others:
         error = RuntimeError(
@@ -267,7 +251,8 @@ def _failure(error: Exception, layout: Layout, local_rank: int) -> _Failure:
         error = pickle.loads(pickle.dumps(error.with_traceback(None)))
     except Exception:
         error = RuntimeError(f"{type(error).__name__}: {error}")
-    return _Failure(error, is_of_others, text, frames)
+        error.exit_code = code  # type: ignore[attr-defined]
+    return _Failure(error, is_of_others, text)
 
 
 def _drained(queue: Any) -> list[Any]:

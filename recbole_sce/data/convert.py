@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import os
 import tempfile
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Union
@@ -19,7 +18,16 @@ try:
 except ImportError as error:  # optional: who has atomic files never needs it
     raise ImportError(f"conversion needs duckdb (pip install 'recbole_sce[convert]'): {error}") from error
 
-from recbole_sce.data.raw_logs import PRESETS, ConversionError, Layout, LogFile, open_log, position
+from recbole_sce.data.raw_logs import (
+    PRESETS,
+    BadRows,
+    ConversionError,
+    ConversionReport,
+    Layout,
+    LogFile,
+    open_log,
+    position,
+)
 
 DEFAULT_LAYOUT = Layout()
 DUPLICATES = ("all", "first", "last")
@@ -72,63 +80,6 @@ _MACROS = r"""
     CREATE TEMP MACRO plain(x) AS  -- 5.0 is written as 5
         CASE WHEN x = trunc(x) AND abs(x) < 1e15 THEN x::BIGINT::VARCHAR ELSE x::VARCHAR END;
 """
-
-
-@dataclass(frozen=True)
-class BadRows:
-    """Rows of a log that were left out for one reason.
-
-    Attributes:
-        reason: what is wrong with them.
-        count: how many there are.
-        example: what the first of them holds.
-    """
-
-    reason: str
-    count: int
-    example: str
-
-    def __str__(self) -> str:
-        return f"{self.count:,} left out: {self.reason}, for example {self.example}"
-
-
-@dataclass(frozen=True)
-class ConversionReport:
-    """What became of the rows of a log: ``rows`` is the sum of all that was left out and what was written.
-
-    Attributes:
-        path: the atomic file.
-        rows: rows read, empty lines aside.
-        bad: rows left out because they cannot be used, by reason.
-        duplicates: interactions left out because the same user and item have another one.
-        rare: interactions left out because their user or item has too few.
-        interactions, users, items: what the atomic file holds.
-        first, last: earliest and latest time in it, ISO 8601, UTC.
-    """
-
-    path: Path
-    rows: int
-    bad: tuple[BadRows, ...]
-    duplicates: int
-    rare: int
-    interactions: int
-    users: int
-    items: int
-    first: str
-    last: str
-
-    def __str__(self) -> str:
-        lines = [f"{self.rows:,} rows read"]
-        lines += [str(bad) for bad in self.bad]
-        if self.duplicates:
-            lines.append(f"{self.duplicates:,} left out: another interaction of the same user and item")
-        if self.rare:
-            lines.append(f"{self.rare:,} left out: user or item with too few interactions")
-        lines.append(
-            f"{self.interactions:,} interactions of {self.users:,} users with {self.items:,} items, "
-            f"{self.first} to {self.last}, written to {self.path}"
-        )
-        return "\n".join(lines)
 
 
 def convert(
@@ -260,7 +211,7 @@ def _quoted(text: str) -> str:
 
 
 def _read(db: duckdb.DuckDBPyConnection, source: Path, layout: Layout, folder: Path) -> tuple[BadRows, ...]:
-    """Make the table ``log`` of the usable rows (user, item, ms, score), in their order; return the others."""
+    """Make the table ``log`` (user, item, ms, score) of the usable rows in their order; return the others."""
     file = open_log(source, layout, folder)
     if file.separator is None:
         rows, time_format = _parquet(db, file.path, layout)
@@ -319,8 +270,8 @@ def _text(file: LogFile, errors: str) -> str:
     return f"""
         SELECT {columns}
         FROM read_csv({_quoted(str(file.path))}, auto_detect = false, compression = 'none',
-                      columns = {{{types}}}, delim = {_quoted(str(file.separator))}, quote = {quote}, escape = {quote},
-                      header = {file.header}, {errors})
+                      columns = {{{types}}}, delim = {_quoted(str(file.separator))},
+                      quote = {quote}, escape = {quote}, header = {file.header}, {errors})
     """
 
 

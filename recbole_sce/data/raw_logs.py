@@ -1,4 +1,4 @@
-"""Where a raw log keeps users, items and times, and how its file is opened and unpacked."""
+"""Where a raw log keeps users, items and times, how its file is opened, and what became of its rows."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Optional, Union, cast
 
+from recbole_sce.errors import RecboleSCEError
+
 Column = Union[str, int]
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
@@ -21,7 +23,7 @@ COMPRESSIONS = (".gz", ".xz", ".zip")
 TIME_FORMATS = ("auto", "s", "ms", "iso")
 
 
-class ConversionError(ValueError):
+class ConversionError(RecboleSCEError, ValueError):
     """A raw log cannot be converted; the message names file, column and what is allowed."""
 
 
@@ -86,6 +88,63 @@ PRESETS = {
     # user, time, latitude, longitude, location
     "gowalla": Layout(0, 4, 1, separator="\t", header=False, time_format="iso"),
 }
+
+
+@dataclass(frozen=True)
+class BadRows:
+    """Rows of a log that were left out for one reason.
+
+    Attributes:
+        reason: what is wrong with them.
+        count: how many there are.
+        example: what the first of them holds.
+    """
+
+    reason: str
+    count: int
+    example: str
+
+    def __str__(self) -> str:
+        return f"{self.count:,} left out: {self.reason}, for example {self.example}"
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What became of the rows of a log: ``rows`` is the sum of all that was left out and what was written.
+
+    Attributes:
+        path: the atomic file.
+        rows: rows read, empty lines aside.
+        bad: rows left out because they cannot be used, by reason.
+        duplicates: interactions left out because the same user and item have another one.
+        rare: interactions left out because their user or item has too few.
+        interactions, users, items: what the atomic file holds.
+        first, last: earliest and latest time in it, ISO 8601, UTC.
+    """
+
+    path: Path
+    rows: int
+    bad: tuple[BadRows, ...]
+    duplicates: int
+    rare: int
+    interactions: int
+    users: int
+    items: int
+    first: str
+    last: str
+
+    def __str__(self) -> str:
+        lines = [f"{self.rows:,} rows read"]
+        lines += [str(bad) for bad in self.bad]
+        if self.duplicates:
+            lines.append(f"{self.duplicates:,} left out: another interaction of the same user and item")
+        if self.rare:
+            lines.append(f"{self.rare:,} left out: user or item with too few interactions")
+        lines.append(
+            f"{self.interactions:,} interactions of {self.users:,} users with {self.items:,} items, "
+            f"{self.first} to {self.last}, written to {self.path}"
+        )
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)

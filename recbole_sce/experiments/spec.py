@@ -13,11 +13,13 @@ from typing import Any, Optional
 
 import yaml
 
+from recbole_sce.errors import RecboleSCEError
+
 #: Keys of the package's files that decide about no figure.
 WITHOUT_EFFECT = ("catalog_chunk", "eval_memory_mb", "process_timeout", "resume")
 
 
-class ExperimentError(ValueError):
+class ExperimentError(RecboleSCEError, ValueError):
     """What was asked for cannot be compared or tuned; the message says why, and what can be done."""
 
 

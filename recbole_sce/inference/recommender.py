@@ -24,6 +24,7 @@ from recbole_sce.data.ids import adopted
 from recbole_sce.data.rows import POSITION, Rows
 from recbole_sce.data.sequences import starts_of_runs
 from recbole_sce.data.windows import continues_history
+from recbole_sce.errors import RecboleSCEError
 from recbole_sce.evaluator.encoding import encode_rows
 from recbole_sce.evaluator.ranking import Pairs
 from recbole_sce.evaluator.topk import stream_topk
@@ -39,7 +40,7 @@ _SHOWN = 5
 HISTORIES = ("full", "test")
 
 
-class RecommendationError(ValueError):
+class RecommendationError(RecboleSCEError, ValueError):
     """What was asked for cannot be recommended; the message says why."""
 
 

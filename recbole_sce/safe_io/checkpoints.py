@@ -27,6 +27,7 @@ import scipy.sparse
 import torch
 import yaml
 
+from recbole_sce.errors import FAILED, RecboleSCEError
 from recbole_sce.utils import processes
 from recbole_sce.utils.files import whole_file
 from recbole_sce.utils.patching import seen, wrap_everywhere
@@ -41,12 +42,14 @@ _TORCHS_OWN = ("torch.", "collections.OrderedDict", "collections.Counter", "_cod
 _model_classes: dict[str, type] = {}
 
 
-class CheckpointError(pickle.UnpicklingError):
+class CheckpointError(RecboleSCEError, pickle.UnpicklingError):
     """A checkpoint that is not read: it would run code, is damaged, or is not what was asked for."""
 
 
-class CheckpointWriteError(OSError):
+class CheckpointWriteError(RecboleSCEError, OSError):
     """A checkpoint that could not be written; the message says where and why."""
+
+    exit_code = FAILED
 
 
 def allow_model_class(cls: type) -> None:

@@ -7,6 +7,8 @@ import operator
 from collections.abc import Mapping
 from typing import Any, Callable
 
+from recbole_sce.errors import RecboleSCEError
+
 #: How large a whole number may become by ``**`` (in bits), and a list by ``*`` (in entries).
 _MOST_BITS, _MOST_ENTRIES = 4096, 4096
 
@@ -23,7 +25,7 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 _SIGNS: dict[type[ast.unaryop], Callable[[Any], Any]] = {ast.UAdd: operator.pos, ast.USub: operator.neg}
 
 
-class NotLiteralError(ValueError):
+class NotLiteralError(RecboleSCEError, ValueError):
     """A text that is no plain value.
 
     Attributes:

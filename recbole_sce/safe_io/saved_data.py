@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from recbole_sce.errors import RecboleSCEError
 from recbole_sce.safe_io import checkpoints
 
 #: What a ``defaultdict`` may make of a missing key.
@@ -36,7 +37,7 @@ _ATOMS = (type(None), bool, int, float, complex, str, bytes, bytearray, range)
 _DTYPE = re.compile(r"[?bBhHiIlLqQefdgFDO]|[biufcSUVO]\d+")
 
 
-class SavedDataError(pickle.UnpicklingError):
+class SavedDataError(RecboleSCEError, pickle.UnpicklingError):
     """A saved data set or data loader that is not read: it would run code, or it is damaged."""
 
 

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from recbole_sce.errors import RecboleSCEError
+
 LOSS_TYPES = ("SCE", "auto", "CE", "CE-", "gBCE", "BCE")
 #: What RecBole calls optimisers, but sparse_adam, which refuses the dense gradients of every encoder. RecBole
 #: takes any other name for adam.
@@ -18,7 +20,7 @@ LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")
 RECIPES = ("plain", "sparse", "dense")
 
 
-class SettingsError(ValueError):
+class SettingsError(RecboleSCEError, ValueError):
     """One or more configuration values that recbole_sce cannot work with; the message names each."""
 
 

@@ -19,6 +19,8 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
+from recbole_sce.errors import RecboleSCEError
+
 _T = TypeVar("_T")
 
 #: How long processes wait for each other where waiting is normal: at the start, and for the first one's work.
@@ -31,7 +33,7 @@ _store: Any = None
 _times_joined = 0
 
 
-class LayoutError(ValueError):
+class LayoutError(RecboleSCEError, ValueError):
     """Processes are asked for that cannot be."""
 
 

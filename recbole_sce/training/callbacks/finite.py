@@ -8,6 +8,8 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_sce.errors import FAILED, RecboleSCEError
+
 if TYPE_CHECKING:
     from recbole_sce.model.mixin import SCEMixin
 
@@ -15,8 +17,10 @@ if TYPE_CHECKING:
 _LISTED = 5
 
 
-class NonFiniteError(ValueError):
+class NonFiniteError(RecboleSCEError, ValueError):
     """Training met NaN or infinity; the message says when and where. The step was not taken."""
+
+    exit_code = FAILED
 
 
 def all_finite(model: nn.Module) -> bool:
