@@ -59,7 +59,7 @@ _register()
 
 
 def main() -> None:
-    """Run the command that ``sys.argv`` names; the entry point of ``recbole-sce``."""
+    """Run the command that ``sys.argv`` names; :mod:`recbole_sce_command` calls it."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     # RecBole's use of pandas, which nobody who runs a command can change.

@@ -65,6 +65,7 @@ def apply() -> None:
             checkpoints.safe_checkpoints,
             saved_data.safe_saved_data,
             tuning.hyperopt_import,
+            tuning.objective_of_ray_workers,
             tuning.exhaustive_search,
             tuning.zero_score,
             distributed.several_processes,
