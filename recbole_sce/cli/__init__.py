@@ -46,12 +46,6 @@ def _register() -> None:
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
-            # Typer on Python 3.9 does not look into annotations that are strings, and get_type_hints of
-            # 3.9 hides those of arguments that are None by default.
-            command.__annotations__ = {
-                argument: eval(annotation, command.__globals__) if isinstance(annotation, str) else annotation
-                for argument, annotation in command.__annotations__.items()
-            }
             app.command(name, context_settings=PASS_THROUGH if name in _WITH_OVERRIDES else {})(command)
 
 
