@@ -1,5 +1,4 @@
-# Everything a contributor needs:
-# make demo | test | nightly | check | test-modern | test-triton | soak | recbole-suite | clean.
+# Everything a contributor needs; make help lists the targets.
 # Each makes its virtual environment first. Choose the Python of a new one: make demo PYTHON=python3.13
 PYTHON ?= python3
 # An installed torch that satisfies pyproject.toml is kept; name another build here if wanted.
@@ -18,7 +17,10 @@ MINUTES ?= 10
 # One worker per core; tests of several processes one after another.
 PARALLEL ?= -n auto --dist loadgroup
 
-.PHONY: demo test nightly check test-modern test-triton soak recbole-suite clean
+.PHONY: help demo test test-quick nightly check test-modern test-triton soak recbole-suite clean
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
 # The environment that is there is kept, unless the command line names another Python.
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
@@ -61,37 +63,40 @@ $(VENV)/.installed-triton: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --editable ".[triton]"
 	touch $@
 
-demo: $(INSTALLED)
+demo: $(INSTALLED)  ## train and test SASRecSCE on ml-100k
 	$(BIN)/python examples/demo.py
 
-test: $(INSTALLED)
+test: $(INSTALLED)  ## all tests
 	$(BIN)/python -m pytest $(PARALLEL) --durations=20
 
-# All tests, with those that take too long for each run: whole examples, runs that are killed.
-nightly: $(INSTALLED)
+# With the tests that take too long for each run: whole examples, runs that are killed.
+nightly: $(INSTALLED)  ## all tests, and those that take long
 	$(BIN)/python -m pytest $(PARALLEL) --durations=20 -m "nightly or not nightly"
 
-check: $(INSTALLED)
+test-quick: $(INSTALLED)  ## the tests that train nothing
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not nightly"
+
+check: $(INSTALLED)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test-modern: $(MODERN)/.installed
+test-modern: $(MODERN)/.installed  ## the quick tests with the packages of Python 3.12 and later
 	$(MODERN)/bin/python -m pytest $(PARALLEL) -m "not slow and not nightly"
 
 # The GPU kernels, in Triton's interpreter; with TRITON_INTERPRET=0 compiled, on a GPU. Triton takes 1 GB.
-test-triton: $(VENV)/.installed-triton
+test-triton: $(VENV)/.installed-triton  ## the GPU kernels
 	$(BIN)/python -m pytest tests/loss/test_triton.py
 
 # RecBole's own tests with and without the plugin: make recbole-suite RECBOLE=path/to/a/checkout
-recbole-suite: $(INSTALLED)
+recbole-suite: $(INSTALLED)  ## RecBole's own tests, with and without the plugin
 	$(BIN)/python benchmarks/recbole_suite.py --checkout "$(RECBOLE)"
 
-soak: $(INSTALLED)
+soak: $(INSTALLED)  ## many inputs, and long training
 	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/loss/test_loss_fuzz.py tests/data/test_dataset_fuzz.py \
 		tests/model/test_settings_fuzz.py
 	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES)
 
-clean:
+clean:  ## remove environments and builds
 	rm -rf $(VENV) $(MODERN) build dist *.egg-info

@@ -11,7 +11,7 @@ else:
     from pip._vendor import tomli as tomllib
 
 #: Optional packages of the quick tests.
-EXTRAS = ("hyperopt", "convert", "test")
+EXTRAS = ("tune", "hyperopt", "convert", "parquet", "test")
 
 
 def main() -> None:

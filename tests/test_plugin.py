@@ -50,6 +50,14 @@ def test_any_import_order_registers(imports: str, tmp_path: Path) -> None:
     assert run.stdout.strip() == "2.0", run.stderr
 
 
+@pytest.mark.slow
+def test_the_import_brings_no_compiler(tmp_path: Path) -> None:
+    """``torch._dynamo`` alone would take seconds."""
+    code = "import recbole_sce, sys; print({'torch._dynamo', 'torch._inductor'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert run.stdout.strip() == "set()", run.stderr
+
+
 class TestPropertyFiles:
     def test_a_model_reads_its_bases_file_and_the_losss(self, tiny_dataset: dict[str, object]) -> None:
         config = Config("SASRecSCE", "tiny", config_dict=tiny_dataset)

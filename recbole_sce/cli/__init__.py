@@ -47,12 +47,6 @@ def _register() -> None:
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
-            # Typer on Python 3.9 does not look into annotations that are strings, and get_type_hints of
-            # 3.9 hides those of arguments that are None by default.
-            command.__annotations__ = {
-                argument: eval(annotation, command.__globals__) if isinstance(annotation, str) else annotation
-                for argument, annotation in command.__annotations__.items()
-            }
             context = PASS_THROUGH if name in _WITH_OVERRIDES else {}
             app.command(name, cls=OneValueEach, context_settings=context)(command)
 
@@ -61,7 +55,7 @@ _register()
 
 
 def main() -> None:
-    """Run the command that ``sys.argv`` names; the entry point of ``recbole-sce``."""
+    """Run the command that ``sys.argv`` names; :mod:`recbole_sce_command` calls it."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     # RecBole's use of pandas, which nobody who runs a command can change.

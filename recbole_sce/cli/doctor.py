@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import sys
@@ -11,21 +12,23 @@ from typing import Annotated, Optional
 
 import typer
 
-from recbole_sce.cli.loading import load_plugin
+import recbole_sce
+from recbole_sce.cli.loading import load_package, load_plugin
+from recbole_sce.utils import requirements
+from recbole_sce.utils.requirements import RECBOLE
 
-#: The release of RecBole that the plugin is made for.
-RECBOLE = "1.2.1"
-_PACKAGES = ("recbole_sce", "recbole", "torch", "numpy", "pandas", "scipy")
-#: Optional packages: what for, and how to get them.
+#: What every command needs.
+_REQUIRED = ("recbole", "torch", "numpy", "pandas", "scipy")
+#: Optional packages, and what for.
 _OPTIONAL = {
-    "optuna": ("recbole-sce tune", "pip install 'recbole_sce[tune]'"),
-    "hyperopt": ("RecBole's HyperTuning", "pip install 'recbole_sce[hyperopt]'"),
-    "ray": ("Ray Tune", "pip install 'recbole_sce[ray]' (Python up to 3.11)"),
-    "duckdb": ("convert", "pip install 'recbole_sce[convert]'"),
-    "pyarrow": ("Parquet from recommend", "pip install 'recbole_sce[parquet]'"),
-    "faiss-cpu": ("recommend --faiss", "pip install 'recbole_sce[faiss]'"),
-    "plotly": ("plots of tuning and comparing", "pip install plotly"),
-    "tensorboard": ("TensorBoard logs", "pip install tensorboard"),
+    "optuna": "recbole-sce tune",
+    "hyperopt": "RecBole's HyperTuning",
+    "ray": "Ray Tune",
+    "duckdb": "convert",
+    "pyarrow": "Parquet from recommend",
+    "faiss-cpu": "recommend --faiss",
+    "plotly": "plots of tuning and comparing",
+    "tensorboard": "TensorBoard logs",
 }
 
 
@@ -34,26 +37,37 @@ def doctor(
         Optional[Path],
         typer.Option("--data_path", help="Folder of data sets.  [default: RecBole's]", metavar="DIR"),
     ] = None,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Install what every command needs and this Python lacks.")
+    ] = False,
 ) -> None:
     """Show versions, devices, the repairs of RecBole in force, and where data sets are searched.
 
     Exit code 1 if something that every command needs is missing.
 
-    Example:
+    Examples:
     - recbole-sce doctor --data_path dataset
+    - recbole-sce doctor --fix
     """
+    load_package()
+    if fix:
+        for name in filter(_is_missing, _REQUIRED):
+            requirements.install(name)
+        importlib.invalidate_caches()
     print("Versions")
     _line("Python", f"{platform.python_version()} ({sys.executable})")
-    for name in _PACKAGES:
-        _line(name, _version(name) or "missing")
+    _line("recbole_sce", recbole_sce.__version__)
+    for name in _REQUIRED:
+        _line(name, _found(name))
     print("\nOptional")
-    for name, (purpose, how) in _OPTIONAL.items():
-        _line(name, f"{_version(name) or 'missing: ' + how}  ({purpose})")
+    for name, purpose in _OPTIONAL.items():
+        _line(name, f"{_found(name)}  ({purpose})")
+    missing = list(filter(_is_missing, _REQUIRED))
+    if missing:
+        print(f"\n{', '.join(missing)} missing; recbole-sce doctor --fix installs what every command needs.")
+        raise typer.Exit(1)
     print("\nDevices")
     _devices()
-    if _version("recbole") is None:
-        print(f"\nRecBole is missing, so only the losses work: pip install recbole=={RECBOLE}")
-        raise typer.Exit(1)
     if _version("recbole") != RECBOLE:
         print(f"\nrecbole_sce is made for RecBole {RECBOLE}; another release may behave otherwise.")
     print("\nRepairs of RecBole in force")
@@ -64,6 +78,14 @@ def doctor(
 
 def _line(name: str, value: str) -> None:
     print(f"  {name:14}{value}")
+
+
+def _found(package: str) -> str:
+    return _version(package) or f"missing: {requirements.install_line(package)}"
+
+
+def _is_missing(package: str) -> bool:
+    return _version(package) is None
 
 
 def _version(package: str) -> Optional[str]:

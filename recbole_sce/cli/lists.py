@@ -12,6 +12,7 @@ from typing import IO, Any, Optional
 
 from recbole_sce.cli.errors import InputError
 from recbole_sce.inference.recommender import TopItems
+from recbole_sce.utils.requirements import missing_package
 
 FORMATS = (".csv", ".parquet", ".jsonl")
 _COLUMNS = ("id", "rank", "item", "score")
@@ -98,9 +99,7 @@ class RecommendationWriter:
             try:
                 import pyarrow.parquet
             except ImportError as error:
-                raise InputError(
-                    f"--out: Parquet needs pyarrow (pip install 'recbole_sce[parquet]'): {error}"
-                ) from None
+                raise missing_package("pyarrow", "--out with Parquet", error) from None
             self._parquet = pyarrow.parquet
 
     @property

@@ -76,6 +76,7 @@ def apply() -> None:
             checkpoints.safe_checkpoints,
             saved_data.saved_data_stand_for_new,
             tuning.hyperopt_import,
+            tuning.objective_of_ray_workers,
             tuning.exhaustive_search,
             tuning.zero_score,
             distributed.several_processes,

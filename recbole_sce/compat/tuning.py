@@ -11,6 +11,7 @@ from typing import Any, Callable
 import numpy as np
 
 from recbole_sce.utils.patching import seen, wrap
+from recbole_sce.utils.requirements import missing_package
 
 
 def hyperopt_import() -> bool:
@@ -28,9 +29,7 @@ def hyperopt_import() -> bool:
             importlib.import_module("hyperopt")
         except ModuleNotFoundError as error:
             if error.name != "pkg_resources":
-                raise ModuleNotFoundError(
-                    f"HyperTuning needs hyperopt ({error}): pip install hyperopt", name=error.name
-                ) from error
+                raise missing_package("hyperopt", "HyperTuning", error) from error
             stand_in = ModuleType("pkg_resources")
             stand_in.resource_string = pkgutil.get_data  # type: ignore[attr-defined]
             sys.modules["pkg_resources"] = stand_in
@@ -40,6 +39,21 @@ def hyperopt_import() -> bool:
                 del sys.modules["pkg_resources"]
         original(self, *args, **kwargs)
 
+    return True
+
+
+def objective_of_ray_workers() -> bool:
+    """Let Ray's workers import the plugin before they run RecBole's ``objective_function``.
+
+    Ray sends a function to its workers by module and name, as in RecBole's run_hyper.py. A worker imports
+    RecBole alone, which fails on numpy 2 and knows no model of the plugin. The function gets the name of this
+    module: a worker that looks it up imports the plugin. Applies always.
+    """
+    from recbole.quick_start import quick_start
+
+    objective = quick_start.objective_function
+    objective.__module__ = __name__
+    globals()["objective_function"] = objective
     return True
 
 

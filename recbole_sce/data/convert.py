@@ -13,10 +13,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Union
 
+from recbole_sce.utils.requirements import missing_package
+
 try:
     import duckdb
 except ImportError as error:  # optional: who has atomic files never needs it
-    raise ImportError(f"conversion needs duckdb (pip install 'recbole_sce[convert]'): {error}") from error
+    raise missing_package("duckdb", "conversion", error) from error
 
 from recbole_sce.data.raw_logs import (
     PRESETS,

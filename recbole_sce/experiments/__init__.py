@@ -6,7 +6,6 @@ Every training runs in a process of its own and is on disk as soon as it has fin
 from __future__ import annotations
 
 from recbole_sce.experiments.comparison import Comparison, Event, compare
-from recbole_sce.experiments.objective import objective_function
 from recbole_sce.experiments.report import write_report
 from recbole_sce.experiments.spec import Candidate, ExperimentError
 from recbole_sce.experiments.trials import write_trials
@@ -21,7 +20,6 @@ __all__ = [
     "Tuning",
     "compare",
     "load_study",
-    "objective_function",
     "tune",
     "write_report",
     "write_trials",

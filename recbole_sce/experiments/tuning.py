@@ -22,6 +22,7 @@ import psutil  # type: ignore[import-untyped]
 from recbole_sce.experiments.process import run_in_process
 from recbole_sce.experiments.space import Space, read_space
 from recbole_sce.experiments.spec import ExperimentError, RunSpec, changes, make_spec, package_settings
+from recbole_sce.utils.requirements import install_line
 
 if TYPE_CHECKING:
     import optuna
@@ -310,7 +311,7 @@ def _optuna() -> Any:
     try:
         import optuna
     except ImportError as error:
-        raise ExperimentError(f"a search needs optuna: pip install 'recbole_sce[tune]' ({error})") from error
+        raise ExperimentError(f"a search needs optuna ({error}): {install_line('optuna')}") from error
     return optuna
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from recbole_sce.evaluator.topk import stream_topk
+from recbole_sce.utils.requirements import missing_package
 
 Vectors = npt.NDArray[np.float32]
 
@@ -44,7 +45,7 @@ def build_index(vectors: Vectors) -> Any:
     try:
         import faiss
     except ImportError as error:
-        raise ImportError(f"a FAISS index needs faiss (pip install 'recbole_sce[faiss]'): {error}") from error
+        raise missing_package("faiss-cpu", "a FAISS index", error) from error
     n_items, width = vectors.shape
     vectors = np.ascontiguousarray(vectors)
     n_lists = int(math.sqrt(n_items))

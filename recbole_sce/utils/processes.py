@@ -9,6 +9,7 @@ the others fail at once.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -85,7 +86,7 @@ def join(layout: Layout, local_rank: int, backend: str, timeout: float) -> None:
     _patient = _store = None  # of a run before
     rank = layout.group_offset + local_rank
     address = f"tcp://{layout.ip}:{layout.port}"
-    store, _, _ = next(rendezvous(address, rank, layout.world_size, timeout=PATIENCE))
+    store, _, _ = _meet(address, rank, layout.world_size)
     # torchrun's store outlives a run, and with it what was said there.
     _times_joined += 1
     _store = PrefixStore(f"recbole_sce {_times_joined}", store)
@@ -97,6 +98,17 @@ def join(layout: Layout, local_rank: int, backend: str, timeout: float) -> None:
         timeout=timedelta(seconds=timeout),
     )
     _patient = dist.new_group(backend="gloo", timeout=PATIENCE)
+
+
+def _meet(address: str, rank: int, world_size: int) -> Any:
+    """Return what ``rendezvous`` gives; torch without libuv (Debian's) refuses it unless it is told so."""
+    try:
+        return next(rendezvous(address, rank, world_size, timeout=PATIENCE))
+    except RuntimeError as error:
+        if "without libuv" not in str(error):
+            raise
+        os.environ["USE_LIBUV"] = "0"
+        return next(rendezvous(address, rank, world_size, timeout=PATIENCE))
 
 
 def together() -> bool:

@@ -32,8 +32,19 @@ def test_what_is_missing(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     outcome = call("doctor")
     assert outcome.code == 1
-    assert "missing: pip install 'recbole_sce[faiss]'" in outcome.out
-    assert "RecBole is missing" in outcome.out
+    assert "missing: pip install faiss-cpu" in outcome.out
+    assert "recbole missing; recbole-sce doctor --fix" in outcome.out
+
+
+def test_fix_installs_what_every_command_needs(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed: list[str] = []
+    monkeypatch.setattr(
+        module, "_version", lambda name: None if name in ("recbole", "ray") and name not in installed else "1"
+    )
+    monkeypatch.setattr(module.requirements, "install", installed.append)
+    outcome = call("doctor", "--fix")
+    assert outcome.code == 0
+    assert installed == ["recbole"]
 
 
 def test_another_release_of_recbole(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,7 +139,7 @@ def test_without_optuna_the_error_says_what_to_install(
     monkeypatch.setitem(sys.modules, "optuna", None)
     outcome = call("tune", *TINY)
     assert outcome.code == 2
-    assert "pip install 'recbole_sce[tune]'" in outcome.err
+    assert "pip install 'optuna>=4'" in outcome.err
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from recbole.quick_start import load_data_and_model
 from recbole.trainer import Trainer
 from torch import Tensor
 
+from recbole_sce.utils import processes
 from recbole_sce.utils.processes import Layout, LayoutError
 
 SCRIPT = Path(__file__).with_name("processes_script.py")
@@ -187,3 +188,32 @@ class TestRuns:
 def test_processes_that_cannot_be_are_named(values: tuple[Any, ...], text: str) -> None:
     with pytest.raises(LayoutError, match=text):
         Layout(*values)
+
+
+class TestTorchWithoutLibuv:
+    """Debian's, whose message this is: a store needs USE_LIBUV=0 there."""
+
+    @pytest.fixture
+    def meetings(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        tried: list[str] = []
+
+        def rendezvous(address: str, *_: object, **__: object) -> Iterator[str]:
+            tried.append(address)
+            if address == "tcp://nobody:1":
+                raise RuntimeError("The client socket has timed out")
+            if os.environ.get("USE_LIBUV") != "0":
+                raise RuntimeError("use_libuv was requested but PyTorch was built without libuv support")
+            yield "store"
+
+        monkeypatch.setenv("USE_LIBUV", "1")
+        monkeypatch.setattr(processes, "rendezvous", rendezvous)
+        return tried
+
+    def test_processes_meet_by_the_other_store(self, meetings: list[str]) -> None:
+        assert processes._meet("tcp://here:1", 0, 2) == "store"
+        assert meetings == ["tcp://here:1"] * 2
+
+    def test_other_errors_are_told(self, meetings: list[str]) -> None:
+        with pytest.raises(RuntimeError, match="timed out"):
+            processes._meet("tcp://nobody:1", 0, 2)
+        assert meetings == ["tcp://nobody:1"]

@@ -33,6 +33,6 @@ def kernels_for(tensor: Tensor) -> Optional[ModuleType]:
     if wanted == "0" or not (tensor.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
         return None
     if find_spec("triton") is None:
-        raise ModuleNotFoundError(f"{SWITCH}: 1 needs triton, which is not installed")
+        raise ModuleNotFoundError(f"{SWITCH}: 1 needs triton, which is not installed: pip install triton")
     kernels = import_module("recbole_sce.loss.ops.triton_kernels")
     return kernels if kernels.supports(tensor.dtype) else None

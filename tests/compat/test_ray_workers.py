@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from recbole_sce.experiments import objective_function
+from recbole.quick_start import objective_function
 
 pytestmark = [
     pytest.mark.slow,
