@@ -128,7 +128,7 @@ class TestWorkers:
         self.interrupted(tune, ["another", 1, 0.0])
         assert len(tune(by_rate, resume=True).trials) == 5
 
-    @pytest.mark.parametrize("pid", [os.getpid(), 2**22 + 1])
+    @pytest.mark.parametrize("pid", [os.getpid(), 2**22 + 1], ids=["reused", "gone"])
     def test_one_that_died_does_not(self, tune: Tune, pid: int) -> None:
         """Nor one whose number another process has got since."""
         self.interrupted(tune, [socket.gethostname(), pid, 0.0])
