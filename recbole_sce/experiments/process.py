@@ -23,7 +23,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-from recbole_sce.experiments.spec import RunSpec, no_arguments, package_settings
+from recbole_sce.experiments.spec import RunSpec, no_arguments
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -52,13 +52,13 @@ def execute(
     from recbole.utils import get_model, get_trainer, init_logger, init_seed
 
     from recbole_sce.experiments import measure
-    from recbole_sce.settings.recipes import recipe_of
+    from recbole_sce.settings.recipes import recipe_of, undecided_keys
     from recbole_sce.utils.memory import peak_device_mib, peak_resident_mib, resident_mib, restart_peak
 
     started = time.perf_counter()
     with no_arguments():
         config = Config(spec.model, spec.dataset, list(spec.config_files), dict(spec.settings))
-    given = package_settings(config)
+    by_data = undecided_keys(config)
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
 
@@ -132,9 +132,7 @@ def execute(
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "loss_type": _loss_type(config, model),
         "recipe": recipe_of(config),
-        "chosen_settings": {
-            key: value for key, value in package_settings(config).items() if value != given[key]
-        },
+        "chosen_settings": {key: config[key] for key in sorted(by_data)},
         "device": str(device),
         "data": {
             "users": int(dataset.user_num - 1),

@@ -148,7 +148,9 @@ def undecided_keys(config: Config) -> set[str]:
     """Return the keys that the data will decide."""
     if not is_open(config) or config[KEY] != AUTO:
         return set()
-    return {key for name in _BY_DATA for key in read_recipe(name)} - set(config.external_config_dict)
+    sparse, dense = (read_recipe(name) for name in _BY_DATA)
+    agreed = _agreed(sparse, dense)
+    return {key for key in {**sparse, **dense} if key not in agreed} - set(config.external_config_dict)
 
 
 def recipe_keys(config: Config) -> list[str]:
@@ -163,12 +165,15 @@ def read_recipe(name: str) -> dict[str, Any]:
     return yaml.safe_load(text) or {}
 
 
+def _agreed(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in one.items() if key in other and other[key] == value}
+
+
 def _layer(config: Config, name: Any, values: Mapping[str, Any], causal: bool) -> Layer:
     """Return what recipe ``name`` puts into ``values``."""
     external = config.external_config_dict
     if name == AUTO:
-        sparse, dense = (read_recipe(one) for one in _BY_DATA)
-        content = {key: value for key, value in sparse.items() if key in dense and dense[key] == value}
+        content = _agreed(*(read_recipe(one) for one in _BY_DATA))
     else:
         content = _content(config, name)
     set_by_user = tuple(key for key in content if key in external)

@@ -9,6 +9,8 @@ import pytest
 
 from recbole_sce.experiments import Candidate, Event, ExperimentError, compare, comparison, write_report
 from recbole_sce.experiments.comparison import run_file
+from recbole_sce.experiments.summary import recipes_in_words
+from recbole_sce.experiments.tables import write_tables
 
 
 def nothing_runs(*args: Any) -> Any:
@@ -107,6 +109,33 @@ def test_losses_multiply_the_plugins_models(
     assert given[::2] == ["SCE", "CE", "gBCE", None]
 
 
+@pytest.mark.parametrize(
+    ("settings", "recipe"), [({}, "plain"), ({"recipe": "sparse"}, "sparse"), ({"recipe": "auto"}, "auto")]
+)
+def test_variants_are_compared_with_recipe_plain_unless_told_otherwise(
+    tiny_dataset: dict[str, Any], monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], recipe: str
+) -> None:
+    failed = {"status": "failed", "error": "not trained"}
+    monkeypatch.setattr(comparison, "run_in_process", lambda *args: failed)
+    own = Candidate("own", "SASRecSCE", settings={"recipe": "dense"})
+    found = compare(["SASRecSCE", own, "SASRec"], "tiny", settings={**tiny_dataset, **settings}, out="out")
+    assert [record["recipe"] for record in found.records] == [recipe, "dense", None]
+    assert [record["spec"]["settings"].get("recipe") for record in found.records][:2] == [recipe, "dense"]
+    assert recipes_in_words(found) == f"recipes: SASRecSCE {recipe}, own dense"
+
+
+def test_a_comparison_says_that_its_recipe_is_plain(
+    tiny_dataset: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = {"status": "failed", "error": "not trained"}
+    monkeypatch.setattr(comparison, "run_in_process", lambda *args: failed)
+    found = compare(["SASRecSCE", "SASRec"], "tiny", settings=tiny_dataset, out="out")
+    assert "recipe plain, RecBole's own settings" in recipes_in_words(found)
+    write_tables(found)
+    assert "recipe plain" in Path("out/summary.md").read_text(encoding="utf-8")
+    assert "plain" in Path("out/results.csv").read_text(encoding="utf-8")
+
+
 def test_runs_under_other_defaults_are_not_gone_on_with(
     tiny_dataset: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,7 +149,7 @@ def test_runs_under_other_defaults_are_not_gone_on_with(
     monkeypatch.setattr(comparison, "run_in_process", train)
     compare(["SASRecSCE"], "tiny", seeds=[1], settings=tiny_dataset, out="out")
     monkeypatch.setattr(comparison, "run_in_process", nothing_runs)
-    said_now = {**tiny_dataset, "stopping_step": 30}  # what the package's file says, too
+    said_now = {**tiny_dataset, "train_batch_size": 64}  # what the package's file says, too
     assert compare(["SASRecSCE"], "tiny", seeds=[1], settings=said_now, out="out").done()
 
     said_otherwise = {**tiny_dataset, "clip_grad_norm": None}  # null is said, too
@@ -136,16 +165,17 @@ def test_runs_under_other_defaults_are_not_gone_on_with(
 @pytest.mark.slow
 def test_a_comparison_for_real(tiny_dataset: dict[str, Any], tmp_path: Path) -> None:
     """A model, and one that fails; then once more: what is done is kept, what failed is tried again."""
-    out, settings = tmp_path / "out", {**tiny_dataset, "epochs": 2}
-    broken = Candidate("broken", "SASRecSCE", settings={"n_heads": 3})
+    out, settings = tmp_path / "out", {**tiny_dataset, "epochs": 2, "recipe": "auto"}
+    broken = Candidate("broken", "SASRecSCE", settings={"hidden_act": "bent"})
     events: list[Event] = []
     found = compare(
         ["SASRecSCE", broken], "tiny", seeds=[1], settings=settings, out=out, listener=events.append
     )
     assert [record["status"] for record in found.records] == ["done", "failed"]
-    assert "not a multiple" in found.failed()[0]["error"]
+    assert "bent" in found.failed()[0]["error"]
     model = found.records[0]
-    assert model["package_settings"]["hidden_dropout_prob"] is None
+    assert model["recipe"] == "sparse"
+    assert model["package_settings"]["weight_decay"] == 0
     assert model["chosen_settings"] == {
         "hidden_dropout_prob": 0.5,
         "attn_dropout_prob": 0.5,
