@@ -120,6 +120,7 @@ def test_buckets_that_cover_everything_give_the_exact_loss(zoo: Any, base: str) 
 #: Parameters that RecBole's encoders do not use (NPE), that a softmax cancels (CORE), or of pre-training.
 UNTRAINED = {
     "CORE": ("net.fn.bias",),
+    "FDSA": ("feature_att_layer.projection.2.bias",),
     "NPE": ("embedding_seq_item.weight",),
     "S3Rec": (
         "feature_embedding.weight",
