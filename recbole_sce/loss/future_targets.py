@@ -140,8 +140,12 @@ class LaterTargetsLoss(ItemLoss):
         Raises:
             ValueError: a tensor has the wrong shape, dtype or device.
         """
-        more = {"histories": histories} if self.needs_histories else {}
-        loss: Tensor = self.loss_fn(hidden, item_embeddings, targets, generator, **more)
+        more: dict[str, torch.Generator | Histories | None] = {}
+        if generator is not None:  # which a loss of three tensors does not take
+            more["generator"] = generator
+        if self.needs_histories:
+            more["histories"] = histories
+        loss: Tensor = self.loss_fn(hidden, item_embeddings, targets, **more)
         later: Tensor = self.later_targets(hidden, item_embeddings, targets, owner)
         return loss + later
 

@@ -15,15 +15,15 @@ _TITLE = """\
 
 Each is RecBole's sequential recommender of the same name without `SCE`: its encoder, its parameters, its
 configuration keys. Its item softmax is replaced by the loss that `loss_type` names (SCE, CE, CE-, gBCE or
-BCE), which leaves out row 0, RecBole's padding item; RecBole's built-in softmax counts it as an item.
+BCE; `auto` chooses SCE or CE), which leaves out row 0, RecBole's padding item; RecBole's built-in softmax counts it as an item.
 Scores, in training as in evaluation, are products of hidden states and the table scored.
 
 Positions: with `train_positions: all` every position of a sequence predicts its next item in one pass;
 with `last` each row predicts one, as in RecBole. Where both are given, `all` is the default.
 
 A model of your own takes a few lines: examples/custom_model.py. One that extends SASRecSCE with a loss of
-its own needs `target_discount: 0`, or `holds_histories = True` on the loss, if its sum over items holds those
-of each row.
+its own needs `target_discount: 0`, or `LaterTargetsLoss(loss, discount)`, if the loss's sum over items holds
+those of each row.
 """
 
 

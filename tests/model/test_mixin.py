@@ -171,7 +171,13 @@ class TestLoss:
 
     def test_settings_reach_the_loss(self, prepared: Any) -> None:
         run = prepared(
-            "SASRecSCE", n_buckets=3, bucket_size_x=5, bucket_size_y=7, bucket_alpha=4.0, mix_x=False
+            "SASRecSCE",
+            n_buckets=3,
+            bucket_size_x=5,
+            bucket_size_y=7,
+            bucket_alpha=4.0,
+            mix_x=False,
+            target_discount=0.0,
         )
         loss = run.model.loss_fct
         assert isinstance(loss, ScalableCrossEntropyLoss)
@@ -182,7 +188,11 @@ class TestLoss:
     @pytest.mark.parametrize("complete", [True, False])
     def test_a_completed_softmax_is_the_default(self, prepared: Any, complete: bool) -> None:
         run = prepared(
-            "SASRecSCE", **({} if complete else {"complete_softmax": False}), bucket_size_y=5, n_outside=200
+            "SASRecSCE",
+            **({} if complete else {"complete_softmax": False}),
+            bucket_size_y=5,
+            n_outside=30,
+            target_discount=0.0,
         )
         states, targets, _ = run.model.training_states(next(iter(run.train)))
         loss, exact = run.model.loss_fct, CrossEntropyLoss()(states, run.model.item_table(), targets)
