@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
-import os
 import re
 import shlex
 import statistics
@@ -24,6 +24,7 @@ from typing import Any, Optional
 from harness.pictures import panels, svg
 from recbole_sce.experiments.comparison import Event, compare
 from recbole_sce.experiments.spec import WITHOUT_EFFECT, Candidate, ExperimentError
+from recbole_sce.utils.files import whole_file
 
 DATASETS = ("ml-100k", "ml-1m", "amazon-beauty", "s3rec-yelp", "ciao")
 LOSSES = ("SCE", "CE", "CE-", "gBCE", "BCE")
@@ -228,13 +229,13 @@ def _place(dataset: str) -> int:
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write a CSV so that ``path`` holds either what it held before or all rows."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
-        columns = dict.fromkeys(column for row in rows for column in row)
+    columns = dict.fromkeys(column for row in rows for column in row)
+    with whole_file(path) as stream:
+        file = io.TextIOWrapper(stream, encoding="utf-8", newline="")
         writer = csv.DictWriter(file, list(columns), lineterminator="\n", restval="")
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(temporary, path)
+        file.detach()
 
 
 def collect(folders: Iterable[Path]) -> list[Row]:

@@ -213,8 +213,8 @@ def _train(folder: str, config: dict[str, Any], die_at: Optional[int]) -> None:
     from recbole.quick_start import run_recbole
 
     import recbole_sce  # noqa: F401  (registers)
-    from recbole_sce.experiments.process import write_json
     from recbole_sce.training.resumable import ResumableTrainer
+    from recbole_sce.utils.files import write_json
 
     torch.set_num_threads(1)
     start: list[float] = []

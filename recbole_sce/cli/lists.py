@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-import os
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Optional
 
 from recbole_sce.cli.errors import InputError
 from recbole_sce.inference.recommender import TopItems
+from recbole_sce.utils.files import whole_file
 from recbole_sce.utils.requirements import missing_package
 
 FORMATS = (".csv", ".parquet", ".jsonl")
@@ -89,6 +91,7 @@ class RecommendationWriter:
         self._path = path
         self._file: Any = None
         self._parquet: Any = None
+        self._stack = ExitStack()
         if path is None:
             return
         if path.suffix not in FORMATS:
@@ -102,22 +105,21 @@ class RecommendationWriter:
                 raise missing_package("pyarrow", "--out with Parquet", error) from None
             self._parquet = pyarrow.parquet
 
-    @property
-    def _partial(self) -> Path:
-        assert self._path is not None
-        return self._path.with_name(self._path.name + ".part")
-
     def __enter__(self) -> RecommendationWriter:
-        if self._path is not None and self._parquet is None:
-            self._file = self._partial.open("w", encoding="utf-8", newline="")
-            if self._path.suffix == ".csv":
-                csv.writer(self._file).writerow(_COLUMNS)
-        elif self._parquet is not None:
+        if self._path is None:
+            return self
+        stream = self._stack.enter_context(whole_file(self._path))
+        if self._parquet is not None:
             import pyarrow as pa
 
             types = (pa.string(), pa.int32(), pa.string(), pa.float32())
             self._schema = pa.schema(list(zip(_COLUMNS, types)))
-            self._file = self._parquet.ParquetWriter(self._partial, self._schema)
+            self._file = self._stack.enter_context(self._parquet.ParquetWriter(stream, self._schema))
+            return self
+        self._file = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+        self._stack.callback(self._file.detach)  # writes what it holds, and leaves the stream open
+        if self._path.suffix == ".csv":
+            csv.writer(self._file).writerow(_COLUMNS)
         return self
 
     def __exit__(
@@ -126,13 +128,7 @@ class RecommendationWriter:
         error: Optional[BaseException],
         trace: Optional[TracebackType],
     ) -> None:
-        if self._path is None:
-            return
-        self._file.close()
-        if kind is None:
-            os.replace(self._partial, self._path)
-        else:
-            self._partial.unlink()
+        self._stack.__exit__(kind, error, trace)
 
     def write(self, top: TopItems) -> None:
         """Write one batch."""

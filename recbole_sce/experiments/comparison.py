@@ -12,7 +12,7 @@ from typing import Any, Callable, Optional, Union
 
 import numpy as np
 
-from recbole_sce.experiments.process import run_in_process, write_json
+from recbole_sce.experiments.process import run_in_process
 from recbole_sce.experiments.spec import (
     Candidate,
     ExperimentError,
@@ -22,6 +22,7 @@ from recbole_sce.experiments.spec import (
     package_settings,
     read_files,
 )
+from recbole_sce.utils.files import write_json
 
 #: How RecBole evaluates sequential models: the last interaction tests, the one before validates.
 LEAVE_ONE_OUT = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full", "group_by": "user"}

@@ -24,6 +24,7 @@ from typing import Any, Callable
 import numpy as np
 
 from recbole_sce.experiments.spec import RunSpec, no_arguments
+from recbole_sce.utils.files import write_json
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -199,18 +200,6 @@ def failure(error: BaseException) -> dict[str, Any]:
         "error": f"{type(error).__name__}: {' '.join(lines)}"[:2000],
         "traceback": "".join(traceback.format_exception(type(error), error, error.__traceback__)),
     }
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write ``content`` so that ``path`` holds either what it held before or all of the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def _tell(news_file: Path, heard: int, progress: Progress) -> int:

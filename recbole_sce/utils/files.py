@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Union
+from typing import Any, BinaryIO, Union
 
 _Path = Union[str, "os.PathLike[str]"]
 
@@ -36,6 +37,17 @@ def whole_file(path: _Path) -> Iterator[BinaryIO]:
             os.unlink(unfinished_path)
         raise
     _flush_folder(path.parent)
+
+
+def write_json(path: _Path, content: Any) -> None:
+    """Write ``content`` as JSON, whole or not at all; the folder is made if it is missing.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as stream:
+        stream.write(json.dumps(content, indent=1).encode() + b"\n")
 
 
 def unfinished(path: _Path) -> list[Path]:
