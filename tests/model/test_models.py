@@ -213,6 +213,16 @@ class TestBERT4Rec:
         )
         assert len(hidden) == len(targets) == int(kept)
 
+    @pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
+    def test_the_mask_behind_histories_is_recboles(self, zoo: Any, dtype: torch.dtype) -> None:
+        model = zoo.model("BERT4RecSCE")
+        items, lengths = torch.randint(1, 20, (50, 7)), torch.randint(1, 8, (50,))
+        items[torch.arange(7) >= lengths.unsqueeze(1)] = 0
+        before = items.clone()
+        expected = BERT4Rec.reconstruct_test_data(model, items, lengths)
+        assert torch.equal(model.reconstruct_test_data(items, lengths.to(dtype)), expected)
+        assert torch.equal(items, before)
+
     def test_a_batch_without_masks_has_loss_zero(self, zoo: Any) -> None:
         model, batch = zoo.model("BERT4RecSCE"), zoo.batch("BERT4RecSCE")
         batch["MASK_INDEX"] = torch.zeros_like(batch["MASK_INDEX"])
