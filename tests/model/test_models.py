@@ -8,6 +8,7 @@ import pytest
 import torch
 from recbole.config import Config
 from recbole.data.interaction import Interaction
+from recbole.model.sequential_recommender import BERT4Rec
 from torch import Tensor
 from torch.nn import functional as F
 
