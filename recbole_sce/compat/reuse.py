@@ -77,6 +77,8 @@ def _is_stale(dataset: Any, config: Any, path: str) -> bool:
     wanted = ids.wanted()
     if wanted is not None and wanted.differing(ids.TokenIds.of(dataset)):
         reason = "has other ids of tokens than the checkpoint"
+    elif saved is None and type(dataset).__module__.startswith("recbole_sce."):
+        reason = "was saved by an earlier release"
     elif saved is None:
         if sources.newest_change(config) <= os.stat(path).st_mtime:
             return False

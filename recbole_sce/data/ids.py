@@ -296,9 +296,10 @@ def _take_over(dataset: Any, current: _Wanted) -> dict[str, npt.NDArray[np.int64
     for field in fields:
         present, stored = dataset.field2id_token[field], current.stored.fields[field]
         if id(present) not in done:
-            ids = pd.Index(stored).get_indexer(pd.Index(present))
-            ids[0] = 0
-            unknown = np.flatnonzero(ids < 0)
+            # Without the padding token, whose name a token of the data may have.
+            ids = np.append(0, pd.Index(stored[1:]).get_indexer(pd.Index(present[1:])) + 1)
+            unknown = np.flatnonzero(ids == 0)[1:]
+            ids[unknown] = -1
             if field in dataset.alias["user_id"] and current.keep_users:
                 ids[unknown] = np.arange(len(stored), len(stored) + len(unknown))
                 stored = np.concatenate([stored, present[unknown]])

@@ -31,7 +31,7 @@ class BERT4RecSCE(SCEMixin, BERT4Rec):  # type: ignore[misc]
         RecBole: ``BERT4Rec.reconstruct_test_data``, which writes one row at a time.
         """
         longer = torch.nn.functional.pad(item_seq, (0, 1))  # (B, L + 1)
-        masked: Tensor = longer.scatter(1, item_seq_len.unsqueeze(1), self.mask_token)[:, 1:]
+        masked: Tensor = longer.scatter(1, item_seq_len.long().unsqueeze(1), self.mask_token)[:, 1:]
         return masked
 
     def encode(self, interaction: Interaction) -> Tensor:

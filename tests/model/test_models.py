@@ -8,6 +8,7 @@ import pytest
 import torch
 from recbole.config import Config
 from recbole.data.interaction import Interaction
+from recbole.model.sequential_recommender import BERT4Rec
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -215,6 +216,16 @@ class TestBERT4Rec:
             - (batch["MASK_INDEX"] == 0).logical_and(batch["Pos_item_id"] > 0).sum()
         )
         assert len(hidden) == len(targets) == int(kept)
+
+    @pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
+    def test_the_mask_behind_histories_is_recboles(self, zoo: Any, dtype: torch.dtype) -> None:
+        model = zoo.model("BERT4RecSCE")
+        items, lengths = torch.randint(1, 20, (50, 7)), torch.randint(1, 8, (50,))
+        items[torch.arange(7) >= lengths.unsqueeze(1)] = 0
+        before = items.clone()
+        expected = BERT4Rec.reconstruct_test_data(model, items, lengths)
+        assert torch.equal(model.reconstruct_test_data(items, lengths.to(dtype)), expected)
+        assert torch.equal(items, before)
 
     def test_a_batch_without_masks_has_loss_zero(self, zoo: Any) -> None:
         model, batch = zoo.model("BERT4RecSCE"), zoo.batch("BERT4RecSCE")
