@@ -15,7 +15,8 @@ _TITLE = """\
 
 Each is RecBole's sequential recommender of the same name without `SCE`: its encoder, its parameters, its
 configuration keys. Its item softmax is replaced by the loss that `loss_type` names (SCE, CE, CE-, gBCE or
-BCE; `auto` chooses SCE or CE), which leaves out row 0, RecBole's padding item; RecBole's built-in softmax counts it as an item.
+BCE; `auto` chooses SCE or CE), which leaves out row 0, RecBole's padding item. RecBole's built-in softmax
+counts it as an item.
 Scores, in training as in evaluation, are products of hidden states and the table scored.
 
 Positions: with `train_positions: all` every position of a sequence predicts its next item in one pass;
