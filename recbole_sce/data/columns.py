@@ -76,7 +76,7 @@ def _listed(columns: Any, suffix: str) -> list[str] | None:
 
 def _of_benchmark_files(config: Config) -> list[str]:
     files = config["benchmark_filename"]
-    if not isinstance(files, list):
+    if not isinstance(files, (list, tuple)):
         return []
     missing = [one for one in files if not os.path.isfile(_path(config, f"{one}.inter"))]
     remedy = f"{missing and _path(config, f'{missing[0]}.inter')} does not exist"
@@ -91,7 +91,7 @@ def _of_labels(config: Config) -> list[str]:
     if config["threshold"] is not None:
         return []
     files = config["benchmark_filename"]
-    first = f"{files[0]}.inter" if isinstance(files, list) and files else "inter"
+    first = f"{files[0]}.inter" if isinstance(files, (list, tuple)) and files else "inter"
     columns, label = _loaded(config, "inter", first), config["LABEL_FIELD"]
     if columns is None or label in columns:
         return []

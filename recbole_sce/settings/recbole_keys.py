@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,9 +59,10 @@ def problems(values: Mapping[str, Any]) -> list[str]:
 def problems_of_a_fit(values: Mapping[str, Any]) -> list[str]:
     """Return what a training with validation fails on, for models of RecBole that are about to be trained."""
     found = problems_of_training(values)
-    if problem_of_valid_metric(values):
-        found.append(problem_of_valid_metric(values))
     every, epochs = _get(values, "eval_step"), _get(values, "epochs")
+    validates = not (_is_number(every) and every <= 0) and epochs != 0
+    if validates and problem_of_valid_metric(values):
+        found.append(problem_of_valid_metric(values))
     within = _is_number(every) and _is_number(epochs) and 0 < every < epochs
     if within and all(epoch % every for epoch in range(1, int(epochs) + 1)):
         remedy = "no epoch would be validated, and no model saved"
@@ -154,7 +154,11 @@ def problems_of_evaluation(values: Mapping[str, Any]) -> list[str]:
     files = _get(values, "benchmark_filename")
     found = []
     if files is not None:
-        if not isinstance(files, list) or len(files) != 3 or not all(isinstance(one, str) for one in files):
+        if (
+            not isinstance(files, (list, tuple))
+            or len(files) != 3
+            or not all(isinstance(one, str) for one in files)
+        ):
             allowed = "the names of three parts, such as [train, valid, test]"
             found.append(sentence("benchmark_filename", allowed, files))
     else:
@@ -197,7 +201,7 @@ def _of_order(values: Mapping[str, Any]) -> list[str]:
 def _of_modes(values: Mapping[str, Any]) -> list[str]:
     modes = effective_eval_args(values)["mode"]
     for mode in modes.values():
-        if mode not in ("full", "labeled") and not re.fullmatch(r"(uni|pop)[1-9]\d*", str(mode)):
+        if mode not in ("full", "labeled") and not _is_sampled(mode):
             allowed = "full, labeled, or uni or pop with a number of candidates, such as uni100"
             return [sentence("eval_args mode", allowed, mode)]
     if "metrics" not in values or problems_of_metrics({"metrics": values["metrics"]}):
@@ -216,6 +220,16 @@ def _of_modes(values: Mapping[str, Any]) -> list[str]:
         remedy = "labeled rows are not ranked; AUC, LogLoss, MAE and RMSE measure them"
         found.append(sentence("eval_args mode", allowed, "labeled", remedy))
     return found
+
+
+def _is_sampled(mode: Any) -> bool:
+    """Return whether RecBole reads ``mode`` as a number of sampled candidates."""
+    if not isinstance(mode, str) or mode[:3] not in ("uni", "pop"):
+        return False
+    try:
+        return int(mode[3:]) >= 1
+    except ValueError:
+        return False
 
 
 def _value_metrics() -> set[str]:

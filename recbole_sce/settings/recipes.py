@@ -172,10 +172,8 @@ def _agreed(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
 def _layer(config: Config, name: Any, values: Mapping[str, Any], causal: bool) -> Layer:
     """Return what recipe ``name`` puts into ``values``."""
     external = config.external_config_dict
-    if name == AUTO:
-        content = _agreed(*(read_recipe(one) for one in _BY_DATA))
-    else:
-        content = _content(config, name)
+    by_data = name == AUTO
+    content = _agreed(*map(read_recipe, _BY_DATA)) if by_data else _content(config, name)
     set_by_user = tuple(key for key in content if key in external)
     holding = {key: value for key, value in content.items() if key not in external}
     left_out: dict[str, str] = {}
@@ -185,7 +183,7 @@ def _layer(config: Config, name: Any, values: Mapping[str, Any], causal: bool) -
         del holding[key]
 
     if name in (*RECIPES, AUTO):
-        for key in holding.keys() - {*config.internal_config_dict, *KEYS}:
+        for key in [key for key in holding if key not in config.internal_config_dict]:
             leave_out(key, f"{config.model} has no such key")
     learner = {**values, **holding}.get("learner")
     if holding.get("weight_decay") and str(learner).lower() != "adamw":
@@ -216,7 +214,11 @@ def _content(config: Config, name: Any) -> dict[str, Any]:
         remedy = f"did you mean {close[0]}?" if close else "there is no such file"
         allowed = "auto, plain, sparse, dense or the path of a YAML file"
         raise SettingsError(sentence(KEY, allowed, name, remedy))
-    content: dict[str, Any] = config._load_config_files([name])
+    try:
+        content: dict[str, Any] = config._load_config_files([name])
+    except ValueError:
+        allowed = "the path of a YAML file of lines key: value"
+        raise SettingsError(sentence(KEY, allowed, name, "that file is no YAML or sets no key")) from None
     _check_content(config, name, content)
     return content
 
@@ -238,4 +240,4 @@ def _check_content(config: Config, name: Any, content: Mapping[str, Any]) -> Non
 def known_keys(config: Config) -> set[str]:
     """Return the configuration keys that RecBole or the plugin know for the model of ``config``."""
     listed: Iterable[str] = (key for keys in config.parameters.values() for key in keys)
-    return {*config.internal_config_dict, *listed, *WITHOUT_DEFAULT, *KEYS}
+    return {*config.internal_config_dict, *listed, *WITHOUT_DEFAULT}

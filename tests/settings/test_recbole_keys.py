@@ -110,6 +110,7 @@ def test_a_model_of_recbole_refuses_before_training(
         {"loss_decimal_place": 0, "metric_decimal_place": 4.0},
         {"learner": "anything"},
         {"eval_step": 0},
+        {"eval_step": 1.5, "epochs": 3},
     ],
 )
 def test_what_recbole_runs_is_not_refused(tiny_dataset: dict[str, Any], settings: dict[str, Any]) -> None:

@@ -281,7 +281,7 @@ class TestOwnFile:
                 {"loss_type": "BCE", "target_discount": 0.4},
                 "recipe mine.yaml contradicts itself: target_discount must be 0 with loss_type BCE",
             ),
-            ({}, "config_file_list must name YAML files|sets no key"),
+            ({}, "recipe must be the path of a YAML file of lines key: value, got 'empty.yaml'"),
         ],
     )
     def test_content_that_is_no_recipe_is_refused(
