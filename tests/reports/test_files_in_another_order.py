@@ -257,7 +257,9 @@ def test_a_knowledge_graph_is_refused(toy: Toy) -> None:
     assert answers(run.file) == expected
     toy.write(sorted(ROWS))
     for load in (Recommender.load, load_data_and_model):
-        with pytest.raises(CheckpointError, match=r"ids of .*item_id.* cannot be taken over with a IndexedKGSeq"):
+        with pytest.raises(
+            CheckpointError, match=r"ids of .*item_id.* cannot be taken over with a IndexedKGSeq"
+        ):
             load(run.file)
 
 
