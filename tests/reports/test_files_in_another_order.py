@@ -229,3 +229,80 @@ def test_damaged_ids_are_named(toy: Toy) -> None:
     save_checkpoint(state, "damaged.pth")
     with pytest.raises(CheckpointError, match=r"damaged\.pth is damaged: of the ids of its tokens"):
         Recommender.load("damaged.pth")
+
+
+def test_a_knowledge_graph_is_refused(toy: Toy) -> None:
+    items = range(40)
+    toy.write([(f"i{n}", f"e{n}") for n in items], "link", "item_id:token\tentity_id:token")
+    toy.write(
+        [(f"e{n}", f"r{n % 3}", f"e{(n + 1) % 40}") for n in items],
+        "kg",
+        "head_id:token\trelation_id:token\ttail_id:token",
+    )
+    toy.write([(f"e{n}", " ".join(["0.5"] * 16)) for n in items], "ent", "ent_id:token\tent_vec:float_seq")
+    keys = {
+        "load_col": {
+            "inter": ["user_id", "item_id", "timestamp"],
+            "kg": ["head_id", "relation_id", "tail_id"],
+            "link": ["item_id", "entity_id"],
+            "ent": ["ent_id", "ent_vec"],
+        },
+        "preload_weight": {"ent_id": "ent_vec"},
+        "additional_feat_suffix": ["ent"],
+        "alias_of_entity_id": ["ent_id"],
+        "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
+    }
+    run = toy.trained("GRU4RecKGSCE", epochs=1, **keys)
+    expected = answers(run.file)
+    assert answers(run.file) == expected
+    toy.write(sorted(ROWS))
+    for load in (Recommender.load, load_data_and_model):
+        with pytest.raises(
+            CheckpointError, match=r"ids of .*item_id.* cannot be taken over with a IndexedKGSeq"
+        ):
+            load(run.file)
+
+
+@pytest.mark.parametrize("model", ["SASRecSCE", "HGN"])
+def test_the_temporal_protocol_on_grown_data(toy: Toy, model: str) -> None:
+    rows = [(user, item, str(int(time) % 1000 + 3 * int(user[1:]))) for user, item, time in ROWS]
+    keys: dict[str, Any] = {**MODELS[model], "temporal_holdout": 0.9}
+    toy.write(rows)
+    run = toy.trained(model, epochs=1, **keys)
+    expected = answers_of_held_out(run)
+    toy.write(sorted(rows))
+    assert answers_of_held_out(run) == expected
+    late = [(f"late{user}", f"i{user + step}", str(500 + step)) for user in range(2) for step in range(5)]
+    toy.write([*late, *sorted(rows)])
+    recommender = Recommender.load(run.file)
+    assert ("late1" in recommender.users) == (model == "SASRecSCE")
+
+
+def answers_of_held_out(run: Any) -> Any:
+    recommender = Recommender.load(run.file)
+    users = sorted(recommender.users)
+    return {name: items for top in recommender.for_users(users, 5) for name, items, _ in top.rows()}
+
+
+def test_an_item_that_is_called_as_padding(toy: Toy) -> None:
+    rows = [(user, "[PAD]" if item == "i5" else item, time) for user, item, time in ROWS]
+    toy.write(rows)
+    run = toy.trained(epochs=1)
+    expected = answers_of_held_out(run)
+    toy.write(sorted(rows))
+    assert answers_of_held_out(run) == expected
+
+
+def test_features_of_users(toy: Toy) -> None:
+    users = [(f"u{number}", f"g{number % 4}", str(number / 7)) for number in range(30)]
+    header = "user_id:token\tgroup:token\tage:float"
+    toy.write(users, "user", header)
+    load = {"inter": ["user_id", "item_id", "timestamp"], "user": ["user_id", "group", "age"]}
+    run = toy.trained("HGNSCE", epochs=1, load_col=load)
+    before = run.dataset
+    toy.write([("new", "g9", "3"), *users[::-1]], "user", header)
+    toy.write([("new", "i1", "1"), ("new", "i2", "2"), *sorted(ROWS)])
+    _, _, dataset, *_ = load_data_and_model(run.file)
+    for field in ("group", "age"):
+        assert torch.equal(dataset.user_feat[field], before.user_feat[field])
+    assert dataset.field2id_token["user_id"].tolist() == before.field2id_token["user_id"].tolist()

@@ -36,7 +36,7 @@ def test_lists_end_where_candidates_do(toy: Toy) -> None:
     assert (ids == 0).any()
 
 
-@pytest.mark.parametrize("model", ["SASRecSCE", "BERT4RecSCE"])
+@pytest.mark.parametrize("model", ["SASRecSCE", "GRU4RecSCE"])
 def test_evaluation_says_so(toy: Toy, model: str, log_lines: Callable[[], str]) -> None:
     toy.write(SMALL)
     run = toy.prepared(

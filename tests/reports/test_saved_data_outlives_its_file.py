@@ -60,9 +60,13 @@ def test_data_that_is_named(toy: Toy, named: str) -> None:
     assert rows_of(toy.prepared(**{named: "kept.pth"})) < whole
 
 
+def write_items(toy: Toy, kind: str) -> None:
+    toy.write([(f"i{number}", kind) for number in range(40)], "item", "item_id:token\tcat:token")
+
+
 @pytest.mark.parametrize("change", ["one digit", "an item file", "features", "another folder"])
 def test_small_changes_are_noticed(toy: Toy, change: str, tmp_path: Path) -> None:
-    toy.write([("i1", "c1")], "item", "item_id:token\tcat:token")
+    write_items(toy, "c1")
     keys: dict[str, Any] = {
         "load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "cat"]}
     }
@@ -79,9 +83,9 @@ def test_small_changes_are_noticed(toy: Toy, change: str, tmp_path: Path) -> Non
     elif change == "another folder":
         (tmp_path / "data").rename(tmp_path / "old")
         toy.write(ROWS[:120])
-        toy.write([("i1", "c1")], "item", "item_id:token\tcat:token")
+        write_items(toy, "c1")
     else:
-        toy.write([("i1", "c2"), ("i2", "c3")], "item", "item_id:token\tcat:token")
+        write_items(toy, "c2")
     again = toy.prepared(**keys)
     assert again.dataset.config is again.config, "the saved data set was used"
     assert again.dataset is not first.dataset
