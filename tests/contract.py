@@ -99,7 +99,7 @@ def of_parts(dataset: Any) -> dict[str, Any]:
     by_user = dataset.leave_one_out(group_by=users, leave_one_mode="valid_and_test")
     got["leave_one_out"] = [part[torch.arange(len(part))] for part in by_user]
     for name, arguments in {"shuffle": {}, "sort": {"by": [items, users], "ascending": True}}.items():
-        copied = dataset.copy(Interaction({field: dataset.inter_feat[field] for field in dataset.inter_feat}))
+        copied = dataset.copy(dataset.inter_feat[everything])
         init_seed(1, True)
         getattr(copied, name)(**arguments)
         got[name] = copied[everything]
@@ -128,8 +128,11 @@ def contract(kind: str, data_path: str, variant: str | None = None) -> dict[str,
         got["data_preparation"] = of_loaders(loaders)
         samplers = data_utils.create_samplers(config, dataset, [part.dataset for part in loaders])
         got["create_samplers"] = [type(sampler).__name__ for sampler in samplers]
-        data_utils.save_split_dataloaders(config, loaders)
-        got["load_split_dataloaders"] = of_loaders(data_utils.load_split_dataloaders(config))
+        other = config_of(kind, data_path, variant, checkpoint_dir=f"{folder}/other")
+        init_seed(config["seed"], True)
+        # Loaders of their own, since those that RecBole alone has saved shuffle otherwise afterwards.
+        data_utils.save_split_dataloaders(other, data_preparation(other, create_dataset(other)))
+        got["load_split_dataloaders"] = of_loaders(data_utils.load_split_dataloaders(other))
         base = kinds.KINDS[kind][0]
         init_seed(3, True)
         weights = get_model(base)(config_of(kind, data_path), train.dataset).state_dict()
@@ -141,12 +144,9 @@ def contract(kind: str, data_path: str, variant: str | None = None) -> dict[str,
         )
         users = torch.tensor([1, 5, 9])
         model.eval()
-        for name, loader in (("train", train), ("test", test)):
-            if name == "train" and not hasattr(loader.dataset, "item_list_length_field"):
-                continue  # a training loader has no items that were used already
-            scores, ids = full_sort_topk(users, model, loader, 3) if name == "test" else ([], [])
-            got[f"full_sort_topk: {name}"] = [plain(scores), plain(ids)]
-        got["full_sort_scores"] = full_sort_scores(users, model, test).nan_to_num(neginf=-1e6)
+        for name, loader in (("valid", valid), ("test", test)):
+            got[f"{name}: full_sort_topk"] = list(full_sort_topk(users, model, loader, 3))
+            got[f"{name}: full_sort_scores"] = full_sort_scores(users, model, loader).nan_to_num(neginf=-1e6)
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
         got["evaluate"] = trainer.evaluate(test, load_best_model=False)
         if variant is None:

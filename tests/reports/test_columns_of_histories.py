@@ -96,7 +96,9 @@ class TimesEvaluatedSCE(_ReadsTimes):
 
 def test_a_model_that_reads_another_history_is_told_how(toy: Toy) -> None:
     run = toy.prepared("TimesUnnamedSCE")
-    with pytest.raises(KeyError, match=r"no field 'timestamp_list'.*sequence_fields, such as \('timestamp',\)"):
+    with pytest.raises(
+        KeyError, match=r"no field 'timestamp_list'.*sequence_fields, such as \('timestamp',\)"
+    ):
         run.trainer.fit(run.train, run.valid, show_progress=False)
     recommender = Recommender.load(toy.trained("TimesNamedSCE", epochs=1).file)
     (top,) = recommender.for_users(["u1"], 3)
