@@ -180,10 +180,10 @@ def _of_numerical_features(config: Config) -> list[str]:
 def _all_loaded(config: Config) -> tuple[Columns, bool]:
     """Return the columns of interactions, users and items, and whether there can be no others."""
     columns: dict[str, FeatureType] = {}
-    for suffix in ("inter", "user", "item"):
+    for suffix in ("inter", "user", "item", *(config["additional_feat_suffix"] or ())):
         columns.update(_loaded(config, suffix) or {})
-    complete = os.path.isfile(_path(config, "inter"))
-    return columns, complete and config["benchmark_filename"] is None and not config["additional_feat_suffix"]
+    complete = os.path.isfile(_path(config, "inter")) and config["benchmark_filename"] is None
+    return columns, complete
 
 
 def _of_ids(config: Config) -> list[str]:

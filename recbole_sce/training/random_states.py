@@ -13,8 +13,7 @@ import torch
 def capture(loaders: Sequence[Any]) -> dict[str, Any]:
     """Return the states of python, numpy, torch (CPU and each CUDA device) and of ``loaders``.
 
-    A loader of RecBole shuffles by its ``generator``, which is None once it has saved itself
-    (``recbole.data.utils.save_split_dataloaders``): it then draws from torch's.
+    A loader of RecBole shuffles by its ``generator``, or, where that is None, by torch's.
     """
     name, keys, *rest = np.random.get_state()  # noqa: NPY002  (what RecBole draws from)
     generators = [getattr(loader, "generator", None) for loader in loaders]

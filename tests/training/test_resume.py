@@ -144,9 +144,8 @@ class TestTheSameEnd:
         assert resumed.trainer.best_valid_score == best["best_valid_score"]
         assert resumed.trainer.best_valid_result == best["best_valid_result"]
 
-    def test_of_a_loader_that_has_saved_itself_and_shuffles_by_torch(self, prepare: Prepare) -> None:
+    def test_of_a_loader_that_was_saved(self, prepare: Prepare) -> None:
         whole = prepare(checkpoint_dir="whole", save_dataloaders=True)
-        assert whole.train.generator is None
         fit(whole)
         part = prepare(checkpoint_dir="part", save_dataloaders=True)
         cut_off(part, 2)
@@ -370,13 +369,14 @@ class TestChangedSettings:
 
 class TestRefusedFiles:
     def test_none(self, prepare: Prepare) -> None:
-        with pytest.raises(FileNotFoundError) as error:
+        with pytest.raises(FileNotFoundError, match="resume must be .* got saved/none.pth: there is no such"):
             prepare(resume="saved/none.pth")
-        assert error.value.filename == "saved/none.pth"
 
     def test_a_folder(self, prepare: Prepare) -> None:
         cut_off(prepare(), 1)
-        with pytest.raises(CheckpointError, match="resume: saved is a folder: name a checkpoint in it"):
+        with pytest.raises(
+            CheckpointError, match="resume must be .* got saved, a folder: name a checkpoint in it"
+        ):
             prepare(resume="saved")
 
     def test_a_model_without_its_training(self, prepare: Prepare) -> None:
