@@ -18,8 +18,11 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Optional
+
+import yaml
 
 from harness.pictures import panels, svg
 from recbole_sce.experiments.comparison import Event, compare
@@ -154,11 +157,24 @@ def command_of(dataset: str, record: Mapping[str, Any]) -> str:
 
     It has what the run was given, and the values that the package's own property files had for the model.
     """
-    of_package = {key: value for key, value in record["package_settings"].items() if value is not None}
-    settings = {**of_package, **_settings(record["spec"])}
+    given = _settings(record["spec"])
+    by_data = _recipe_keys() if given.get("recipe") == "auto" else set()
+    of_package = {
+        key: value
+        for key, value in record["package_settings"].items()
+        if value is not None and key not in by_data  # which the recipe sets once the data are read
+    }
+    settings = {**of_package, **given}
     words = ["recbole-sce", "run", "--model", record["model"], "--dataset", dataset, "--data_path=DATA_PATH"]
     words += _as_options({key: value for key, value in settings.items() if key not in _NOT_IN_COMMAND})
     return shlex.join(words)  # which puts it into single quotes
+
+
+def _recipe_keys() -> set[str]:
+    """Return the keys that a recipe may set."""
+    recipes = files("recbole_sce.properties") / "recipe"
+    texts = [file.read_text(encoding="utf-8") for file in recipes.iterdir() if file.name.endswith(".yaml")]
+    return {key for text in texts for key in yaml.safe_load(text) or {}}
 
 
 def _as_options(settings: Mapping[str, Any]) -> list[str]:

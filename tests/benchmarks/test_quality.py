@@ -147,10 +147,10 @@ class TestFile:
         del planned_row["chosen"]  # what is chosen is not known before data are read
         assert len(quality.merged(rows_of(first), [planned_row])) == 2
 
-    def test_the_benchmark_continues_the_committed_rows(
+    def test_the_benchmark_trains_what_the_committed_rows_were(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Its defaults are those of the rows of its labels, so that it adds seeds to them."""
+        """What both commands say is the same; what was null has got a value since, and a recipe a name."""
         monkeypatch.chdir(tmp_path)
         rows = {(row["dataset"], row["label"]): row for row in quality.read_rows(COMMITTED)}
         compared = 0
@@ -160,9 +160,14 @@ class TestFile:
             for record in planned(candidates, dataset, settings, monkeypatch):
                 row = rows.get((dataset, record["label"]))
                 if row is not None:
-                    command = quality.command_of(dataset, record)
-                    seed = f"--seed={record['seed']}"
-                    assert row["command"].replace(f"--seed={row['seed']}", seed) == command
+                    before, now = (
+                        {word for word in shlex.split(command) if not word.startswith("--seed=")}
+                        for command in (row["command"], quality.command_of(dataset, record))
+                    )
+                    new = {"--bucket_size_y=256", "--n_outside=2048", "--recipe=auto"}
+                    assert now - new <= before
+                    by_recipe = {word.partition("=")[0].removeprefix("--") for word in before - now}
+                    assert by_recipe <= quality._recipe_keys()
                     compared += 1
         assert compared >= 8
 
@@ -421,7 +426,7 @@ class TestRun:
         own = quality.candidate("SASRec", "s3rec-yelp", {})
         assert own.settings == quality.SETTINGS_OF_RECBOLES["s3rec-yelp"]
         assert quality.candidate("SASRec", "s3rec-yelp", {"epochs": "2"}).settings == {}
-        assert quality.candidate("SASRecSCE", "s3rec-yelp", {}).settings == {}
+        assert quality.candidate("SASRecSCE", "s3rec-yelp", {}).settings == {"recipe": "auto"}
 
     def test_a_label_of_other_settings_is_refused_before_training(
         self,
