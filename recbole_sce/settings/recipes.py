@@ -20,7 +20,7 @@ import yaml
 from recbole_sce.settings.carried import forget_settings
 from recbole_sce.settings.checks import Conflict, find_conflicts, find_lone_problems, refuse
 from recbole_sce.settings.recbole_types import problems_of_types
-from recbole_sce.settings.schema import KEYS, RECIPES, SettingsError, sentence
+from recbole_sce.settings.schema import RECIPES, SettingsError, sentence
 
 if TYPE_CHECKING:
     from recbole.config import Config
