@@ -103,7 +103,10 @@ RATE = ([0, 0.1, 0.5, 0.9], [1, -0.1, 7, None, True, "much", [0.1], {}, float("n
 TABLE: dict[str, tuple[list[Any], list[Any]]] = {
     # of recbole_sce
     "recipe": (["plain", "sparse", "dense", "auto"], ["rich", None, 3, "", [], True, "nowhere.yaml"]),
-    "loss_type": (["SCE", "auto", "CE", "CE-", "gBCE", "BCE"], ["sce", "BPR", None, 3, ["SCE"], "", {"SCE": 1}]),
+    "loss_type": (
+        ["SCE", "auto", "CE", "CE-", "gBCE", "BCE"],
+        ["sce", "BPR", None, 3, ["SCE"], "", {"SCE": 1}],
+    ),
     "n_buckets": COUNT_OR_AUTO,
     "bucket_size_x": COUNT_OR_AUTO,
     "bucket_size_y": COUNT_OR_AUTO,

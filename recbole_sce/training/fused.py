@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 
@@ -14,10 +16,12 @@ def fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     Args:
         optimizer: one that has taken no step yet.
     """
-    if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW):
+    kind: Any = type(optimizer)
+    if kind not in (torch.optim.Adam, torch.optim.AdamW):
         return optimizer
     groups = [{**group, "fused": True} for group in optimizer.param_groups]
     try:
-        return type(optimizer)(groups, fused=True)
+        quick: torch.optim.Optimizer = kind(groups, fused=True)
     except RuntimeError:
         return optimizer
+    return quick
