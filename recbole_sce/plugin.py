@@ -22,7 +22,7 @@ Every hook, with the RecBole function that it serves:
 ``data_preparation``, ``Trainer.fit``       check what models of RecBole fail on later, in no key's name
 ``SequentialDataset._data_filtering``,      the split of ``temporal_holdout``, for RecBole's own sequential
 ``leave_one_out``                           models too (:mod:`recbole_sce.data.temporal`)
-``data.utils.get_dataloader``               the training loader of a data set with windows serves them
+``data.utils.get_dataloader``               makes training batches of like length, of windows or rows
 ``utils.get_flops``                         copies the model: of a plugin model, all but its parameters
 ``case_study.full_sort_topk``,              score all items for all users at once: for plugin models,
 ``full_sort_scores``                        chunk by chunk (:mod:`recbole_sce.evaluator.topk`)
@@ -75,7 +75,7 @@ def register() -> None:
     _read_settings_early()
     _check_settings_of_built_in_models()
     _split_temporally()
-    _serve_windows()
+    _serve_training_batches()
     _count_operations_lightly()
     _stream_case_study()
     _number_rows_in_a_range()
@@ -356,18 +356,19 @@ def _split_temporally() -> None:
     SequentialDataset._data_filtering = filter_and_hold_out
 
 
-def _serve_windows() -> None:
-    """Let ``get_dataloader`` choose the loader of windows for training with ``train_positions: all``."""
+def _serve_training_batches() -> None:
+    """Let ``get_dataloader`` choose the plugin's loader for training of its models and of windows."""
     from recbole.data import utils
     from recbole.data.dataloader import TrainDataLoader
 
-    from recbole_sce.data.loader import WindowDataLoader
+    from recbole_sce.data.loader import SequenceDataLoader
+    from recbole_sce.model import SCEMixin
 
     @compat.wrap_everywhere(utils, "get_dataloader")
     def get_dataloader(original: Callable[..., Any], config: Config, phase: str) -> type:
         loader: type = original(config, phase)
-        windows = phase == "train" and config["train_positions"] == "all"
-        return WindowDataLoader if windows and loader is TrainDataLoader else loader
+        ours = config["train_positions"] == "all" or issubclass(config.model_class, SCEMixin)
+        return SequenceDataLoader if phase == "train" and ours and loader is TrainDataLoader else loader
 
 
 def _count_operations_lightly() -> None:

@@ -50,8 +50,8 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
     With ``train_positions: all`` the training data has :attr:`windows` beside its rows: a window has the
     history of its last row and all targets of the rows that it stands for, in the field
     :func:`recbole_sce.data.fields.target_list_field` (B, L) int64, 0 where there is none. Each training row
-    is in exactly one window. :meth:`window_batch` gives them, to the training loader
-    (:class:`recbole_sce.data.loader.WindowDataLoader`); lengths, row numbers and statistics are of rows.
+    is in exactly one window. :meth:`training_batch` gives them, to the training loader
+    (:class:`recbole_sce.data.loader.SequenceDataLoader`); lengths, row numbers and statistics are of rows.
     """
 
     #: A table until the data set is built, then rows.
@@ -456,32 +456,46 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
         """
         if isinstance(index, str):
             return widen(self.inter_feat[index])
-        batch = self._batch(self.inter_feat, index)
+        batch = self._batch(self.inter_feat[index])
         return self.join(batch) if join else batch
 
-    def window_batch(self, index: Index) -> Batch:
-        """Return windows as :meth:`__getitem__` returns their last rows, with all their targets."""
-        windows = self.windows
-        assert windows is not None
-        batch = self._batch(windows, index)
-        n_targets = batch.interaction.pop(N_TARGETS)  # (B,)
-        lengths = batch[self.item_list_length_field]  # (B,)
-        starts = windows[POSITION][torch.as_tensor(index)].long() - lengths
-        width = self.max_item_list_len
-        following = widen(gather_padded(self.log[self.iid_field], starts + 1, lengths, width))  # (B, L)
-        trained = torch.arange(width) >= (lengths - n_targets).unsqueeze(-1)
-        batch[target_list_field(self.config)] = following * trained
-        joined: Batch = self.join(batch)
+    @property
+    def training_rows(self) -> Interaction:
+        """What training batches are made of: windows where there are any, else rows."""
+        rows: Interaction = self.inter_feat if self.windows is None else self.windows
+        return rows
+
+    def training_sizes(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Return the length of the history (n,) of each training row, and how many targets it trains (n,)."""
+        lengths = self.training_rows[self.item_list_length_field].numpy()
+        if self.windows is None:
+            return lengths, np.ones_like(lengths)
+        return lengths, self.windows[N_TARGETS].numpy()
+
+    def training_batch(self, index: Index, cut: bool = False) -> Batch:
+        """Return training rows as :meth:`__getitem__` returns rows; windows have all their targets, too.
+
+        Args:
+            index: which of :attr:`training_rows`.
+            cut: whether sequences are as wide as the longest of the batch; else ``MAX_ITEM_LIST_LENGTH``.
+        """
+        joined: Batch = self.join(self._batch(self.training_rows[index], cut))
         return joined
 
-    def _batch(self, rows: Interaction, index: Index) -> Batch:
-        chosen = rows[index]
+    def _batch(self, chosen: Interaction, cut: bool = False) -> Batch:
         batch = Batch({field: widen(chosen[field]) for field in chosen})
-        if isinstance(chosen, Rows):  # not what a caller has put together and given to copy
-            del batch[POSITION]
-            for field in self.sequence_fields:
-                name = getattr(self, f"{field}_list_field")
-                batch[name] = chosen.sequences(name)
+        if not isinstance(chosen, Rows):  # what a caller has put together and given to copy
+            return batch
+        del batch[POSITION]
+        n_targets = batch.interaction.pop(N_TARGETS, None)  # (B,)
+        width = int(batch[self.item_list_length_field].max()) if cut else self.max_item_list_len
+        for field in self.sequence_fields:
+            name = getattr(self, f"{field}_list_field")
+            if field == self.iid_field and n_targets is not None:
+                batch[name], targets = chosen.sequences_and_targets(name, n_targets, width)
+                batch[target_list_field(self.config)] = targets
+            else:
+                batch[name] = chosen.sequences(name, width)
         return batch
 
     def history(self, rows: Tensor) -> tuple[Tensor, Tensor]:

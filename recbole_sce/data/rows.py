@@ -10,7 +10,7 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_sce.data.sequences import gather_padded
+from recbole_sce.data.sequences import gather_padded, histories_and_targets
 
 #: Private column of rows: position in the log of a row's target.
 POSITION = "__position__"
@@ -69,11 +69,30 @@ class Rows(Interaction):  # type: ignore[misc]
         """Return other rows over the same log."""
         return Rows(rows.interaction, self.log, self.width, self.length_field, self.sources)
 
-    def sequences(self, name: str) -> Tensor:
-        """Return the histories (n, L, ...) that end right before the rows' targets, 0 behind their end."""
-        lengths = self.interaction[self.length_field].long()  # (n,)
-        starts = self.interaction[POSITION].long() - lengths
-        return widen(gather_padded(self.log[self.sources[name]], starts, lengths, self.width))
+    def sequences(self, name: str, width: int | None = None) -> Tensor:
+        """Return the histories (n, width, ...) that end right before the rows' targets, 0 behind their end.
+
+        Args:
+            name: of the column.
+            width: at least the longest history; None is L.
+        """
+        starts, lengths = self._slices()
+        return widen(gather_padded(self.log[self.sources[name]], starts, lengths, width or self.width))
+
+    def sequences_and_targets(self, name: str, n_targets: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """Return histories as :meth:`sequences` does, and what follows each of their last ``n_targets`` (n,).
+
+        Returns:
+            Two tables (n, width) int64, 0 where there is nothing.
+        """
+        starts, lengths = self._slices()
+        tables = histories_and_targets(self.log[self.sources[name]], starts, lengths, n_targets, width)
+        return widen(tables[0]), widen(tables[1])
+
+    def _slices(self) -> tuple[Tensor, Tensor]:
+        """Return where the histories (n,) begin in the log, and their lengths (n,)."""
+        lengths = self.interaction[self.length_field].long()
+        return self.interaction[POSITION].long() - lengths, lengths
 
 
 class Batch(Interaction):  # type: ignore[misc]

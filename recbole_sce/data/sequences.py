@@ -64,3 +64,26 @@ def gather_padded(values: Tensor, starts: Tensor, lengths: Tensor, width: int) -
     table = values.numpy().take(index, axis=0)  # (...batch, width, ...)
     table[padding] = 0
     return torch.from_numpy(table)
+
+
+def histories_and_targets(
+    values: Tensor, starts: Tensor, lengths: Tensor, n_targets: Tensor, width: int
+) -> tuple[Tensor, Tensor]:
+    """Copy histories, and the value that follows each of their last values, into two tables.
+
+    Args:
+        values: (n,) one column of the log.
+        starts: (B,) int64 where each history begins.
+        lengths: (B,) int64 how long it is, from 1 to ``width``; one more value must follow it.
+        n_targets: (B,) int64 how many of its last values have a target.
+        width: columns of the tables.
+
+    Returns:
+        Two tables (B, width) of the dtype of ``values``: histories, 0 behind their end, and targets, 0 where
+        there is none.
+    """
+    joined = gather_padded(values, starts, lengths + 1, width + 1).numpy()  # (B, width + 1)
+    columns, sizes = np.arange(width), lengths.numpy()[:, None]
+    histories = np.where(columns < sizes, joined[:, :-1], 0)
+    targets = np.where(columns >= sizes - n_targets.numpy()[:, None], joined[:, 1:], 0)
+    return torch.from_numpy(histories), torch.from_numpy(targets)

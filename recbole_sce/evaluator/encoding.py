@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
@@ -9,7 +11,7 @@ from torch import Tensor
 from recbole_sce.model.mixin import SCEMixin
 
 #: Positions of sequences that an encoder sees at once: what its activations take stays in the tens of MiB.
-_POSITIONS = 2**14
+_POSITIONS = 2**13
 _POSITIONS_ON_DEVICE = 2**18
 _LEAST_ROWS = 16
 
@@ -20,19 +22,44 @@ def streams(model: SCEMixin) -> bool:
 
 
 @torch.no_grad()
-def encode_rows(model: SCEMixin, interaction: Interaction, device: torch.device) -> Tensor:
+def encode_rows(
+    model: SCEMixin, interaction: Interaction, device: torch.device, most_positions: int | None = None
+) -> Tensor:
     """Return the hidden states (B, d) of the rows of ``interaction``, on ``device``.
 
-    They are those of ``model.encode(interaction)``, whose activations would grow with B.
+    They are those of ``model.encode(interaction)``, whose activations would grow with B. Where the model
+    ignores padding, rows of like length are encoded together, without the columns that none of them fills.
+
+    Args:
+        model: in evaluation mode.
+        interaction: the rows.
+        device: where the model is.
+        most_positions: of sequences that the encoder sees at once; None is automatic.
     """
-    length = interaction[model.ITEM_SEQ].size(1)
-    positions = _POSITIONS if device.type == "cpu" else _POSITIONS_ON_DEVICE
-    most = max(_LEAST_ROWS, positions // length)
+    positions = most_positions or (_POSITIONS if device.type == "cpu" else _POSITIONS_ON_DEVICE)
+    width = interaction[model.ITEM_SEQ].size(1)
+    if not model.ignores_padding or len(interaction) == 0:
+        most = max(_LEAST_ROWS, positions // width)
+        blocks = _even_blocks(interaction, most)
+        return torch.cat([model.encode(block.to(device)) for block in blocks])
+    lengths = interaction[model.ITEM_SEQ_LEN].cpu()  # (B,)
+    sorted_lengths, order = lengths.sort(descending=True, stable=True)
+    interaction = interaction[order]
+    states = []
+    start = 0
+    while start < len(order):
+        width = int(sorted_lengths[start])
+        stop = start + max(_LEAST_ROWS, positions // width)
+        block = interaction[start:stop]
+        for field in model.HISTORY_FIELDS:
+            block.interaction[field] = block[field][:, :width]
+        states.append(model.encode(block.to(device)))
+        start = stop
+    return torch.cat(states)[order.argsort().to(device)]
+
+
+def _even_blocks(interaction: Interaction, most: int) -> Iterator[Interaction]:
     n_blocks = max(1, -(-len(interaction) // most))
-    step = max(1, -(-len(interaction) // n_blocks))  # even blocks
-    return torch.cat(
-        [
-            model.encode(interaction[start : start + step].to(device))
-            for start in range(0, max(len(interaction), 1), step)
-        ]
-    )
+    step = max(1, -(-len(interaction) // n_blocks))
+    for start in range(0, max(len(interaction), 1), step):
+        yield interaction[start : start + step]

@@ -17,6 +17,8 @@ class BERT4RecSCE(SCEMixin, BERT4Rec):  # type: ignore[misc]
     trained, the loss is zero (RecBole's is NaN).
     """
 
+    ignores_padding = True
+
     def item_table(self) -> Tensor:
         """Return ``item_embedding`` without the mask row, and ``output_bias`` as one more column.
 

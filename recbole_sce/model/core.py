@@ -17,6 +17,7 @@ class CORESCE(SCEMixin, CORE):  # type: ignore[misc]
     training does; RecBole's does not.
     """
 
+    ignores_padding = True
     encoder_inputs = ("ITEM_SEQ",)
 
     def encode(self, interaction: Interaction) -> Tensor:

@@ -15,6 +15,8 @@ class GCSANSCE(SCEMixin, GCSAN):  # type: ignore[misc]
     RecBole builds the graphs in Python, a row at a time.
     """
 
+    ignores_padding = True
+
     def extra_loss(self, interaction: Interaction, hidden: Tensor) -> Tensor:
         """Return ``reg_weight`` times the norm of the whole ``item_embedding``, divided by its rows."""
         loss: Tensor = self.reg_weight * self.reg_loss(self.item_embedding.weight)  # (1,)

@@ -23,6 +23,7 @@ class KSRSCE(SCEMixin, KSR):  # type: ignore[misc]
     its first batch, since the relations' embeddings stay float64.
     """
 
+    ignores_padding = True
     relation_Matrix: Tensor  # (relations, k)
 
     def __init__(self, config: Config, dataset: SequentialDataset) -> None:

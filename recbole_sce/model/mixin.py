@@ -38,6 +38,8 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
     * ``encoder_inputs``: the fields that its ``forward`` takes, by RecBole's attribute names;
     * ``causal``: the hidden state of a position depends on no later item, so that one pass over a
       sequence trains all of its positions (``train_positions: all``);
+    * ``ignores_padding``: hidden states and losses are the same however wide the padding of a batch is, so
+      that batches are cut to their longest row;
     * :meth:`encode`, :meth:`encode_positions`: how hidden states are made, where ``forward`` does not say;
     * :meth:`item_table`: which table the softmax scores;
     * :meth:`extra_loss`: what its base adds to the item softmax;
@@ -49,6 +51,8 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
     input_type = InputType.POINTWISE
     #: Whether a position's hidden state depends on the items up to that position only.
     causal = False
+    #: Whether columns of padding, which all rows of a batch have at their end, change nothing.
+    ignores_padding = False
     #: What ``forward`` takes, in order: names of attributes that hold the names of batch fields.
     encoder_inputs: tuple[str, ...] = ("ITEM_SEQ", "ITEM_SEQ_LEN")
 
@@ -64,6 +68,11 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
         if settings.loss_type == "auto":
             logging.getLogger().info(f"loss_type: auto is {self.loss_type} for {n_items:,} items")
         self.TARGET_SEQ = target_list_field(config)
+        #: Batch fields (B, L, ...) that hold a value for each item of a history.
+        self.HISTORY_FIELDS = tuple(
+            f"{field}{config['LIST_SUFFIX']}"
+            for field in (self.ITEM_ID, *getattr(self, "sequence_fields", ()))
+        )
 
     @classmethod
     def check_config(cls, config: Config) -> SCESettings:

@@ -24,6 +24,7 @@ class S3RecSCE(SCEMixin, S3Rec):  # type: ignore[misc]
     """
 
     causal = True
+    ignores_padding = True
 
     @classmethod
     def check_config(cls, config: Config) -> SCESettings:

@@ -14,3 +14,4 @@ class SASRecSCE(SCEMixin, SASRec):  # type: ignore[misc]
     """
 
     causal = True
+    ignores_padding = True

@@ -17,6 +17,8 @@ class SHANSCE(SCEMixin, SHAN):  # type: ignore[misc]
     the padding behind, where SHAN looks for the last items. Needs no ``transform``.
     """
 
+    ignores_padding = True
+
     def encode(self, interaction: Interaction) -> Tensor:
         """Return the hidden states (B, d) after the whole history of each row."""
         item_seq = interaction[self.ITEM_SEQ]  # (B, L), padding behind

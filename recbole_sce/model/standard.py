@@ -21,6 +21,7 @@ class GRU4RecSCE(SCEMixin, GRU4Rec):  # type: ignore[misc]
     """Recurrent network (Tan et al., 2016)."""
 
     causal = True
+    ignores_padding = True
 
 
 class GRU4RecFSCE(SCEMixin, GRU4RecF):  # type: ignore[misc]
@@ -30,6 +31,7 @@ class GRU4RecFSCE(SCEMixin, GRU4RecF):  # type: ignore[misc]
     """
 
     causal = True
+    ignores_padding = True
 
 
 class GRU4RecKGSCE(SCEMixin, GRU4RecKG):  # type: ignore[misc]
@@ -39,6 +41,7 @@ class GRU4RecKGSCE(SCEMixin, GRU4RecKG):  # type: ignore[misc]
     """
 
     causal = True
+    ignores_padding = True
 
 
 class SASRecFSCE(SCEMixin, SASRecF):  # type: ignore[misc]
@@ -48,6 +51,7 @@ class SASRecFSCE(SCEMixin, SASRecF):  # type: ignore[misc]
     """
 
     causal = True
+    ignores_padding = True
 
 
 class FDSASCE(SCEMixin, FDSA):  # type: ignore[misc]
@@ -57,10 +61,13 @@ class FDSASCE(SCEMixin, FDSA):  # type: ignore[misc]
     """
 
     causal = True
+    ignores_padding = True
 
 
 class NARMSCE(SCEMixin, NARM):  # type: ignore[misc]
     """Recurrent network with attention from its last state (Li et al., 2017)."""
+
+    ignores_padding = True
 
 
 class STAMPSCE(SCEMixin, STAMP):  # type: ignore[misc]
@@ -72,6 +79,8 @@ class SRGNNSCE(SCEMixin, SRGNN):  # type: ignore[misc]
 
     RecBole builds the graphs in Python, a row at a time.
     """
+
+    ignores_padding = True
 
 
 class LightSANsSCE(SCEMixin, LightSANs):  # type: ignore[misc]

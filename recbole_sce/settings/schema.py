@@ -144,6 +144,13 @@ class SCESettings(BaseModel):
         "Later items of a row are targets of a position, too: the k-th after the next one with this number "
         "to the power of k. 0: the next item alone.",
     )
+    train_batch_positions: Count | None = _key(
+        "Training",
+        None,
+        "",
+        "Targets per batch, about, in the place of train_batch_size rows: with train_positions all, 2048 is "
+        "as much as 2048 rows of RecBole, which train one position each. null: train_batch_size rows.",
+    )
     process_timeout: Positive = _key(
         "Training", 60, "several processes", "Seconds that a step of training waits for another process."
     )

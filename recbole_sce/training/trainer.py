@@ -18,6 +18,7 @@ from recbole_sce.evaluator.ranking import Pairs, Ranking, join_rankings, rank_ca
 from recbole_sce.training import distributed
 from recbole_sce.training.callbacks import finite
 from recbole_sce.training.callbacks.steps import COVERAGE, EpochSteps
+from recbole_sce.training.fused import fused
 from recbole_sce.training.resumable import ResumableTrainer
 from recbole_sce.training.row_adam import RowAdam
 from recbole_sce.training.sparse import use_sparse_item_gradients
@@ -97,8 +98,7 @@ class SCETrainer(ResumableTrainer):
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         if not self.settings.sparse_item_updates:
-            optimizer: torch.optim.Optimizer = super()._build_optimizer(**kwargs)
-            return optimizer
+            return fused(super()._build_optimizer(**kwargs))
         table = use_sparse_item_gradients(self.model)
         optimizer = RowAdam(self.model.parameters(), [table], lr=self.learning_rate)
         if processes.together():

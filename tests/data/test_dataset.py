@@ -53,6 +53,10 @@ def everything(dataset):
     return dataset[np.arange(len(dataset))]
 
 
+def all_windows(dataset):
+    return dataset.training_batch(np.arange(len(dataset.windows)))
+
+
 def assert_same_batch(batch, reference, but=()):
     assert set(batch) == set(reference) - set(but)
     for field in batch:
@@ -270,13 +274,9 @@ def pairs_by_user(dataset):
     return pairs
 
 
-def every_window(dataset):
-    return dataset.window_batch(np.arange(len(dataset.windows)))
-
-
 def windows_by_user(dataset):
     """Pairs of input and target of each window, oldest window first."""
-    batch = every_window(dataset)
+    batch = all_windows(dataset)
     windows = defaultdict(list)
     for user, inputs, targets, last in zip(
         *(batch[field].tolist() for field in ("user_id", "item_id_list", TARGETS, "item_id"))
@@ -314,7 +314,7 @@ def test_windows_train_each_row_once_and_nothing_that_is_held_out(case):
 
 def test_a_window_is_padded_as_recbole_pads():
     train = ours("all", **SMALL, MAX_ITEM_LIST_LENGTH=8).build()[0]
-    batch = every_window(train)
+    batch = all_windows(train)
     lengths = batch["item_length"]
     assert batch["item_id_list"].shape == batch[TARGETS].shape == (len(train.windows), 8)
     assert batch[TARGETS].dtype == batch["item_id_list"].dtype == lengths.dtype == torch.int64
@@ -335,7 +335,7 @@ def test_rows_that_do_not_follow_each_other_start_new_windows():
     odd = train.copy(train.inter_feat[kept])
     assert odd.windows is None
     odd._cut_windows()
-    batch = every_window(odd)
+    batch = all_windows(odd)
     assert len(odd.windows) == 2
     assert (batch[TARGETS] != 0).sum(1).tolist() == [3, 2]
     all_rows = everything(ours(**SMALL).build()[0])
@@ -361,7 +361,7 @@ def test_counts_of_windowed_data_are_those_of_its_rows():
 
 @pytest.mark.parametrize("train_positions", ["all", "last"])
 def test_training_batches_hold_each_row_once(train_positions):
-    dataset = ours(train_positions, **SMALL, train_batch_size=128)
+    dataset = ours(train_positions, **SMALL, model="SASRecSCE", train_batch_size=128)
     train_data, _, _ = data_preparation(dataset.config, dataset)
     seen = [batch[TARGETS if train_positions == "all" else "item_id"] for batch in train_data]
     items = torch.cat([column[column != 0] for column in seen])
@@ -372,6 +372,28 @@ def test_loaders_number_rows_in_a_range():
     dataset = ours("last", **SMALL)
     for loader in data_preparation(dataset.config, dataset):
         assert vars(loader)["dataset"] == range(len(loader.dataset))  # what torch samples from
+
+
+def test_a_row_number_of_a_data_set_with_windows_means_a_row():
+    windowed, plain = ours("all", **SMALL).build()[0], ours(**SMALL).build()[0]
+    assert len(windowed) == len(windowed.inter_feat) == len(plain)
+    assert_same_batch(everything(windowed), everything(plain))
+
+
+@pytest.mark.parametrize("train_positions", ["all", "last"])
+def test_a_cut_batch_is_the_full_one_without_columns_of_padding(train_positions):
+    train = ours(train_positions, **SMALL).build()[0]
+    lengths, n_targets = train.training_sizes()
+    rows = np.flatnonzero(lengths < 40)
+    longest = lengths[rows].max()
+    full, cut = (train.training_batch(rows, cut=cut) for cut in (False, True))
+    assert 1 < longest < 50
+    assert set(full) == set(cut)
+    for field in full:
+        sequence = field in ("item_id_list", TARGETS)
+        assert torch.equal(cut[field], full[field][:, :longest] if sequence else full[field]), field
+    if train_positions == "all":
+        assert torch.equal((full[TARGETS] > 0).sum(1), torch.from_numpy(n_targets[rows]))
 
 
 def evaluation_batches(dataset):

@@ -116,7 +116,7 @@ def test_windows_train_what_rows_train(log: Log, length: int) -> None:
         last = IndexedSequenceDataset(config_of(folder, log, "last", **keys))
         every = IndexedSequenceDataset(config_of(folder, log, "all", **keys))
         rows, windows = last.build()[0], every.build()[0]
-    batch = windows.window_batch(np.arange(len(windows.windows)))
+    batch = windows.training_batch(np.arange(len(windows.windows)))
     targets = batch[target_list_field(windows.config)]
     trained: Counter[tuple[int, ...]] = Counter()
     for user, items, following, n_items in zip(

@@ -17,6 +17,7 @@ from recbole.data.transform import construct_transform
 from recbole.utils import get_model, init_seed
 
 import recbole_sce  # noqa: F401  (registers)
+from recbole_sce.data.loader import SequenceDataLoader
 
 
 @pytest.fixture
@@ -165,10 +166,14 @@ class Zoo:
         return self._data[key]
 
     def batch(self, name: str, part: str = "train", train_positions: Optional[str] = None) -> Interaction:
-        """Return the first batch of a loader."""
+        """Return rows of all lengths: a training batch as wide as can be, or the first one of a loader."""
         init_seed(2, True)
-        first = next(iter(getattr(self.data(name, train_positions), part)))
-        return first if part == "train" else first[0]
+        loader = getattr(self.data(name, train_positions), part)
+        if part != "train" or not isinstance(loader, SequenceDataLoader):
+            first = next(iter(loader))
+            return first if part == "train" else first[0]
+        rows = torch.randperm(loader.sample_size)[:32]
+        return loader.transform(loader._dataset, loader._dataset.training_batch(rows))
 
     def model(self, name: str, **settings: Any) -> Any:
         """Return a new model over the data that its settings ask for."""
@@ -183,16 +188,28 @@ class Zoo:
         ours = self.model(f"{base}SCE", loss_type="CE", train_positions="last", **settings)
         models = self.model(base), ours
         for model in models:
-            model.eval()
-            if base not in SINGLE:
-                model.double()
-            if base == "KSR":
-                model.relation_Matrix = model.relation_Matrix.double()
+            precise(model.eval(), base)
         with torch.no_grad():
             for parameter in models[0].parameters():
                 parameter += 0.1 * torch.randn_like(parameter)  # biases, too, are then not zero
         models[1].load_state_dict(models[0].state_dict())
         return models
+
+    def drawn(self, name: str, **settings: Any) -> Any:
+        """Return a model with exact CE whose weights are zero nowhere, precise, without dropout."""
+        base = name[: -len("SCE")]
+        model = self.model(name, loss_type="CE", **settings).eval()
+        model.load_state_dict(self.twins(base)[1].state_dict())
+        precise(model, base)
+        return model
+
+
+def precise(model: Any, base: str) -> None:
+    """Let a model compute in float64 if its encoder can."""
+    if base not in SINGLE:
+        model.double()
+    if base == "KSR":
+        model.relation_Matrix = model.relation_Matrix.double()
 
 
 @pytest.fixture(autouse=True)

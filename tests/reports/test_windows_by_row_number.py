@@ -12,7 +12,7 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.utils.case_study import full_sort_scores, full_sort_topk
 
 from recbole_sce.data.fields import target_list_field
-from recbole_sce.data.loader import WindowDataLoader
+from recbole_sce.data.loader import SequenceDataLoader
 
 from .conftest import Toy
 
@@ -42,7 +42,7 @@ def test_row_numbers_are_those_of_the_interactions(toy: Toy) -> None:
 
 def test_the_training_loader_alone_serves_windows(toy: Toy) -> None:
     run = toy.prepared(train_positions="all")
-    assert isinstance(run.train, WindowDataLoader)
+    assert isinstance(run.train, SequenceDataLoader)
     targets = target_list_field(run.config)
     batches = list(run.train)
     assert sum(len(batch) for batch in batches) == len(run.train.dataset.windows) < len(run.train.dataset)

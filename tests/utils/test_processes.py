@@ -166,7 +166,7 @@ class TestRuns:
         notes = runs["all positions"]
         _, model, _, train, _, _ = load_data_and_model(notes.first.file)
         shares = [
-            int((train._dataset[samples.samples[0]][model.TARGET_SEQ] != 0).sum())
+            int((train._dataset.training_batch(samples.samples[0])[model.TARGET_SEQ] != 0).sum())
             for samples in (notes.first, notes.second)
         ]
         assert abs(shares[0] - shares[1]) > 20  # else the weights would not show
