@@ -369,13 +369,13 @@ class TestChangedSettings:
 
 class TestRefusedFiles:
     def test_none(self, prepare: Prepare) -> None:
-        with pytest.raises(FileNotFoundError, match="resume must be .* got saved/none.pth: there is no such"):
+        with pytest.raises(FileNotFoundError, match=r"resume must be .* got saved/none.pth: there is no such"):
             prepare(resume="saved/none.pth")
 
     def test_a_folder(self, prepare: Prepare) -> None:
         cut_off(prepare(), 1)
         with pytest.raises(
-            CheckpointError, match="resume must be .* got saved, a folder: name a checkpoint in it"
+            CheckpointError, match=r"resume must be .* got saved, a folder: name a checkpoint in it"
         ):
             prepare(resume="saved")
 
