@@ -70,6 +70,7 @@ def apply() -> None:
             datasets.missing_values,
             datasets.lengths_of_sequences,
             datasets.exact_time_order,
+            datasets.exact_time_split,
             datasets.first_download,
             metrics.metrics_on_counts,
             metrics.plain_results,

@@ -119,7 +119,6 @@ def exact_time_order() -> bool:
     from recbole.data.dataset import Dataset
 
     from recbole_sce.data import times
-    from recbole_sce.data.splits import time_rows
 
     @wrap(Dataset, "_set_label_by_threshold")
     def set_label_by_threshold(original: Callable[..., Any], self: Any) -> None:
@@ -140,6 +139,20 @@ def exact_time_order() -> bool:
                     by_user = np.argsort(users, kind="stable")
                     times.keep_by_user(self, users[by_user], moments[order[by_user]])
         original(self)
+
+    return True
+
+
+def exact_time_split() -> bool:
+    """Sort and split rows by the times of the file that :func:`exact_time_order` has noted.
+
+    ``Dataset.build`` sorts rows by a column that is rounded, or buckets, by then, and
+    ``Dataset.time_based_split`` compares it with a boundary. Applies to time-ordered data sets.
+    """
+    from recbole.data.dataset import Dataset
+
+    from recbole_sce.data import times
+    from recbole_sce.data.splits import time_rows
 
     @wrap(Dataset, "sort")
     def sort(original: Callable[..., Any], self: Any, by: Any, ascending: Any = True) -> None:

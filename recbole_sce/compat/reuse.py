@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from typing import Any, Callable, Optional
+from weakref import WeakSet
 
 from recbole_sce.utils.patching import wrap, wrap_everywhere
 
@@ -22,8 +23,11 @@ def fresh_saved_data() -> bool:
 
     from recbole_sce.data import ids, sources
 
+    read_here: WeakSet[Any] = WeakSet()  # data sets that are no saved ones
+
     @wrap(Dataset, "_load_data")
     def load_data(original: Callable[..., Any], self: Any, *args: Any) -> None:
+        read_here.add(self)
         saved = self.config["save_dataset"] or self.config["save_dataloaders"]
         before = sources.digest(self.config) if saved else None
         original(self, *args)
@@ -46,7 +50,7 @@ def fresh_saved_data() -> bool:
     @wrap_everywhere(utils, "create_dataset")
     def create_dataset(original: Callable[..., Any], config: Any) -> Any:
         dataset = original(config)
-        if dataset.config is not config:  # a saved one
+        if dataset not in read_here:
             file = f"{config['dataset']}-{type(dataset).__name__}.pth"
             path = config["dataset_save_path"] or os.path.join(config["checkpoint_dir"], file)
             if _is_stale(dataset, config, path):
