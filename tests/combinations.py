@@ -42,7 +42,7 @@ from recbole.quick_start import quick_start, run_recbole
 
 from recbole_sce.model import MODELS
 
-#: Seconds until a run counts as hanging.
+#: Seconds of the processor until a run counts as hanging.
 PATIENCE = 60
 #: How many characters a message may have that counts as one paragraph.
 PARAGRAPH = 1200
@@ -373,13 +373,13 @@ def _patience(seconds: int) -> Iterator[None]:
     def give_up(*_: Any) -> None:
         raise _Hanging(f"no result after {seconds} s")
 
-    before = signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(seconds)
+    before = signal.signal(signal.SIGPROF, give_up)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def run(case: Case, data: Path) -> Outcome:
@@ -445,7 +445,7 @@ def _why_no_message(case: Case, outcome: Outcome) -> str:
     if outcome.kind == "_Hanging":
         return "it hangs"
     kinds = ("ValueError", "SettingsError", "SavedDataError", "CheckpointError", "CheckpointWriteError")
-    kinds += ("LayoutError", "FileNotFoundError", "InputError", "RecboleSCEError")
+    kinds += ("LayoutError", "FileNotFoundError", "OSError", "InputError", "RecboleSCEError")
     if outcome.kind not in kinds:
         return "an error of another layer"
     words = set(re.findall(r"\w+", outcome.message))
@@ -477,18 +477,24 @@ def cut_down(fault: Fault, data: Path) -> Fault:
 
 
 def search(
-    seed: int, data: Path, seconds: float, report: Callable[[str], Any] = lambda text: None
+    seed: int,
+    data: Path,
+    seconds: float = math.inf,
+    n_cases: float = math.inf,
+    report: Callable[[str], Any] = lambda text: None,
 ) -> tuple[Counter[str], list[Fault], list[Case]]:
-    """Try cases for ``seconds``; return outcomes counted, faults of different causes, illegal values taken.
+    """Try cases for ``seconds``, or ``n_cases`` of them.
 
-    Each fault is also reported when it comes up.
+    Returns:
+        Outcomes counted; faults of different causes, each of which is also reported when it comes up; cases
+        whose illegal value was taken.
     """
     rng = random.Random(seed)
     counts: Counter[str] = Counter()
     faults: dict[tuple[str, ...], Fault] = {}
     taken: list[Case] = []
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while time.monotonic() < end and sum(counts.values()) < n_cases:
         case = draw(rng)
         what, fault = judge(case, data)
         counts[what] += 1
@@ -510,7 +516,7 @@ def main() -> None:
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     with tempfile.TemporaryDirectory() as folder:
         write_shop(Path(folder), "shop")
-        counts, faults, taken = search(arguments.seed, Path(folder), 60 * arguments.minutes, out.write)
+        counts, faults, taken = search(arguments.seed, Path(folder), 60 * arguments.minutes, report=out.write)
     by_key = Counter(
         f"{key}={case.settings[key]!r}" for case in taken for key in case.illegal if len(case.illegal) == 1
     )

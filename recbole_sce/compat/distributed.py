@@ -88,7 +88,13 @@ def folders_at_once() -> bool:
 
     @wrap_everywhere(utils, "ensure_dir")
     def ensure_dir(original: Callable[..., Any], dir_path: str) -> None:
-        os.makedirs(dir_path, exist_ok=True)
+        try:
+            os.makedirs(dir_path, exist_ok=True)
+        except OSError as error:
+            raise OSError(
+                f"the folder {dir_path} cannot be made ({error.strerror}): checkpoint_dir must be a folder that "
+                "can be written, and so must the one that the run is started in, for log/ and log_tensorboard/"
+            ) from None
 
     return True
 

@@ -224,12 +224,18 @@ def _of_decay(values: Mapping[str, Any]) -> list[Conflict]:
 
 
 def _of_order(values: Mapping[str, Any]) -> list[Conflict]:
-    """Refuse a Markov chain of Fossil that is longer than histories are."""
-    order, length = _get(values, "order_len", None), _get(values, "MAX_ITEM_LIST_LENGTH", None)
-    if not isinstance(order, int) or not isinstance(length, int) or order <= length:
-        return []
-    message = sentence("order_len", f"at most MAX_ITEM_LIST_LENGTH {length}", order)
-    return [Conflict("order_len", message, ("MAX_ITEM_LIST_LENGTH",))]
+    """Refuse more last items (of Fossil, of HRM) than histories have."""
+    length = _get(values, "MAX_ITEM_LIST_LENGTH", None)
+    orders = {key: _get(values, key, None) for key in ("order_len", "high_order")}
+    return [
+        Conflict(
+            key,
+            sentence(key, f"at most MAX_ITEM_LIST_LENGTH {length}", order),
+            ("MAX_ITEM_LIST_LENGTH",),
+        )
+        for key, order in orders.items()
+        if isinstance(order, int) and isinstance(length, int) and order > length
+    ]
 
 
 #: What RecBole's transforms read besides, without a default of their own.
