@@ -25,11 +25,12 @@ def test_the_peak_is_counted_anew() -> None:
 def test_work_memory_sees_what_is_freed_again() -> None:
     memory = WorkMemory(CPU)
     memory.start()
-    kept = torch.ones(4 * 2**20)  # 16 MiB
-    passing = torch.ones(10 * 2**20)  # 40 MiB
+    # above 32 MiB the C library always asks the system
+    kept = torch.ones(16 * 2**20)  # 64 MiB
+    passing = torch.ones(40 * 2**20)  # 160 MiB
     del passing
-    assert memory.peak() == pytest.approx(56, abs=6)
-    assert memory.held() == pytest.approx(16, abs=6)
+    assert memory.peak() == pytest.approx(224, abs=16)
+    assert memory.held() == pytest.approx(64, abs=16)
     memory.start()
-    assert memory.peak() == pytest.approx(0, abs=6)
+    assert memory.peak() == pytest.approx(0, abs=16)
     assert kept.sum() == kept.numel()
