@@ -347,10 +347,28 @@ def test_processors_and_float64_keep_pytorch(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_where_order_matters_pytorch_adds_up(monkeypatch: pytest.MonkeyPatch) -> None:
     called = spied(monkeypatch, "bucket_totals", "add_gradients")
-    loss = scalable_cross_entropy(*make(20, 30, 6), random_buckets(20, 30, 4, 9, 9))
     torch.use_deterministic_algorithms(True)
     try:
-        loss.backward()
+        scalable_cross_entropy(*make(20, 30, 6), random_buckets(20, 30, 4, 9, 9)).backward()
     finally:
         torch.use_deterministic_algorithms(False)
     assert called == ["bucket_totals"]
+
+
+@pytest.mark.parametrize(("setting", "expected"), [("highest", "ieee"), ("high", "tf32"), ("medium", "tf32")])
+def test_float32_is_multiplied_as_torch_is_set(setting: str, expected: str) -> None:
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(setting)
+        assert triton_kernels._precision() == expected
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="a setting of newer releases of torch"
+)
+@pytest.mark.parametrize("setting", ["ieee", "tf32"])
+def test_the_newer_setting_of_precision_is_read(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
+    monkeypatch.setattr(torch.backends.cuda.matmul, "fp32_precision", setting)
+    assert triton_kernels._precision() == setting

@@ -441,7 +441,11 @@ def _columns(width: int) -> int:
 
 
 def _precision() -> str:
-    """Return how float32 is multiplied: as torch was told to (``set_float32_matmul_precision``)."""
+    """Return how float32 is multiplied, ieee or tf32: as PyTorch's settings say for CUDA's products."""
+    matmul = torch.backends.cuda.matmul
+    # The older setting cannot be read once the newer one, since torch 2.9, was written.
+    if hasattr(matmul, "fp32_precision"):
+        return "tf32" if matmul.fp32_precision == "tf32" else "ieee"
     return "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
 
 
