@@ -29,7 +29,7 @@ Every hook, with the RecBole function that it serves:
 ``abstract_dataloader.list``                a loader numbers its rows in a list, 40 bytes a row: in a range
 ==========================================  ============================================================
 
-Repairs of RecBole itself are in :mod:`recbole_sce.compat`.
+Patches of RecBole itself are in :mod:`recbole_sce.compat`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _models: dict[str, type] = {}
 
 
 def register() -> None:
-    """Repair RecBole where it is broken and make it find everything of recbole_sce; idempotent."""
+    """Patch RecBole where it is broken and make it find everything of recbole_sce; idempotent."""
     if _models:
         return
     compat.apply_before_recbole()
