@@ -45,7 +45,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from recbole_sce import compat
-from recbole_sce.errors import constructor_sets_up, setting_up
+from recbole_sce.compat import refusals
 
 if TYPE_CHECKING:
     from importlib.abc import Traversable
@@ -79,38 +79,11 @@ def register() -> None:
     _count_operations_lightly()
     _stream_case_study()
     _number_rows_in_a_range()
-    _mark_refused_values()
+    refusals.mark()  # last, so that it sees what other wrappers raise
     from recbole_sce import model
 
     for cls in model.MODELS:
         register_model(cls)
-
-
-def _mark_refused_values() -> None:
-    """Tell what is refused of settings and data from a run that failed, by the exit code of its error.
-
-    ``Config``, ``create_dataset``, ``data_preparation`` and the constructors of models and trainers raise
-    errors of every type. Each keeps its type. To be called last, so that it sees what other wrappers raise.
-    """
-    from recbole.config import Config
-    from recbole.data import utils as data_utils
-    from recbole.utils import utils
-
-    def build(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        with setting_up():
-            result = original(*args, **kwargs)
-        if isinstance(result, type):  # of a model or a trainer
-            constructor_sets_up(result)
-        return result
-
-    constructor_sets_up(Config)
-    for module, name in (
-        (data_utils, "create_dataset"),
-        (data_utils, "data_preparation"),
-        (utils, "get_model"),
-        (utils, "get_trainer"),
-    ):
-        compat.wrap_everywhere(module, name)(build)
 
 
 def registered_models() -> dict[str, type]:
