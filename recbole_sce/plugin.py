@@ -29,7 +29,7 @@ Every hook, with the RecBole function that it serves:
 ``abstract_dataloader.list``                a loader numbers its rows in a list, 40 bytes a row: in a range
 ==========================================  ============================================================
 
-Repairs of RecBole itself are in :mod:`recbole_sce.compat`.
+Patches of RecBole itself are in :mod:`recbole_sce.compat`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from recbole_sce import compat
-from recbole_sce.errors import constructor_sets_up, setting_up
+from recbole_sce.compat import refusals
 
 if TYPE_CHECKING:
     from importlib.abc import Traversable
@@ -63,7 +63,7 @@ _models: dict[str, type] = {}
 
 
 def register() -> None:
-    """Repair RecBole where it is broken and make it find everything of recbole_sce; idempotent."""
+    """Patch RecBole where it is broken and make it find everything of recbole_sce; idempotent."""
     if _models:
         return
     compat.apply_before_recbole()
@@ -79,38 +79,11 @@ def register() -> None:
     _count_operations_lightly()
     _stream_case_study()
     _number_rows_in_a_range()
-    _mark_refused_values()
+    refusals.mark()  # last, so that it sees what other wrappers raise
     from recbole_sce import model
 
     for cls in model.MODELS:
         register_model(cls)
-
-
-def _mark_refused_values() -> None:
-    """Tell what is refused of settings and data from a run that failed, by the exit code of its error.
-
-    ``Config``, ``create_dataset``, ``data_preparation`` and the constructors of models and trainers raise
-    errors of every type. Each keeps its type. To be called last, so that it sees what other wrappers raise.
-    """
-    from recbole.config import Config
-    from recbole.data import utils as data_utils
-    from recbole.utils import utils
-
-    def build(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        with setting_up():
-            result = original(*args, **kwargs)
-        if isinstance(result, type):  # of a model or a trainer
-            constructor_sets_up(result)
-        return result
-
-    constructor_sets_up(Config)
-    for module, name in (
-        (data_utils, "create_dataset"),
-        (data_utils, "data_preparation"),
-        (utils, "get_model"),
-        (utils, "get_trainer"),
-    ):
-        compat.wrap_everywhere(module, name)(build)
 
 
 def registered_models() -> dict[str, type]:

@@ -83,7 +83,7 @@ def tiny_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, o
 
 @pytest.fixture
 def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, str], None]:
-    """Put back, for the rest of the test, what repairs have replaced."""
+    """Put back, for the rest of the test, what patches have replaced."""
 
     def put_back(owner: Any, name: str) -> None:
         monkeypatch.setattr(owner, name, inspect.unwrap(getattr(owner, name)))

@@ -39,7 +39,9 @@ def test_registering_twice_changes_nothing() -> None:
     [
         "import recbole_sce; from recbole.quick_start import run_recbole; from recbole.config import Config",
         "from recbole.quick_start import run_recbole; from recbole.config import Config; import recbole_sce",
-        "import recbole; import recbole_sce; from recbole.config import Config",
+        pytest.param(
+            "import recbole; import recbole_sce; from recbole.config import Config", marks=pytest.mark.nightly
+        ),
     ],
 )
 def test_any_import_order_registers(imports: str, tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_differences_are_told(checkout: Path) -> None:
     files = [f"tests/test_{name}.py" for name in ("all", "cannot_be_imported")]
     # An empty package named recbole would hide the real one from the plugin.

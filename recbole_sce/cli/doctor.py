@@ -1,4 +1,4 @@
-"""``recbole-sce doctor``: what is installed, what is repaired, where data is searched."""
+"""``recbole-sce doctor``: what is installed, what is patched, where data is searched."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def doctor(
         bool, typer.Option("--fix", help="Install what every command needs and this Python lacks.")
     ] = False,
 ) -> None:
-    """Show versions, devices, the repairs of RecBole in force, and where data sets are searched.
+    """Show versions, devices, the patches of RecBole in force, and where data sets are searched.
 
     Exit code 1 if something that every command needs is missing.
 
@@ -70,8 +70,8 @@ def doctor(
     _devices()
     if _version("recbole") != RECBOLE:
         print(f"\nrecbole_sce is made for RecBole {RECBOLE}; another release may behave otherwise.")
-    print("\nRepairs of RecBole in force")
-    _repairs()
+    print("\nPatches of RecBole in force")
+    _patches()
     print("\nData sets")
     _data_sets(data_path)
 
@@ -106,14 +106,14 @@ def _devices() -> None:
         _line(f"cuda:{number}", f"{properties.name}, {properties.total_memory / 2**30:.1f} GiB")
 
 
-def _repairs() -> None:
+def _patches() -> None:
     load_plugin()
     from recbole_sce import compat
 
     active = compat.active()
-    width = max((len(name) for name, _ in active), default=0)
-    for name, what in active:
-        print(f"  {name:{width}}  {what}")
+    width = max((len(patch.name) for patch in active), default=0)
+    for patch in active:
+        print(f"  {patch.name:{width}}  {patch.purpose} Needed: {patch.needed}.")
 
 
 def _data_sets(data_path: Optional[Path]) -> None:

@@ -1,4 +1,4 @@
-"""Repairs of what RecBole does with a configuration: devices, models, log files."""
+"""Patches of what RecBole does with a configuration: devices, models, log files."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import os
 from typing import Any, Callable
 
 from recbole_sce.safe_io.checkpoints import allowed_model_names
-from recbole_sce.utils.patching import wrap, wrap_everywhere
+from recbole_sce.utils.patching import patch, wrap, wrap_everywhere
 
 
+@patch(
+    symptom="use_gpu: False trains on the GPU",
+    cause="only gpu_id is looked at",
+    where="config/configurator.py: Config._init_device",
+)
 def use_gpu_false() -> bool:
-    """Select the CPU for ``use_gpu: False``.
-
-    ``Config._init_device`` looks at ``gpu_id`` alone. Applies always.
-    """
+    """Select the CPU for ``use_gpu: False``."""
     from recbole.config import Config
 
     @wrap(Config, "_init_device")
@@ -30,13 +32,16 @@ def use_gpu_false() -> bool:
     return True
 
 
+@patch(
+    symptom="the caller's config_dict changes; a saved data set is compared by the keys of another run",
+    cause="Config writes into the dictionary that it gets, and appends to a list of the module",
+    where=(
+        "config/configurator.py: Config._convert_config_dict, _set_default_parameters, "
+        "_load_internal_config_dict"
+    ),
+)
 def callers_settings() -> bool:
-    """Leave the caller's ``config_dict`` and RecBole's list of data set settings as they are.
-
-    ``Config._convert_config_dict`` and ``Config._set_default_parameters`` write into the caller's
-    ``config_dict``; ``Config._load_internal_config_dict`` appends to ``argument_list.dataset_arguments``, so
-    that a data set saved by one run is compared by the keys of another. Applies always.
-    """
+    """Leave the caller's ``config_dict`` and RecBole's list of data set settings as they are."""
     from recbole.config import Config
 
     @wrap(Config, "_load_variable_config_dict")
@@ -51,12 +56,14 @@ def callers_settings() -> bool:
     return True
 
 
+@patch(
+    symptom="a misspelt model ends in: No module named 'lightgbm'",
+    cause="all packages of models are searched, and the last imports lightgbm and xgboost",
+    where="utils/utils.py: get_model",
+    link="https://github.com/RUCAIBox/RecBole/issues/2172",
+)
 def unknown_model() -> bool:
-    """Say that a model's name is unknown where RecBole says ``No module named 'lightgbm'``.
-
-    ``recbole.utils.get_model`` searches all packages of models, and the last imports lightgbm and xgboost.
-    https://github.com/RUCAIBox/RecBole/issues/2172. Applies always.
-    """
+    """Say that a model's name is unknown where RecBole says ``No module named 'lightgbm'``."""
     from recbole.utils import utils
 
     @wrap_everywhere(utils, "get_model")
@@ -88,12 +95,15 @@ def _known_models() -> list[str]:
     return sorted({spelt.get(name, name) for name in files} | set(allowed_model_names()))
 
 
+@patch(
+    symptom="the second run in a process logs to the first one's file and TensorBoard folder",
+    cause="logging.basicConfig does nothing once the root logger has a handler",
+    where="utils/logger.py: init_logger; utils/utils.py: get_tensorboard",
+)
 def own_log_file() -> bool:
     """Give the second run in a process its own log file and TensorBoard folder.
 
-    ``recbole.utils.logger.init_logger`` uses ``logging.basicConfig``, which does nothing once the root
-    logger has a handler; ``get_tensorboard`` takes its folder's name from the first file handler. Now the
-    handlers of the run before give way, and those of others (a notebook's, a test's) stay. Applies always.
+    The handlers of the run before give way; those of others (a notebook's, a test's) stay.
     """
     from recbole.utils import logger
 

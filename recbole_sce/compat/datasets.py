@@ -1,4 +1,4 @@
-"""Repairs of RecBole's data sets: missing values, the order of interactions, downloads."""
+"""Patches of RecBole's data sets: missing values, the order of interactions, downloads."""
 
 from __future__ import annotations
 
@@ -15,16 +15,20 @@ import numpy as np
 import pandas as pd
 import torch
 
-from recbole_sce.utils.patching import seen, wrap
+from recbole_sce.utils.patching import patch, seen, wrap
 
 
+@patch(
+    symptom=(
+        "NaN stays in float fields, the padding row of token fields becomes a huge negative number, "
+        "empty sequences fail"
+    ),
+    cause="frame[field].fillna(..., inplace=True) changes a copy",
+    where="data/dataset/dataset.py: Dataset._fill_nan, _load_feat",
+    needed="pandas 3, or copy on write in pandas 2",
+)
 def missing_values() -> bool:
-    """Fill missing values under pandas 3, which ignores ``frame[field].fillna(..., inplace=True)``.
-
-    ``Dataset._fill_nan`` leaves NaN in float fields and turns the padding row of token fields into a
-    huge negative number; ``Dataset._load_feat`` fails on empty sequences. Applies where pandas copies on
-    write (pandas 3, or pandas 2 with that option on).
-    """
+    """Fill missing values under pandas 3, which ignores ``frame[field].fillna(..., inplace=True)``."""
     probe = pd.DataFrame({"a": [float("nan")]})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -75,12 +79,16 @@ def _quiet() -> Iterator[None]:
         yield
 
 
+@patch(
+    symptom="token sequences are cut wrongly, benchmark files fail",
+    cause="Series.agg(len) is one number where RecBole means one length per element",
+    where="data/dataset/dataset.py: Dataset._remap, _normalize; sequential_dataset.py: _benchmark_presets",
+    needed="pandas 3",
+)
 def lengths_of_sequences() -> bool:
     """Take the lengths of sequences under pandas 3, whose ``Series.agg(len)`` is one number.
 
-    ``Dataset._remap``, ``_normalize`` and others cut token sequences by ``feat[field].agg(len)``, and
-    ``SequentialDataset._benchmark_presets`` counts histories so: RecBole means one length an element. It gets
-    them while it prepares its data; elsewhere ``Series.agg`` is pandas'. Applies where pandas aggregates.
+    RecBole gets lengths while it prepares its data; elsewhere ``Series.agg`` is pandas'.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -104,17 +112,22 @@ def lengths_of_sequences() -> bool:
     return True
 
 
+@patch(
+    symptom="histories are in a wrong order, or in the order of the file",
+    cause="timestamps are rounded to float32, to 64 or 128 seconds, before they are sorted",
+    where=(
+        "data/dataset/dataset.py: Dataset._dataframe_to_interaction, build; sequential_dataset.py: "
+        "data_augmentation"
+    ),
+    link="https://github.com/RUCAIBox/RecBole/issues/2204",
+)
 def exact_time_order() -> bool:
     """Order interactions by the times of the file, whatever becomes of their column.
 
-    ``Dataset._dataframe_to_interaction`` rounds timestamps to float32, to 64 or 128 seconds, before
-    ``SequentialDataset.data_augmentation`` and ``Dataset.build`` sort.
-    https://github.com/RUCAIBox/RecBole/issues/2204. With ``numerical_features`` on TIME_FIELD
-    ``Dataset.time_based_split`` compares pairs of numbers with one and fails; with ``discretization`` all
-    sorts see ones, and histories stay in the order of the file. Times are noted before
+    With ``discretization`` of TIME_FIELD all sorts see ones. Times are noted before
     ``Dataset._set_label_by_threshold``, the first that changes a column. The table is sorted by them, ties in
     the order of the file, and what is augmented keeps that order, because RecBole's sorts are stable.
-    ``Dataset.build`` sorts and splits by them. Applies to time-ordered data sets (``eval_args.order: TO``).
+    Applies to time-ordered data sets (``eval_args.order: TO``).
     """
     from recbole.data.dataset import Dataset
 
@@ -143,6 +156,11 @@ def exact_time_order() -> bool:
     return True
 
 
+@patch(
+    symptom="a split by time fails or ignores the order where TIME_FIELD is normalized or discretized",
+    cause="rows are sorted and compared by the column as it is after all changes",
+    where="data/dataset/dataset.py: Dataset.build, sort, time_based_split",
+)
 def exact_time_split() -> bool:
     """Sort and split rows by the times of the file that :func:`exact_time_order` has noted.
 
@@ -188,13 +206,19 @@ def exact_time_split() -> bool:
     return True
 
 
+@patch(
+    symptom=(
+        "the first run on a data set that is downloaded dies, and without a network leaves a folder "
+        "that spoils the next"
+    ),
+    cause="a barrier is called without processes; the folder is made before its data",
+    where="data/dataset/dataset.py: Dataset._download",
+    link="https://github.com/RUCAIBox/RecBole/issues/2050",
+)
 def first_download() -> bool:
     """Finish the first run on a data set that is downloaded, and survive a download that fails.
 
-    ``Dataset._download`` ends in ``torch.distributed.barrier()``, in a single process too; makes the folder
-    before it has the data; and reports a missing network as a bare ``URLError``.
-    https://github.com/RUCAIBox/RecBole/issues/2050. Now the folder appears only when it is complete, an
-    empty one counts as none, and errors say what to put where. Applies always.
+    The folder appears when it is complete, an empty one counts as none, and errors say what to put where.
     """
     from recbole.data.dataset import dataset
     from recbole.data.dataset.dataset import Dataset

@@ -1,4 +1,4 @@
-"""Repairs of what RecBole does in each of several processes; :mod:`recbole_sce.compat.launch` starts them."""
+"""Patches of what RecBole does in each of several processes; :mod:`recbole_sce.compat.launch` starts them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from recbole_sce.safe_io.checkpoints import safe_load
 from recbole_sce.utils import processes
-from recbole_sce.utils.patching import wrap, wrap_everywhere
+from recbole_sce.utils.patching import patch, wrap, wrap_everywhere
 
 #: Seconds that a step waits for another process, where ``process_timeout`` does not say.
 _TIMEOUT = 60
@@ -21,12 +21,13 @@ _TIMEOUT = 60
 _PER_ROW = ("rec.items", "rec.topk", "rec.meanrank", "rec.score", "data.label")
 
 
+@patch(
+    symptom="processes without a GPU each fail on an assertion without words",
+    cause="only nccl is known",
+    where="config/configurator.py: Config._init_device",
+)
 def several_processes() -> bool:
-    """Join the processes on whatever device there is: GPUs by nccl, the CPU by gloo.
-
-    ``Config._init_device`` knows nccl alone, and an assertion without words fails where ``gpu_id`` names
-    fewer GPUs than there are processes, as on every machine without any. Applies always.
-    """
+    """Join the processes on whatever device there is: GPUs by nccl, the CPU by gloo."""
     from recbole.config import Config
 
     @wrap(Config, "_init_device")
@@ -79,11 +80,13 @@ def check_gpus(gpu_id: str, nproc: int, n_gpus: int) -> None:
         )
 
 
+@patch(
+    symptom="FileExistsError where processes start together",
+    cause="a folder is looked for, then made",
+    where="utils/utils.py: ensure_dir",
+)
 def folders_at_once() -> bool:
-    """Make a folder that another process makes at the same moment.
-
-    ``recbole.utils.ensure_dir`` looks whether it exists, then makes it. Applies always.
-    """
+    """Make a folder that another process makes at the same moment."""
     from recbole.utils import utils
 
     @wrap_everywhere(utils, "ensure_dir")
@@ -99,14 +102,15 @@ def folders_at_once() -> bool:
     return True
 
 
+@patch(
+    symptom="a download hangs; a saved data set is damaged; processes train on one part of the data",
+    cause="each process downloads, saves and shares by itself",
+    where=(
+        "data/dataset/dataset.py: Dataset._load_data; data/utils.py: create_dataset, save_split_dataloaders"
+    ),
+)
 def data_of_several_processes() -> bool:
-    """Download and save data once a machine, and share saved loaders with nobody.
-
-    ``Dataset._load_data`` downloads where it finds no folder, and waits for all processes in the download: a
-    process that comes when the folder is there waits for nobody, and the others for ever. All processes write
-    the file of ``save_dataset`` at once. Loaders that are saved keep the part of one process, which all that
-    load them would then train on. Applies always.
-    """
+    """Download and save data once a machine, and share saved loaders with nobody."""
     from recbole.data import utils
     from recbole.data.dataset import Dataset
 
@@ -143,13 +147,15 @@ def data_of_several_processes() -> bool:
     return True
 
 
+@patch(
+    symptom="training on the CPU fails; each process normalises by its own part of the batch",
+    cause=(
+        "DistributedDataParallel gets the number of a GPU, and batch normalisation one that only GPUs have"
+    ),
+    where="trainer/trainer.py: AbstractTrainer.__init__",
+)
 def model_of_several_processes() -> bool:
-    """Train one model in several processes on the CPU too, and start when all have their data.
-
-    ``AbstractTrainer.__init__`` hands ``DistributedDataParallel`` the number of a GPU, and turns batch
-    normalisation into one that only GPUs have: on the CPU each process normalises by its own part of the
-    batch. Applies always.
-    """
+    """Train one model in several processes on the CPU too, and start when all have their data."""
     from recbole.trainer.trainer import AbstractTrainer
     from torch.nn.parallel import DistributedDataParallel
 
@@ -165,13 +171,15 @@ def model_of_several_processes() -> bool:
     return True
 
 
+@patch(
+    symptom="test metrics differ between equal runs; a process reads an older checkpoint, or none",
+    cause="each process names the file by its own second, and nobody waits for the one that writes",
+    where="trainer/trainer.py: Trainer.__init__, _save_checkpoint",
+)
 def one_checkpoint() -> bool:
     """Write the checkpoint of several processes once, and let none go on before it is there.
 
-    ``Trainer.__init__`` names it by the second in which each process comes there, and
-    ``Trainer._save_checkpoint`` writes it in the first process of each machine, for which nobody waits: the
-    others read an older file, or none. Now the very first process names, writes and reads it, and gives the
-    others what it has read, so that machines need no folder in common. Applies always.
+    The very first process names, writes and reads it, and gives the others what it has read.
     """
     from recbole.trainer import trainer
 
@@ -219,14 +227,16 @@ def _load_on_first(trainer: Any, file: str) -> None:
         torch.distributed.broadcast(tensor, src=0)
 
 
+@patch(
+    symptom="metrics of several processes are not those of one",
+    cause="rounded metrics are averaged by weights that count no rows; repeated rows count twice",
+    where="trainer/trainer.py: Trainer._map_reduce",
+    link="https://github.com/RUCAIBox/RecBole/pull/1872",
+)
 def exact_metrics() -> bool:
     """Compute the metrics of several processes as one computes them: from all rows, each once.
 
-    ``Trainer._map_reduce`` averages the rounded metrics of the processes, by weights that do not count rows.
-    Rows that the sampler repeats, so that all processes have equally many, count twice, and what is counted
-    over items (ItemCoverage, GiniIndex, ...) is no average at all.
-    https://github.com/RUCAIBox/RecBole/pull/1872. Now the first process gathers what the metrics are computed
-    from, and tells the others the results. Applies always.
+    The first process gathers what the metrics are computed from, and sends the others the results.
     """
     from recbole.trainer.trainer import Trainer
 

@@ -7,11 +7,16 @@ from typing import Any, Callable, Optional
 
 from recbole_sce.safe_io import checkpoints
 from recbole_sce.utils import processes
-from recbole_sce.utils.patching import wrap, wrap_everywhere
+from recbole_sce.utils.patching import patch, wrap, wrap_everywhere
 
 _LOADERS = "load the file by load_data_and_model or Recommender.load, which bring each token its row"
 
 
+@patch(
+    symptom="a checkpoint gives items the vectors of others once the lines of the data file have changed",
+    cause="tokens are numbered as they first appear, and checkpoints hold no tokens",
+    where="data/dataset/dataset.py: Dataset._remap; trainer/trainer.py: Trainer._save_checkpoint",
+)
 def ids_in_checkpoints() -> bool:
     """Keep which id was which token: without, a file whose lines are in another order is taken for the same.
 

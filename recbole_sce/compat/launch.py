@@ -16,7 +16,7 @@ from multiprocessing import get_context
 from typing import Any, Callable, NamedTuple, Optional
 
 from recbole_sce.errors import exit_code
-from recbole_sce.utils.patching import wrap_everywhere
+from recbole_sce.utils.patching import patch, wrap_everywhere
 from recbole_sce.utils.processes import Layout, LayoutError
 
 #: What torch says in a process that has lost another one, or has waited for it in vain.
@@ -104,14 +104,18 @@ def _noting_checkpoint() -> Iterator[None]:
         _last_checkpoint = getattr(made[-1], "saved_model_file", None) if made else None
 
 
+@patch(
+    symptom=(
+        "spawned processes do not know the plugin's models; saved: False is ignored; a port in use fails"
+    ),
+    cause="the workers run a function of RecBole, which imports no plugin",
+    where="quick_start/quick_start.py: run",
+)
 def run_of_several_processes() -> bool:
     """Let the processes that ``run(nproc=...)`` starts know the plugin, and end all if one fails.
 
-    ``recbole.quick_start.run`` sends its workers a function of RecBole: they know the plugin's models only if
-    the main script imports it, and an interactive session has none. It drops ``saved``, writes into the
-    caller's ``config_dict``, and fails if its port is in use. Now the workers' function is this module's, so
-    that they import the plugin; errors come out as they were raised; and torchrun's processes are taken as
-    they are. One process is left to RecBole. Applies always.
+    The workers' function is this module's, so that they import the plugin. Errors come out as they were
+    raised, and torchrun's processes are taken as they are. One process is left to RecBole.
     """
     from recbole.quick_start import quick_start
 

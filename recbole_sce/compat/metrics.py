@@ -1,4 +1,4 @@
-"""Repairs of RecBole's evaluation."""
+"""Patches of RecBole's evaluation."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from typing import Any, Callable
 
 import numpy as np
 
-from recbole_sce.utils.patching import wrap
+from recbole_sce.utils.patching import patch, wrap
 
 
+@patch(
+    symptom="ItemCoverage, GiniIndex, AveragePopularity and TailPercentage fail: no attribute 'cpu'",
+    cause="numbers and counts are moved to the CPU as if they were tensors",
+    where="evaluator/collector.py: Collector.get_data_struct",
+)
 def metrics_on_counts() -> bool:
-    """Compute ItemCoverage, GiniIndex, AveragePopularity and TailPercentage, which crash on counts.
-
-    ``Collector.get_data_struct`` moves all that it has collected to the CPU, the number of items and the
-    counts of items too, which are no tensors and have no ``cpu``. Applies always.
-    """
+    """Compute ItemCoverage, GiniIndex, AveragePopularity and TailPercentage, which crash on counts."""
     import torch
     from recbole.evaluator.collector import Collector
 
@@ -34,11 +35,14 @@ def metrics_on_counts() -> bool:
     return True
 
 
+@patch(
+    symptom="results are printed as np.float64(0.0544)",
+    cause="numpy 2 prints the type of its numbers",
+    where="evaluator/evaluator.py: Evaluator.evaluate",
+    needed="numpy 2.0",
+)
 def plain_results() -> bool:
-    """Return results as Python's numbers: numpy 2 prints its own as ``np.float64(0.0544)``.
-
-    ``Evaluator.evaluate`` returns numpy's numbers. Applies where these print so.
-    """
+    """Return results as Python's numbers: numpy 2 prints its own as ``np.float64(0.0544)``."""
     if not repr(np.float64(0)).startswith("np."):
         return False
     from recbole.evaluator.evaluator import Evaluator

@@ -7,9 +7,14 @@ import os
 from typing import Any, Callable, Optional
 from weakref import WeakSet
 
-from recbole_sce.utils.patching import wrap, wrap_everywhere
+from recbole_sce.utils.patching import patch, wrap, wrap_everywhere
 
 
+@patch(
+    symptom="training goes on with saved data whose files have changed",
+    cause="saved data is compared by settings, not by files",
+    where="data/utils.py: create_dataset, load_split_dataloaders",
+)
 def fresh_saved_data() -> bool:
     """Make data anew whose files have changed since it was saved.
 

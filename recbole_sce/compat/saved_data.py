@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from recbole_sce.safe_io.saved_data import SavedDataError, dump_saved, load_saved
-from recbole_sce.utils.patching import seen, wrap, wrap_everywhere
+from recbole_sce.utils.patching import patch, seen, wrap, wrap_everywhere
 
 #: Keys that decide what a data set holds and that RecBole's ``dataset_arguments`` leaves out.
 _OF_DATASETS = (
@@ -26,6 +26,14 @@ _OF_LOADERS = (
 )
 
 
+@patch(
+    symptom=(
+        "a damaged or foreign saved file ends a run that names none, and runs code; "
+        "another batch size is ignored"
+    ),
+    cause="any file of the right name is unpickled, and compared by some settings only",
+    where="data/utils.py: create_dataset, load_split_dataloaders, save_split_dataloaders",
+)
 def saved_data_stand_for_new() -> bool:
     """Use a saved data set or saved loaders only where making them anew would give the same.
 

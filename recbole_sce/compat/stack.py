@@ -1,4 +1,4 @@
-"""Repairs of RecBole on current numpy, scipy and ray, and where these are missing."""
+"""Patches of RecBole on current numpy, scipy and ray, and where these are missing."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_sce.utils.patching import seen
+from recbole_sce.utils.patching import patch, seen
 
 
+@patch(
+    symptom="training is slower: each operation records a stack trace, each gradient is searched for NaN",
+    cause="importing any sequential model imports sine.py, which calls set_detect_anomaly(True)",
+    where="model/sequential_recommender/sine.py",
+)
 def anomaly_detection() -> bool:
     """Keep autograd's anomaly detection off, which the import of any sequential model turns on.
 
-    ``recbole.model.sequential_recommender.sine`` calls ``set_detect_anomaly(True)`` when it is imported,
-    and the package imports all of its modules: every forward operation then records a stack trace, and every
-    gradient is searched for NaN. Applies unless it was on before RecBole was imported.
+    Applies unless it was on before RecBole was imported.
     """
     sine = "recbole.model.sequential_recommender.sine"
     users_choice = torch.is_anomaly_enabled() and sine not in sys.modules
@@ -30,11 +33,20 @@ def anomaly_detection() -> bool:
     return not users_choice
 
 
+@patch(
+    symptom=(
+        "AttributeError: module 'numpy' has no attribute 'float_', or 'bool8', at import or at the "
+        "first Config"
+    ),
+    cause="numpy 2 dropped aliases that RecBole, and the ray that it needs, still read",
+    where="config/configurator.py: Config.compatibility_settings; ray 2.6",
+    needed="numpy 2.0",
+    link="https://github.com/RUCAIBox/RecBole/pull/2203",
+)
 def numpy_aliases() -> bool:
     """Restore the names that numpy 2 dropped and that RecBole, or the ray it needs, still reads.
 
-    ``np.float_``, ``np.complex_`` and ``np.unicode_`` in ``Config.compatibility_settings``, ``np.bool8`` in
-    ray 2.6. https://github.com/RUCAIBox/RecBole/pull/2203. Must run before RecBole is imported.
+    Must run before RecBole is imported.
     """
     dropped = {"bool8": np.bool_, "float_": np.float64, "complex_": np.complex128, "unicode_": np.str_}
     missing = {name: value for name, value in dropped.items() if not hasattr(np, name)}
@@ -43,12 +55,19 @@ def numpy_aliases() -> bool:
     return bool(missing)
 
 
+@patch(
+    symptom="import of recbole.quick_start fails: no module named ray, or pkg_resources",
+    cause=(
+        "ray is imported for one call; ray <= 2.6 has no wheels from Python 3.12 on, and needs what "
+        "setuptools 81 dropped"
+    ),
+    where="quick_start/quick_start.py: import of ray.tune",
+    needed="no ray, setuptools 81 or Python 3.12",
+    link="https://github.com/RUCAIBox/RecBole/issues/1820",
+)
 def no_ray() -> bool:
     """Let RecBole be imported where ray is missing or does not work.
 
-    ``recbole.quick_start.quick_start`` imports ``ray.tune`` for one call, ``tune.report`` in
-    ``objective_function``. ray <= 2.6, which RecBole asks for, has no wheels from Python 3.12 on, and needs
-    ``pkg_resources``, which setuptools has dropped. https://github.com/RUCAIBox/RecBole/issues/1820.
     Everything but Ray Tune works without ray: outside of a Tune session ``report`` has nothing to do. The
     stand-in is gone from ``sys.modules`` once RecBole has it. Applies if ``from ray import tune`` fails.
     """
@@ -83,12 +102,14 @@ def _ray_stand_in() -> dict[str, ModuleType]:
     return {"ray": ray, "ray.tune": tune}
 
 
+@patch(
+    symptom="TypeError in a Ray Tune trial: report() got an unexpected keyword",
+    cause="ray takes metrics as one dict, RecBole gives them by keyword",
+    where="quick_start/quick_start.py: objective_function",
+    needed="ray 2.7",
+)
 def new_ray() -> bool:
-    """Report to newer Ray Tune, which takes metrics as one dict and none by keyword.
-
-    ``recbole.quick_start.quick_start.objective_function`` calls ``tune.report(**metrics)``, since ray 2.7 a
-    TypeError. Applies if ``tune.report`` takes no keywords of any name.
-    """
+    """Report to newer Ray Tune, which takes metrics as one dict and none by keyword."""
     from recbole.quick_start import quick_start
 
     report = quick_start.tune.report
@@ -98,13 +119,18 @@ def new_ray() -> bool:
     return True
 
 
+@patch(
+    symptom=(
+        "AttributeError: module 'numpy' has no attribute 'float', or 'str', in Interaction, plots of "
+        "tuning and data from files"
+    ),
+    cause="only the first Config of a process sets the names that numpy 1.24 dropped",
+    where="data/interaction.py, trainer/hyper_tuning.py: HyperTuning.plot_hyper",
+    needed="numpy 1.24",
+    link="https://github.com/RUCAIBox/RecBole/issues/1604",
+)
 def numpy_names() -> bool:
-    """Set RecBole's ``np.float``, ``np.str``, ... before the first ``Config`` of the process.
-
-    ``Config.compatibility_settings`` sets them, but ``Interaction``, ``HyperTuning.plot_hyper``, a dataset
-    or a configuration that comes from a file use them without. https://github.com/RUCAIBox/RecBole/issues/1604.
-    Applies if a name is missing.
-    """
+    """Set RecBole's ``np.float``, ``np.str``, ... before the first ``Config`` of the process."""
     from recbole.config import Config
 
     names = ("bool", "int", "float", "complex", "object", "str", "long", "unicode")
@@ -114,12 +140,18 @@ def numpy_names() -> bool:
     return True
 
 
+@patch(
+    symptom=(
+        "AttributeError: 'dok_matrix' object has no attribute '_update' in LightGCN, NGCF, NCL, GCMC "
+        "and other graph models"
+    ),
+    cause="scipy dropped the method that fills a matrix at once",
+    where="model/general_recommender/*.py: get_norm_adj_mat",
+    needed="scipy 1.13",
+    link="https://github.com/RUCAIBox/RecBole/issues/2034",
+)
 def dok_matrix_update() -> bool:
-    """Restore ``dok_matrix._update``, which scipy 1.13 dropped: LightGCN, NGCF, NCL, GCMC, ... need it.
-
-    ``get_norm_adj_mat`` of the graph models fills its matrix by it, all entries at once.
-    https://github.com/RUCAIBox/RecBole/issues/2034. Applies if the method is missing.
-    """
+    """Restore ``dok_matrix._update``, which scipy 1.13 dropped: LightGCN, NGCF, NCL, GCMC, ... need it."""
     from scipy.sparse import dok_matrix
 
     if hasattr(dok_matrix, "_update"):

@@ -1,4 +1,4 @@
-"""Repairs of RecBole's ``HyperTuning``."""
+"""Patches of RecBole's ``HyperTuning``."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ from typing import Any, Callable
 
 import numpy as np
 
-from recbole_sce.utils.patching import seen, wrap
+from recbole_sce.utils.patching import patch, seen, wrap
 from recbole_sce.utils.requirements import missing_package
 
 
+@patch(
+    symptom="No module named 'pkg_resources' at the first tuning",
+    cause="hyperopt 0.2 reads its data files by pkg_resources",
+    where="trainer/hyper_tuning.py: HyperTuning.__init__",
+    needed="setuptools 81 with hyperopt 0.2",
+)
 def hyperopt_import() -> bool:
     """Import hyperopt 0.2 without ``pkg_resources``, which setuptools has dropped.
 
-    ``HyperTuning.__init__`` imports hyperopt, whose 0.2 releases read data files by
-    ``pkg_resources.resource_string``. Applies, at the first tuning, if hyperopt is there and the import
-    fails for that reason; the stand-in is gone from ``sys.modules`` once hyperopt has it.
+    The stand-in is gone from ``sys.modules`` once hyperopt has it.
     """
     from recbole.trainer.hyper_tuning import HyperTuning
 
@@ -42,6 +46,11 @@ def hyperopt_import() -> bool:
     return True
 
 
+@patch(
+    symptom="a Ray worker cannot import RecBole, or does not know the plugin's models",
+    cause="a worker gets the objective by module and name, and that module imports RecBole alone",
+    where="quick_start/quick_start.py: objective_function",
+)
 def objective_of_ray_workers() -> bool:
     """Let Ray's workers import the plugin before they run RecBole's ``objective_function``.
 
@@ -57,13 +66,15 @@ def objective_of_ray_workers() -> bool:
     return True
 
 
+@patch(
+    symptom="AttributeError: 'RandomState' object has no attribute 'integers'",
+    cause="hyperopt has moved to numpy's Generator",
+    where="trainer/hyper_tuning.py: exhaustive_search",
+    needed="hyperopt 0.2.7",
+    link="https://github.com/RUCAIBox/RecBole/issues/1320",
+)
 def exhaustive_search() -> bool:
-    """Search exhaustively with current hyperopt, which asks a ``RandomState`` for ``integers``.
-
-    ``recbole.trainer.hyper_tuning.exhaustive_search`` draws by a ``RandomState``; hyperopt has moved to
-    ``Generator``, whose ``integers`` is ``RandomState.randint``.
-    https://github.com/RUCAIBox/RecBole/issues/1320. Applies always; older hyperopt sees no difference.
-    """
+    """Search exhaustively with current hyperopt, which asks a ``RandomState`` for ``integers``."""
     from recbole.trainer import hyper_tuning
 
     class RandomState(np.random.RandomState):
@@ -75,11 +86,13 @@ def exhaustive_search() -> bool:
     return True
 
 
+@patch(
+    symptom="a best score of 0.0 is replaced by any other",
+    cause="the score is asked for its truth",
+    where="trainer/hyper_tuning.py: HyperTuning.trial",
+)
 def zero_score() -> bool:
-    """Keep a best score of 0.0, which ``HyperTuning`` takes for none and replaces by any other.
-
-    ``HyperTuning.trial`` asks ``if not self.best_score``. Applies always.
-    """
+    """Keep a best score of 0.0, which ``HyperTuning`` takes for none and replaces by any other."""
     from recbole.trainer.hyper_tuning import HyperTuning
 
     class Score(float):

@@ -30,7 +30,7 @@ import yaml
 from recbole_sce.errors import FAILED, RecboleSCEError
 from recbole_sce.utils import processes
 from recbole_sce.utils.files import whole_file
-from recbole_sce.utils.patching import seen, wrap_everywhere
+from recbole_sce.utils.patching import patch, seen, wrap_everywhere
 
 _Path = Union[str, "os.PathLike[str]"]
 
@@ -151,14 +151,21 @@ def safe_load(path: _Path, map_location: Any = None, mmap: bool = False) -> dict
     return _revived_checkpoint(checkpoint)
 
 
+@patch(
+    symptom="UnpicklingError: Weights only load failed; and a checkpoint of a stranger runs code",
+    cause=(
+        "torch.load is called without weights_only, on files of a pickle protocol that the safe "
+        "reader does not know"
+    ),
+    where=(
+        "trainer/trainer.py: Trainer._save_checkpoint, evaluate, resume_checkpoint; quick_start.py: "
+        "load_data_and_model; s3rec.py"
+    ),
+    needed="torch 2.6; the safe reader always",
+    link="https://github.com/RUCAIBox/RecBole/issues/2215",
+)
 def safe_checkpoints() -> bool:
-    """Write checkpoints that load without running code, and load no others.
-
-    ``Trainer._save_checkpoint`` writes pickle protocol 4, which torch's weights-only reader does not know;
-    ``Trainer.evaluate``, ``Trainer.resume_checkpoint``, ``S3Rec.__init__`` and ``load_data_and_model`` call
-    ``torch.load`` without ``weights_only``, whose default changed in torch 2.6.
-    https://github.com/RUCAIBox/RecBole/issues/2215. Applies always.
-    """
+    """Write checkpoints that load without running code, and load no others."""
     from recbole.model.sequential_recommender import s3rec
     from recbole.quick_start import quick_start
     from recbole.trainer import trainer

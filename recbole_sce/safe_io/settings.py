@@ -1,4 +1,4 @@
-"""Repairs of what RecBole evaluates: settings, search spaces, and files named in settings, are data."""
+"""Patches of what RecBole evaluates: settings, search spaces, and files named in settings, are data."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ import yaml
 
 from recbole_sce.safe_io.checkpoints import safe_load
 from recbole_sce.safe_io.literals import NotLiteralError, read_literal
-from recbole_sce.utils.patching import seen, wrap
+from recbole_sce.utils.patching import patch, seen, wrap
 
 
+@patch(
+    symptom="a setting runs code",
+    cause="eval is called on every text of the command line and of config_dict",
+    where="config/configurator.py: Config._convert_config_dict",
+)
 def settings_are_data() -> bool:
     """Read text in settings as a plain value, not as code.
 
-    ``Config._convert_config_dict`` calls ``eval`` on every string of the command line and of
-    ``config_dict``, where it knows the modules and local variables of ``configurator`` besides. What is no
-    plain value stays text, as RecBole does with names that it does not know. Applies always.
+    What is no plain value stays text, as RecBole does with names that it does not know.
     """
     from recbole.config import configurator
     from recbole.utils import EvaluatorType, InputType, ModelType
@@ -43,12 +46,13 @@ def settings_are_data() -> bool:
     return True
 
 
+@patch(
+    symptom="a YAML file names any function or class of a loaded module",
+    cause="YAML is loaded by FullLoader, which allows !!python/name",
+    where="config/configurator.py: Config._load_config_files",
+)
 def yaml_is_data() -> bool:
-    """Refuse YAML settings that name a Python object.
-
-    ``Config`` loads YAML by ``FullLoader``, which builds no object but returns any function or class of a
-    module that is loaded already (``!!python/name:os.system``). Applies always.
-    """
+    """Refuse YAML settings that name a Python object."""
     from recbole.config import configurator
 
     class PlainLoader(yaml.FullLoader):
@@ -79,23 +83,29 @@ def yaml_is_data() -> bool:
     return True
 
 
+@patch(
+    symptom="a file of a search space runs code",
+    cause="eval is called on its choices",
+    where="trainer/hyper_tuning.py: HyperTuning._build_space_from_file",
+)
 def search_spaces_are_data() -> bool:
-    """Read the choices in a file of ``HyperTuning`` as plain values, not as code.
-
-    ``HyperTuning._build_space_from_file`` calls ``eval`` on them. Applies always.
-    """
+    """Read the choices in a file of ``HyperTuning`` as plain values, not as code."""
     from recbole.trainer import hyper_tuning
 
     hyper_tuning.eval = functools.partial(read_literal, names={})
     return True
 
 
+@patch(
+    symptom="a file that a setting names runs code",
+    cause=(
+        "ConvNCF, KD_DAGFM, NAIS, NeuMF and RaCT call torch.load; LDiffRec allows pickles; KD_DAGFM "
+        "evaluates its teacher's name"
+    ),
+    where="model/general_recommender/*.py; model/context_aware_recommender/kd_dagfm.py",
+)
 def named_files_are_data() -> bool:
-    """Read the files that models name in their settings without running code.
-
-    ConvNCF, KD_DAGFM, NAIS, NeuMF and RaCT call ``torch.load`` on checkpoints of pretraining; LDiffRec reads
-    an array with ``allow_pickle``; KD_DAGFM evaluates the name of its teacher. Applies always.
-    """
+    """Read the files that models name in their settings without running code."""
     from recbole.model.context_aware_recommender import kd_dagfm
     from recbole.model.general_recommender import convncf, ldiffrec, nais, neumf, ract
 

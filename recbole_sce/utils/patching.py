@@ -1,26 +1,79 @@
-"""How a repair takes hold of RecBole: a function is wrapped where it lives, and knows the original."""
+"""How a patch takes hold of RecBole: a function is wrapped where it lives, and knows the original."""
 
 from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Callable
-
-_active: dict[str, str] = {}
+from typing import Any
 
 
-def run(repairs: Iterable[Callable[[], bool]]) -> None:
-    """Apply each repair that is needed and was not applied before; a repair returns whether it was needed."""
-    for repair in repairs:
-        if repair.__name__ not in _active and repair():
-            _active[repair.__name__] = (repair.__doc__ or "").strip().split("\n")[0]
+@dataclass(frozen=True)
+class Patch:
+    """A change of RecBole 1.2.1 that mends it. Calling it applies it, and returns whether it was needed.
+
+    Attributes:
+        name: of the function that applies it.
+        purpose: what works with it, one sentence.
+        symptom: what a user meets without it.
+        cause: why.
+        where: file of RecBole's package, class and function.
+        needed: from which version of which library on; "always" where RecBole alone is the reason.
+        link: to a public report; empty where none is known.
+        apply: changes RecBole if that is needed.
+    """
+
+    name: str
+    purpose: str
+    symptom: str
+    cause: str
+    where: str
+    needed: str
+    link: str
+    apply: Callable[[], bool]
+
+    def __call__(self) -> bool:
+        """Apply the patch if it is needed."""
+        return self.apply()
 
 
-def active() -> list[tuple[str, str]]:
-    """Return the repairs in force in this process: (name, what it does)."""
-    return list(_active.items())
+def patch(
+    *, symptom: str, cause: str, where: str, needed: str = "always", link: str = ""
+) -> Callable[[Callable[[], bool]], Patch]:
+    """Make a :class:`Patch` of a function that applies it; the first line of its docstring is the purpose."""
+
+    def decorate(apply: Callable[[], bool]) -> Patch:
+        purpose = (apply.__doc__ or "").strip().split("\n")[0]
+        return Patch(apply.__name__, purpose, symptom, cause, where, needed, link, apply)
+
+    return decorate
+
+
+_active: dict[str, Patch] = {}
+
+
+def run(patches: Iterable[Patch]) -> None:
+    """Apply each patch that is needed and was not applied before, in this order."""
+    for each in patches:
+        if each.name not in _active and each():
+            _active[each.name] = each
+
+
+def active() -> list[Patch]:
+    """Return the patches in force in this process, in the order in which they were applied."""
+    return list(_active.values())
+
+
+def table(patches: Iterable[Patch]) -> str:
+    """Return a table of patches in Markdown."""
+    lines = ["| patch | symptom | cause | where in RecBole | needed from |", "|---|---|---|---|---|"]
+    for each in patches:
+        name = f"[{each.name}]({each.link})" if each.link else each.name
+        cells = (name, each.symptom, each.cause, each.where, each.needed)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def wrap(owner: Any, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -13,6 +13,7 @@ from recbole_sce.compat import safe_load, save_checkpoint
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_killed_runs_end_as_if_they_had_not_been_killed(tmp_path: Path) -> None:
     report = run_campaign(3, seed=1, folder=tmp_path)
     assert report.faults == ()

@@ -26,8 +26,9 @@ Call = Callable[..., Outcome]
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Run a command in this process."""
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Run a command in this process, in ``tmp_path``."""
+    monkeypatch.chdir(tmp_path)
 
     def run(*arguments: object) -> Outcome:
         monkeypatch.setattr("sys.argv", ["recbole-sce", *map(str, arguments)])

@@ -81,17 +81,17 @@ def test_missing_data_are_named(call: Call, specs: list[Any]) -> None:
 
 
 @pytest.mark.slow
-def test_for_real(shell: Call, tiny_dataset: dict[str, Any], tmp_path: Path) -> None:
+def test_for_real(call: Call, tiny_dataset: dict[str, Any], tmp_path: Path) -> None:
     """As a user does; the same command again has nothing to do."""
     command = ("compare", "-m", "SASRecSCE,Pop", *TINY, "--out", "out")
-    outcome = shell(*command)
+    outcome = call(*command)
     assert outcome.code == 0, outcome.err
     assert "| SASRecSCE | **0." in outcome.out
     assert "[2/2] Pop, seed 2020: ndcg@10 0." in outcome.err
     names = {"results.csv", "summary.csv", "summary.md", "summary.tex", "significance.csv", "report.html"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {*names, "runs"}
     assert not [path for path in (tmp_path / "out" / "runs").iterdir() if path.is_dir()]
-    again = shell(*command)
+    again = call(*command)
     assert again.code == 0
     assert again.out == outcome.out
     assert again.err.count("finished earlier, not repeated") == 2

@@ -13,13 +13,13 @@ from recbole_sce import compat
 from recbole_sce.cli import doctor as module
 
 
-def test_versions_repairs_and_data(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_versions_patches_and_data(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_log(tmp_path / "dataset", "mine")
     outcome = call("doctor")
     assert outcome.code == 0
     assert version("torch") in outcome.out
-    assert all(name in outcome.out for name, _ in compat.active())
+    assert all(name in outcome.out for name in [patch.name for patch in compat.active()])
     assert f"{tmp_path / 'dataset'} (exists)" in outcome.out
     assert "found there   mine\n" in outcome.out
     outcome = call("doctor", "--data_path", tmp_path / "none")

@@ -33,9 +33,9 @@ def checkpoint(tiny_dataset: dict[str, object], tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_from_a_shell(checkpoint: Path, shell: Call, tmp_path: Path) -> None:
+def test_users_vectors_and_index(checkpoint: Path, call: Call, tmp_path: Path) -> None:
     (tmp_path / "users.txt").write_text("u5\n\nu3\n")
-    outcome = shell(
+    outcome = call(
         *("recommend", checkpoint, "-u", "u7", "--users", "users.txt", "-k", 4, "--out", "top.csv"),
         *("--item-vectors", "items.npy", "--faiss", "items.faiss"),
     )
@@ -50,13 +50,13 @@ def test_from_a_shell(checkpoint: Path, shell: Call, tmp_path: Path) -> None:
     assert "recall@4 against exact search 1.0000 (60 users)" in outcome.err
     assert "3 served" in outcome.err
 
-    outcome = shell("recommend", tmp_path / "nothing.pth")
+    outcome = call("recommend", tmp_path / "nothing.pth")
     assert (outcome.code, outcome.err.strip()) == (
         2,
         f"error: checkpoint {tmp_path}/nothing.pth does not exist",
     )
     checkpoint.write_bytes(checkpoint.read_bytes()[:2000])
-    outcome = shell("recommend", checkpoint)
+    outcome = call("recommend", checkpoint)
     assert outcome.code == 2
     assert "is no complete checkpoint" in outcome.err
     assert "Traceback" not in outcome.err

@@ -20,13 +20,13 @@ SMALL = (
 
 
 @pytest.mark.slow
-def test_train_and_test(shell: Call, tmp_path: Path) -> None:
+def test_train_and_test(call: Call, tmp_path: Path) -> None:
     write_log(tmp_path / "data", "tiny")
     (tmp_path / "mine.yaml").write_text(
         "model: GRU4RecSCE\nload_col: {inter: [user_id, item_id, timestamp]}\n"
     )
     arguments = ("-d", "tiny", "--config_files", "mine.yaml", "--data_path=data", "--topk=[3]", *SMALL[2:])
-    outcome = shell(
+    outcome = call(
         "run", *arguments, "--epochs=2", "--valid_metric=NDCG@3", "--colour=red", "--json", "result.json"
     )
     assert outcome.code == 0, outcome.err
@@ -78,8 +78,8 @@ def test_resume(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         (["--epoch=1"], "did you mean 'epochs'?"),
     ],
 )
-def test_mistakes_from_a_shell(arguments: list[str], text: str, shell: Call) -> None:
-    outcome = shell("run", *arguments)
+def test_mistakes_in_names(arguments: list[str], text: str, call: Call) -> None:
+    outcome = call("run", *arguments)
     assert outcome.code == 2
     assert text in outcome.err
     assert outcome.err.splitlines()[-1].startswith("error: ")
@@ -122,13 +122,13 @@ def test_a_traceback_for_debug_anywhere(call: Call) -> None:
 
 
 @pytest.mark.slow
-def test_files_of_recbole_sce_are_called_by_name(shell: Call, tmp_path: Path) -> None:
+def test_files_of_recbole_sce_are_called_by_name(call: Call, tmp_path: Path) -> None:
     users = [(user, 1_600_000_000 + 300 * (user % 10)) for user in range(40)]  # a quarter is active late
     lines = [f"u{user}\ti{(user + n) % 30}\t{start + n}" for user, start in users for n in range(20)]
     log = tmp_path / "data" / "behance" / "behance.inter"
     log.parent.mkdir(parents=True)
     log.write_text("\n".join(["user_id:token\titem_id:token\ttimestamp:float", *lines]) + "\n")
-    outcome = shell(
+    outcome = call(
         *("run", "--config_files", "paper/behance", "--data_path=data", "--json", "result.json"),
         *("--temporal_holdout=0.9", *SMALL),
     )

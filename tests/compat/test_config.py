@@ -36,7 +36,7 @@ class TestUseGpu:
     def test_selects_the_device(self, use_gpu: bool, device: str) -> None:
         assert Config("BPR", "ml-100k", config_dict={"use_gpu": use_gpu})["device"].type == device
 
-    def test_does_not_without_the_repair(self, without: Without) -> None:
+    def test_does_not_without_the_patch(self, without: Without) -> None:
         without(Config, "_init_device")
         assert Config("BPR", "ml-100k", config_dict={"use_gpu": False})["device"].type == "cuda"
 
@@ -53,7 +53,7 @@ class TestCallersSettings:
         assert argument_list.dataset_arguments == arguments
         assert set(config.parameters["Dataset"]) > set(arguments)  # the data set file's own keys
 
-    def test_do_not_without_the_repair(self, without: Without, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_do_not_without_the_patch(self, without: Without, monkeypatch: pytest.MonkeyPatch) -> None:
         arguments = list(argument_list.dataset_arguments)
         monkeypatch.setattr(configurator, "dataset_arguments", growing := list(arguments))
         without(Config, "_load_variable_config_dict")
@@ -129,7 +129,7 @@ class TestLogFiles:
         ]
         assert sorted(folders) == sorted(path.stem for path in Path("log/BPR").iterdir())
 
-    def test_both_share_the_first_without_the_repair(self, without: Without) -> None:
+    def test_both_share_the_first_without_the_patch(self, without: Without) -> None:
         without(quick_start, "init_logger")
         root = logging.getLogger()
         root.handlers = []  # as in a script

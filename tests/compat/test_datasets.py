@@ -81,7 +81,7 @@ class TestMissingValues:
 
     @pytest.mark.usefixtures("copy_on_write")
     @pytest.mark.filterwarnings("ignore")
-    def test_are_not_without_the_repair(self, incomplete: dict[str, Any]) -> None:
+    def test_are_not_without_the_patch(self, incomplete: dict[str, Any]) -> None:
         with pytest.raises(AttributeError):  # an empty sequence is no string
             self.features(incomplete)
         incomplete["unload_col"] = {"item": ["tags"]}
@@ -91,7 +91,7 @@ class TestMissingValues:
         assert dataset.item_feat["kind"][0] < 0
 
     @pytest.mark.skipif(pd.__version__ >= "3", reason="pandas 3 always copies on write")
-    def test_need_no_repair_where_recbole_fills_them(self) -> None:
+    def test_need_no_patch_where_recbole_fills_them(self) -> None:
         assert not datasets.missing_values()
 
 
@@ -129,11 +129,11 @@ class TestLengthsOfSequences:
         assert self.sequences(tmp_path) == ([[], [1, 2, 3], [2]], [1, 3, 1, 3, 1, 3])
         assert pd.Series.agg is pandas_agg
 
-    def test_are_not_without_the_repair(self, tmp_path: Path) -> None:
+    def test_are_not_without_the_patch(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="Length of values"):
             self.sequences(tmp_path)
 
-    def test_need_no_repair_where_pandas_gives_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_need_no_patch_where_pandas_gives_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(pd.Series, "agg", lambda self, func: self.map(func))
         assert not datasets.lengths_of_sequences()
 
@@ -179,7 +179,7 @@ class TestTimeOrder:
         expected = self.shuffled_log(tmp_path, step=30, start=1_600_000_000)
         assert self.histories(self.sequential(tmp_path)) == expected
 
-    def test_is_not_without_the_repair(self, tmp_path: Path, without: Without) -> None:
+    def test_is_not_without_the_patch(self, tmp_path: Path, without: Without) -> None:
         expected = self.shuffled_log(tmp_path, step=30, start=1_600_000_000)
         without(Dataset, "_change_feat_format")
         found = self.histories(self.sequential(tmp_path))
@@ -187,10 +187,10 @@ class TestTimeOrder:
 
     def test_nothing_changes_where_nothing_was_rounded(self, tmp_path: Path, without: Without) -> None:
         self.shuffled_log(tmp_path, step=1, start=0)
-        repaired = self.sequential(tmp_path).inter_feat
+        patched = self.sequential(tmp_path).inter_feat
         without(Dataset, "_change_feat_format")
         plain = self.sequential(tmp_path).inter_feat
-        assert all(torch.equal(repaired[field], plain[field]) for field in plain)
+        assert all(torch.equal(patched[field], plain[field]) for field in plain)
 
     @pytest.mark.parametrize("order", ["TO", "RO"])
     def test_of_other_data_sets_changes_if_they_are_ordered_by_time(self, tmp_path: Path, order: str) -> None:
@@ -285,7 +285,7 @@ class TestDownload:
         server.status = 404
         assert self.load().inter_num == 3  # and the second asks no server
 
-    def test_the_first_run_dies_without_the_repair(self, server: Server, without: Without) -> None:
+    def test_the_first_run_dies_without_the_patch(self, server: Server, without: Without) -> None:
         without(Dataset, "_download")
         without(dataset_module, "torch")
         with pytest.raises((ValueError, RuntimeError), match="process group"):
@@ -307,7 +307,7 @@ class TestDownload:
         server.status, server.content = 200, whole
         assert self.load().inter_num == 3
 
-    def test_a_failed_download_spoils_the_next_run_without_the_repair(
+    def test_a_failed_download_spoils_the_next_run_without_the_patch(
         self, server: Server, without: Without
     ) -> None:
         whole, server.content = server.content, b"sorry"
@@ -341,7 +341,7 @@ class TestDownload:
         with pytest.raises(ValueError, match="Did you mean ml-our-own"):
             self.load("ml_our_own")
 
-    def test_an_unknown_name_gets_no_hint_without_the_repair(self, without: Without) -> None:
+    def test_an_unknown_name_gets_no_hint_without_the_patch(self, without: Without) -> None:
         without(Dataset, "_get_download_url")
         with pytest.raises(ValueError, match="Neither") as error:
             self.load("ml1m")

@@ -45,7 +45,7 @@ def test_counts_are_there_for_the_next_evaluation(collector: Collector) -> None:
     assert "rec.items" not in collector.data_struct
 
 
-def test_metrics_on_counts_crash_without_the_repair(
+def test_metrics_on_counts_crash_without_the_patch(
     collector: Collector, without: Callable[[Any, str], None]
 ) -> None:
     without(Collector, "get_data_struct")
@@ -59,7 +59,7 @@ def test_results_print_as_plain_numbers(collector: Collector) -> None:
 
 
 @pytest.mark.skipif(repr(np.float64(0)) == "0.0", reason="numpy 1 prints its numbers as Python's")
-def test_results_do_not_without_the_repair(collector: Collector, without: Callable[[Any, str], None]) -> None:
+def test_results_do_not_without_the_patch(collector: Collector, without: Callable[[Any, str], None]) -> None:
     without(Evaluator, "evaluate")
     result = Evaluator(collector.config).evaluate(collector.get_data_struct())
     assert repr(result["giniindex@2"]) == "np.float64(0.5)"

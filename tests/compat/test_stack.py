@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable
 
@@ -16,6 +18,7 @@ from scipy.sparse import dok_matrix
 from recbole_sce import compat
 from recbole_sce.compat import stack
 from recbole_sce.utils import patching
+from recbole_sce.utils.patching import Patch, table
 
 Python = Callable[[str], "subprocess.CompletedProcess[str]"]
 
@@ -94,18 +97,37 @@ class TestNoRay:
             "quick_start.tune.report(ndcg=0.5)\n"
             f"assert sys.modules[{missing!r}] is None\n"
             "assert 'ray.tune' not in sys.modules\n"
-            "print('no_ray' in dict(compat.active()))\n"
+            "print('no_ray' in [patch.name for patch in compat.active()])\n"
         )
         assert run.stdout.strip() == "True", run.stderr
 
 
-def test_repairs_are_applied_once_and_listed() -> None:
+def test_patches_are_applied_once_and_listed() -> None:
     before = Config._init_device, compat.active()
     compat.apply()
     assert (Config._init_device, compat.active()) == before
-    listed = dict(compat.active())
-    assert listed["use_gpu_false"] == "Select the CPU for ``use_gpu: False``."
-    assert all(reason.endswith(".") for reason in listed.values())
+    listed = {patch.name: patch for patch in compat.active()}
+    assert listed["use_gpu_false"].purpose == "Select the CPU for ``use_gpu: False``."
+    assert listed["use_gpu_false"].needed == "always"
+    in_order = [patch.name for patch in (*compat.BEFORE_RECBOLE, *compat.PATCHES)]
+    assert len(set(in_order)) == len(in_order)
+    assert list(listed) == [name for name in in_order if name in listed]
+
+
+@pytest.mark.parametrize("patch", [*compat.BEFORE_RECBOLE, *compat.PATCHES], ids=lambda patch: patch.name)
+def test_a_patch_says_what_it_mends(patch: Patch) -> None:
+    assert patch.purpose.endswith(".")
+    assert patch.symptom
+    assert patch.cause
+    assert patch.needed
+    assert patch.link.startswith("https://") or not patch.link
+    assert re.search(r"\.py|: import|ray 2", patch.where)
+
+
+def test_the_documentation_lists_all_patches() -> None:
+    page = Path(__file__).parent.parent.parent / "docs" / "compatibility.md"
+    written = page.read_text(encoding="utf-8").split("python -m recbole_sce.compat. -->\n\n")[1]
+    assert written.startswith(table([*compat.BEFORE_RECBOLE, *compat.PATCHES]) + "\n")
 
 
 def test_a_function_is_replaced_wherever_it_was_imported_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

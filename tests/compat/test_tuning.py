@@ -47,7 +47,7 @@ class TestSearch:
         assert tuning.best_params == {"a": 3, "b": "y"}
         assert tuning.best_score == 3.5
 
-    def test_exhaustive_fails_without_the_repair(self, without: Without) -> None:
+    def test_exhaustive_fails_without_the_patch(self, without: Without) -> None:
         without(hyper_tuning, "np")
         with pytest.raises(AttributeError, match="integers"):
             HyperTuning(Objective(), params_dict=CHOICES, algo="exhaustive").run()
@@ -85,7 +85,7 @@ class TestZeroScore:
         assert tuning.best_params == {"a": best}
         assert tuning.best_score == scores[best]
 
-    def test_is_forgotten_without_the_repair(self, without: Without) -> None:
+    def test_is_forgotten_without_the_patch(self, without: Without) -> None:
         without(HyperTuning, "trial")
         assert self.tuned([0.0, 3.0], bigger=False).best_params == {"a": 1}
 
@@ -131,7 +131,7 @@ class TestOldHyperopt:
         assert sys.modules["hyperopt"].DATA == b"data"
         assert "pkg_resources" not in sys.modules
 
-    def test_is_not_without_the_repair(self, without: Without) -> None:
+    def test_is_not_without_the_patch(self, without: Without) -> None:
         without(HyperTuning, "__init__")
         with pytest.raises(ModuleNotFoundError, match="pkg_resources"):
             HyperTuning(Objective(), space={"a": 1}, algo=lambda *args: [])

@@ -1,4 +1,4 @@
-"""The data set against RecBole's own ``SequentialDataset``, its order of time repaired, mostly on ml-100k."""
+"""The data set against RecBole's own ``SequentialDataset``, its order of time patched, mostly on ml-100k."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recbole.data import create_dataset, data_preparation
 from recbole.data.dataset import SequentialDataset
 from recbole.model.sequential_recommender import SASRec
 
-import recbole_sce  # noqa: F401  (repairs RecBole's order of interactions)
+import recbole_sce  # noqa: F401  (patches RecBole's order of interactions)
 from recbole_sce.data.dataset import IndexedSequenceDataset
 from recbole_sce.data.fields import target_list_field
 

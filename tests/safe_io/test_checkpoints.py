@@ -252,7 +252,7 @@ class TestTrainer:
         tiny.resume_checkpoint(tiny.saved_model_file)
         assert tiny.start_epoch == 6
 
-    def test_fails_without_the_repair(
+    def test_fails_without_the_patch(
         self, tiny_trainer: tuple[Trainer, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(trainer, "torch", torch)

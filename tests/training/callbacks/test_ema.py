@@ -154,7 +154,7 @@ class TestRuns:
             **settings: Any,
         ) -> SimpleNamespace:
             small = {"hidden_size": 16, "inner_size": 16, "embedding_size": 16, "n_layers": 1, "n_heads": 1}
-            many_steps = {"epochs": 6, "learning_rate": 0.02, "train_batch_size": 2, "use_gpu": False}
+            many_steps = {"epochs": 6, "learning_rate": 0.02, "train_batch_size": 3, "use_gpu": False}
             config = Config(model, "tiny", config_dict={**tiny_dataset, **small, **many_steps, **settings})
             init_seed(config["seed"], config["reproducibility"])
             train, valid, _ = data_preparation(config, create_dataset(config))
