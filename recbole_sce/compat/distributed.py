@@ -95,8 +95,9 @@ def folders_at_once() -> bool:
             os.makedirs(dir_path, exist_ok=True)
         except OSError as error:
             raise OSError(
-                f"the folder {dir_path} cannot be made ({error.strerror}): checkpoint_dir must be a folder that "
-                "can be written, and so must the one that the run is started in, for log/ and log_tensorboard/"
+                f"the folder {dir_path} cannot be made ({error.strerror}): checkpoint_dir must be a folder "
+                "that can be written, and so must the one that the run is started in, for log/ and "
+                "log_tensorboard/"
             ) from None
 
     return True
