@@ -369,7 +369,9 @@ class TestChangedSettings:
 
 class TestRefusedFiles:
     def test_none(self, prepare: Prepare) -> None:
-        with pytest.raises(FileNotFoundError, match=r"resume must be .* got saved/none.pth: there is no such"):
+        with pytest.raises(
+            FileNotFoundError, match=r"resume must be .* got saved/none.pth: there is no such"
+        ):
             prepare(resume="saved/none.pth")
 
     def test_a_folder(self, prepare: Prepare) -> None:
