@@ -285,7 +285,7 @@ def _check_settings_of_built_in_models() -> None:
     from recbole.data import utils
     from recbole.trainer import Trainer
 
-    from recbole_sce.data.columns import check_columns
+    from recbole_sce.data.columns import check_columns, problems_of_labels
     from recbole_sce.model import SCEMixin
     from recbole_sce.settings import recbole_keys, refuse
 
@@ -305,7 +305,7 @@ def _check_settings_of_built_in_models() -> None:
         **kwargs: Any,
     ) -> Any:
         if valid_data:
-            refuse(recbole_keys.problems_of_a_fit(self.config))
+            refuse([*recbole_keys.problems_of_a_fit(self.config), *problems_of_labels(self.config)])
         return original(self, train_data, valid_data, *args, **kwargs)
 
 

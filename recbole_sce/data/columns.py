@@ -36,7 +36,9 @@ def check_columns(config: Config, of_plugin: bool) -> None:
     """
     if not os.path.isdir(config["data_path"]):
         return
-    problems = [*_of_benchmark_files(config), *_of_labels(config)]
+    problems = _of_benchmark_files(config)
+    if of_plugin:
+        problems += problems_of_labels(config)
     if "selected_features" in config.internal_config_dict:
         problems += _of_features(config, of_plugin)
     if "item_attribute" in config.internal_config_dict and config["model"].startswith("S3Rec"):
@@ -84,7 +86,7 @@ def _of_benchmark_files(config: Config) -> list[str]:
     return [sentence("benchmark_filename", allowed, files, remedy)] if missing else []
 
 
-def _of_labels(config: Config) -> list[str]:
+def problems_of_labels(config: Config) -> list[str]:
     """Return what is missing where ``mode: labeled`` asks for labels."""
     if "labeled" not in recbole_keys.effective_eval_args(config)["mode"].values():
         return []
