@@ -369,6 +369,11 @@ def test_float32_is_multiplied_as_torch_is_set(setting: str, expected: str) -> N
     not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="a setting of newer releases of torch"
 )
 @pytest.mark.parametrize("setting", ["ieee", "tf32"])
-def test_the_newer_setting_of_precision_is_read(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
-    monkeypatch.setattr(torch.backends.cuda.matmul, "fp32_precision", setting)
-    assert triton_kernels._precision() == setting
+def test_the_newer_setting_of_precision_is_read(setting: str) -> None:
+    # In a process of its own: once it is written, the older setting cannot be read.
+    program = (
+        f"import torch; torch.backends.cuda.matmul.fp32_precision = {setting!r}; "
+        "from recbole_sce.loss.ops.triton_kernels import _precision; print(_precision())"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert run.stdout.split()[-1:] == [setting], run.stderr[-2000:]
