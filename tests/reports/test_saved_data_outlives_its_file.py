@@ -25,6 +25,8 @@ SAMPLED: dict[str, Any] = {
         "candidate_num": 0,
     }
 }
+Asked = Callable[[], bool]
+
 MODELS: dict[str, dict[str, Any]] = {"SASRecSCE": {}, "SASRec": {}, "BPR": SAMPLED}
 
 
@@ -62,7 +64,7 @@ def test_data_that_is_named(toy: Toy, named: str) -> None:
 
 
 @pytest.fixture
-def was_read(monkeypatch: pytest.MonkeyPatch) -> Callable[[], bool]:
+def was_read(monkeypatch: pytest.MonkeyPatch) -> Asked:
     """Return whether files of data were read since the last call."""
     reads: list[None] = []
     load_data = Dataset._load_data
@@ -86,9 +88,7 @@ def write_items(toy: Toy, kind: str) -> None:
 
 
 @pytest.mark.parametrize("change", ["one digit", "an item file", "features", "another folder"])
-def test_small_changes_are_noticed(
-    toy: Toy, change: str, tmp_path: Path, was_read: Callable[[], bool]
-) -> None:
+def test_small_changes_are_noticed(toy: Toy, change: str, tmp_path: Path, was_read: Asked) -> None:
     write_items(toy, "c1")
     keys: dict[str, Any] = {
         "load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "cat"]}
@@ -115,7 +115,7 @@ def test_small_changes_are_noticed(
     assert was_read(), "the saved data set was used"
 
 
-def test_a_copy_of_the_same_files_is_the_same(toy: Toy, tmp_path: Path, was_read: Callable[[], bool]) -> None:
+def test_a_copy_of_the_same_files_is_the_same(toy: Toy, tmp_path: Path, was_read: Asked) -> None:
     toy.prepared(save_dataset=True)
     path = tmp_path / "data" / "toy" / "toy.inter"
     os.utime(path, ns=(0, 0))
@@ -124,7 +124,7 @@ def test_a_copy_of_the_same_files_is_the_same(toy: Toy, tmp_path: Path, was_read
     assert not was_read()
 
 
-def test_settings_of_columns_count_too(toy: Toy, was_read: Callable[[], bool]) -> None:
+def test_settings_of_columns_count_too(toy: Toy, was_read: Asked) -> None:
     toy.prepared(save_dataset=True)
     was_read()
     toy.prepared(numerical_features=["timestamp"])
@@ -140,9 +140,7 @@ def test_data_whose_files_are_gone_is_used_with_a_warning(
     assert "is used unchecked" in log_lines()
 
 
-def test_what_recbole_alone_has_saved_counts_by_time(
-    toy: Toy, tmp_path: Path, was_read: Callable[[], bool]
-) -> None:
+def test_what_recbole_alone_has_saved_counts_by_time(toy: Toy, tmp_path: Path, was_read: Asked) -> None:
     settings = {**toy.settings("SASRec"), "save_dataset": True, "save_dataloaders": True}
     code = (
         "import numpy as np\n"
