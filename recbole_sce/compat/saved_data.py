@@ -1,7 +1,8 @@
-"""Patch of what RecBole does with saved data sets and saved loaders: when they stand for new ones."""
+"""Patches of what RecBole does with saved data sets and saved loaders: when they stand for new ones."""
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import pickle
@@ -27,72 +28,64 @@ _OF_LOADERS = (
 
 
 @patch(
-    symptom=(
-        "a damaged or foreign saved file ends a run that names none, and runs code; "
-        "another batch size is ignored"
-    ),
+    symptom="a damaged or foreign saved data set ends a run that names none, and runs code",
     cause="any file of the right name is unpickled, and compared by some settings only",
-    where="data/utils.py: create_dataset, load_split_dataloaders, save_split_dataloaders",
+    where="data/utils.py: create_dataset",
 )
-def saved_data_stand_for_new() -> bool:
-    """Use a saved data set or saved loaders only where making them anew would give the same.
+def saved_data_sets() -> bool:
+    """Use a saved data set only where making it anew would give the same.
 
-    ``create_dataset`` and ``load_split_dataloaders`` unpickle whatever file has the right name: one that is
-    damaged, or of another model, ends a run that names none. They compare some settings only, so that another
-    batch size is ignored. A data set keeps the settings that it was saved with, its split among them. A
-    transform does not tell the model the names of its fields (BERT4Rec). ``save_split_dataloaders`` takes the
-    generators away from the loaders that go on to train.
+    ``create_dataset`` unpickles whatever file has the right name: one that is damaged, or of another model,
+    ends a run that names none. It compares some settings only, and the data set keeps those that it was saved
+    with, its split among them.
 
     Here a file that nobody named is used, or left out with a line in the log. One that ``dataset_save_path``
-    or ``dataloaders_save_path`` names is used, or an error. Files are read as data
-    (:mod:`recbole_sce.safe_io.saved_data`); RecBole alone reads what is written. Applies always.
+    names is used, or an error. Files are read as data (:mod:`recbole_sce.safe_io.saved_data`); RecBole alone
+    reads what is written. Applies always.
     """
     from recbole.data import utils
-    from recbole.data.dataloader import NegSampleEvalDataLoader
     from recbole.data.dataset import dataset
-    from recbole.data.transform import construct_transform
     from recbole.utils.argument_list import dataset_arguments
 
     dataset_arguments += [key for key in _OF_DATASETS if key not in dataset_arguments]
     utils.pickle = dataset.pickle = seen(pickle, load=load_saved, dump=dump_saved)
-    # The original reads no file by itself any more: it only makes data sets.
+    # The original reads no file by itself: it only makes data sets.
     utils.os = seen(os, path=seen(os.path, exists=lambda path: False))
 
     @wrap_everywhere(utils, "create_dataset")
     def create_dataset(original: Callable[..., Any], config: Any) -> Any:
-        kind: Any = _dataset_class(config)
-
-        def why_not(content: Any) -> str:
-            if not isinstance(content, dataset.Dataset) or not _has_settings(content):
-                return "it holds no data set of RecBole"
-            if content.__class__ is not kind:
-                return f"its class is {type(content).__name__}, and {config['model']} needs {kind.__name__}"
-            changed = _changed(dataset_arguments, config, content.config)
-            if not changed and config["eval_args"]["order"] != content.config["eval_args"]["order"]:
-                changed = ["eval_args: order"]
-            return _made_with_others(changed)
-
-        name = f"{config['dataset']}-{kind.__name__}.pth"
+        name = f"{config['dataset']}-{_dataset_class(config).__name__}.pth"
+        why_not = functools.partial(_why_not_the_data_set, config)
         made = _saved(config, "dataset_save_path", name, "filtered dataset", why_not)
         if made is None:
             return original(config)
         made.config = config
         return made
 
+    return True
+
+
+@patch(
+    symptom="a second run with saved loaders fails (BERT4Rec), or ignores another batch size",
+    cause="loaders are compared by some settings only, and their transform names no fields",
+    where="data/utils.py: load_split_dataloaders, save_split_dataloaders",
+)
+def saved_loaders() -> bool:
+    """Use saved loaders only where making them anew would give the same.
+
+    ``load_split_dataloaders`` does as ``create_dataset`` (:func:`saved_data_sets`). The loaders keep their
+    sizes of batches, and their transform does not tell the model the names of its fields (BERT4Rec).
+    ``save_split_dataloaders`` takes the generators away from the loaders that go on to train. Those of
+    ``mode: labeled`` ask a sampler that they do not have. Applies always.
+    """
+    from recbole.data import utils
+    from recbole.data.dataloader import NegSampleEvalDataLoader
+    from recbole.data.transform import construct_transform
+
     @wrap_everywhere(utils, "load_split_dataloaders")
     def load_split_dataloaders(original: Callable[..., Any], config: Any) -> Any:
-        def why_not(content: Any) -> str:
-            if not _are_loaders(content):
-                return "it holds no data loaders of RecBole"
-            train, *evaluated = (loader for loader, _ in content)
-            kinds = [utils.get_dataloader(config, phase) for phase in ("train", "valid", "test")]
-            if [type(train), *map(type, evaluated)] != kinds or type(train._dataset) is not _dataset_class(
-                config
-            ):
-                return f"its loaders are of another kind than those of {config['model']}"
-            return _made_with_others(_changed([*dataset_arguments, *_OF_LOADERS], config, train.config))
-
         name = f"{config['dataset']}-for-{config['model']}-dataloader.pth"
+        why_not = functools.partial(_why_not_the_loaders, config)
         content = _saved(config, "dataloaders_save_path", name, "split dataloaders", why_not)
         if content is None:
             return None
@@ -121,12 +114,43 @@ def saved_data_stand_for_new() -> bool:
 
     @wrap(NegSampleEvalDataLoader, "update_config")
     def update_config(original: Callable[..., Any], self: Any, config: Any) -> None:
-        if self._sampler is None:  # mode: labeled, of which the original asks a sampler its phase
+        if self._sampler is None:
             super(NegSampleEvalDataLoader, self).update_config(config)
         else:
             original(self, config)
 
     return True
+
+
+def _why_not_the_data_set(config: Any, content: Any) -> str:
+    """Return why what a file holds is not the data set of ``config``; '' if it is."""
+    from recbole.data.dataset import Dataset
+    from recbole.utils.argument_list import dataset_arguments
+
+    kind = _dataset_class(config)
+    if not isinstance(content, Dataset) or not _has_settings(content):
+        return "it holds no data set of RecBole"
+    if type(content) is not kind:
+        return f"its class is {type(content).__name__}, and {config['model']} needs {kind.__name__}"
+    earlier: Any = vars(content)["config"]
+    changed = _changed(dataset_arguments, config, earlier)
+    if not changed and config["eval_args"]["order"] != earlier["eval_args"]["order"]:
+        changed = ["eval_args: order"]
+    return _made_with_others(changed)
+
+
+def _why_not_the_loaders(config: Any, content: Any) -> str:
+    """Return why what a file holds are not the loaders of ``config``; '' if they are."""
+    from recbole.data import utils
+    from recbole.utils.argument_list import dataset_arguments
+
+    if not _are_loaders(content):
+        return "it holds no data loaders of RecBole"
+    loaders = [loader for loader, _ in content]
+    kinds = [utils.get_dataloader(config, phase) for phase in ("train", "valid", "test")]
+    if [*map(type, loaders)] != kinds or type(loaders[0]._dataset) is not _dataset_class(config):
+        return f"its loaders are of another kind than those of {config['model']}"
+    return _made_with_others(_changed([*dataset_arguments, *_OF_LOADERS], config, loaders[0].config))
 
 
 def _saved(config: Any, key: str, default: str, what: str, why_not: Callable[[Any], str]) -> Any:

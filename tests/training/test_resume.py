@@ -370,7 +370,7 @@ class TestChangedSettings:
 class TestRefusedFiles:
     def test_none(self, prepare: Prepare) -> None:
         with pytest.raises(
-            FileNotFoundError, match=r"resume must be .* got saved/none.pth: there is no such"
+            FileNotFoundError, match=r"resume must be .* got saved/none\.pth: there is no such"
         ):
             prepare(resume="saved/none.pth")
 
