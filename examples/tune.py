@@ -9,7 +9,7 @@ from importlib.resources import as_file
 import recbole_sce  # noqa: F401  (registers SASRecSCE with RecBole)
 from recbole.quick_start import objective_function
 from recbole.trainer import HyperTuning
-from recbole_sce.data.properties import properties_folder
+from recbole_sce.utils.properties import properties_folder
 
 
 def objective(config_dict, config_file_list):

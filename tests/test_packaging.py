@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import recbole_sce
-from recbole_sce.data.properties import properties_folder
+from recbole_sce.utils.properties import properties_folder
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -14,8 +14,9 @@ from recbole.data import create_dataset, data_preparation
 from recbole.utils.argument_list import dataset_arguments
 
 import recbole_sce
-from recbole_sce.data.properties import dataset_properties, properties_folder, property_file_names
+from recbole_sce.data.properties import dataset_properties, property_file_names
 from recbole_sce.model import MODELS
+from recbole_sce.utils.properties import properties_folder
 
 PROPERTIES = Path(str(properties_folder()))
 DATASETS = sorted(path for path in PROPERTIES.glob("dataset/*.yaml") if path.stem != "_aliases")

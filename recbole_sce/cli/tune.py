@@ -119,7 +119,7 @@ def _space(model: str, params_file: Optional[Path]) -> Any:
     """Return the file of the space: the user's, or the one that recbole_sce has for the model."""
     if params_file is not None:
         return params_file
-    from recbole_sce.data.properties import properties_folder
+    from recbole_sce.utils.properties import properties_folder
 
     shipped = properties_folder() / "hyper" / f"{model.lower()}.hyper"
     if not shipped.is_file():

@@ -12,7 +12,6 @@ import logging
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -21,6 +20,7 @@ from recbole_sce.settings.carried import forget_settings
 from recbole_sce.settings.checks import Conflict, find_conflicts, find_lone_problems, refuse
 from recbole_sce.settings.recbole_types import problems_of_types
 from recbole_sce.settings.schema import RECIPES, SettingsError, sentence
+from recbole_sce.utils.properties import properties_folder
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -161,7 +161,7 @@ def recipe_keys(config: Config) -> list[str]:
 
 def read_recipe(name: str) -> dict[str, Any]:
     """Return the values of a recipe that recbole_sce brings."""
-    text = (files("recbole_sce.properties") / "recipe" / f"{name}.yaml").read_text(encoding="utf-8")
+    text = (properties_folder() / "recipe" / f"{name}.yaml").read_text(encoding="utf-8")
     return yaml.safe_load(text) or {}
 
 

@@ -12,10 +12,10 @@ import yaml
 from recbole.model.abstract_recommender import SequentialRecommender
 
 import recbole_sce
-from recbole_sce.data.properties import properties_folder
 from recbole_sce.model import MODELS, NOT_SERVED, SCEMixin
 from recbole_sce.model.table import models_markdown
 from recbole_sce.plugin import base_of, registered_models
+from recbole_sce.utils.properties import properties_folder
 
 PROPERTIES = Path(str(properties_folder()))
 RECBOLE = Path(recbole.__file__).parent / "properties"
