@@ -30,9 +30,7 @@ from torch.utils._pytree import tree_leaves
 import recbole_sce  # noqa: F401  (before any module of RecBole: without ray it is what makes them importable)
 
 # isort: split
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
-from recbole.utils import get_model, init_seed
+import factory
 
 # The same examples in each run of the suite; many new ones where they are asked for (make soak).
 hypothesis.settings.register_profile("suite", derandomize=True, deadline=None, max_examples=40)
@@ -142,12 +140,7 @@ def ml_100k(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
                 **{"MAX_ITEM_LIST_LENGTH": 20, "train_neg_sample_args": None, "state": "ERROR", **small},
                 **{"show_progress": False, "metric_decimal_place": 8, "topk": [5, 10], **settings},
             }
-            config = Config(model, "ml-100k", config_dict=given)
-            init_seed(config["seed"], config["reproducibility"])
-            train, valid, test = data_preparation(config, create_dataset(config))
-            init_seed(config["seed"], config["reproducibility"])
-            made = get_model(model)(config, train._dataset).to(config["device"])
-            return SimpleNamespace(config=config, model=made, train=train, valid=valid, test=test)
+            return factory.prepare(model, "ml-100k", given)
 
         yield prepare
 

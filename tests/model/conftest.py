@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Optional
 
+import factory
 import numpy as np
 import pytest
 import torch
@@ -25,17 +26,8 @@ def prepared(tiny_dataset: dict[str, Any]) -> Callable[..., SimpleNamespace]:
     """Return ``prepare(model_name, **config)`` -> config, model, loaders ``train``, ``valid``, ``test``."""
 
     def prepare(model_name: str, **settings: Any) -> SimpleNamespace:
-        config = Config(
-            model_name,
-            "tiny",
-            config_dict={"train_neg_sample_args": None, "train_batch_size": 32, **tiny_dataset, **settings},
-        )
-        init_seed(config["seed"], config["reproducibility"])
-        dataset = create_dataset(config)
-        train, valid, test = data_preparation(config, dataset)
-        init_seed(config["seed"], config["reproducibility"])
-        model = get_model(model_name)(config, train._dataset)
-        return SimpleNamespace(config=config, model=model, train=train, valid=valid, test=test)
+        given = {"train_neg_sample_args": None, "train_batch_size": 32, **tiny_dataset, **settings}
+        return factory.prepare(model_name, "tiny", given)
 
     return prepare
 

@@ -14,11 +14,10 @@ from typing import Any
 
 import pytest
 import torch
+from factory import SMALL, prepare_trainer
 from logs import write_log
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
 from recbole.quick_start import load_data_and_model
-from recbole.utils import get_model, get_trainer, init_seed
+from recbole.utils import init_seed
 from robustness.kills import unequal
 
 from recbole_sce import SettingsError
@@ -42,15 +41,8 @@ def prepare(tiny_dataset: dict[str, Any], caplog: pytest.LogCaptureFixture) -> P
     caplog.set_level(logging.INFO)
 
     def prepared(model: str = "SASRecSCE", **settings: Any) -> SimpleNamespace:
-        small = {"hidden_size": 16, "inner_size": 16, "embedding_size": 16, "n_layers": 1, "n_heads": 1}
-        given = {**tiny_dataset, **small, "epochs": 4, "learning_rate": 0.01, "use_gpu": False, **settings}
-        config = Config(model, "tiny", config_dict=given)
-        init_seed(config["seed"], config["reproducibility"])
-        train, valid, test = data_preparation(config, create_dataset(config))
-        init_seed(config["seed"], config["reproducibility"])
-        made = get_model(model)(config, train._dataset)
-        trainer = get_trainer(config["MODEL_TYPE"], model)(config, made)
-        return SimpleNamespace(trainer=trainer, config=config, train=train, valid=valid, test=test)
+        few_steps = {"epochs": 4, "learning_rate": 0.01, "use_gpu": False}
+        return prepare_trainer(model, "tiny", {**tiny_dataset, **SMALL, **few_steps, **settings})
 
     return prepared
 
@@ -369,9 +361,7 @@ class TestChangedSettings:
 
 class TestRefusedFiles:
     def test_none(self, prepare: Prepare) -> None:
-        with pytest.raises(
-            FileNotFoundError, match=r"resume must be .* got saved/none\.pth: there is no such"
-        ):
+        with pytest.raises(FileNotFoundError, match=r"resume must be .* got saved/none.pth: there is no"):
             prepare(resume="saved/none.pth")
 
     def test_a_folder(self, prepare: Prepare) -> None:

@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
-from recbole.utils import get_model, get_trainer, init_seed
+from factory import SMALL, prepare_trainer
 from torch import nn
 
 from recbole_sce.compat import safe_load
@@ -153,21 +151,15 @@ class TestRuns:
             callback: Callable[[SimpleNamespace, float], None] = lambda run, score: None,
             **settings: Any,
         ) -> SimpleNamespace:
-            small = {"hidden_size": 16, "inner_size": 16, "embedding_size": 16, "n_layers": 1, "n_heads": 1}
             many_steps = {"epochs": 6, "learning_rate": 0.02, "train_batch_size": 3, "use_gpu": False}
-            config = Config(model, "tiny", config_dict={**tiny_dataset, **small, **many_steps, **settings})
-            init_seed(config["seed"], config["reproducibility"])
-            train, valid, _ = data_preparation(config, create_dataset(config))
-            init_seed(config["seed"], config["reproducibility"])
-            made = get_model(model)(config, train._dataset)
-            trainer = get_trainer(config["MODEL_TYPE"], model)(config, made)
-            run = SimpleNamespace(trainer=trainer, valid=valid, steps_an_epoch=len(train), scores=[])
+            run = prepare_trainer(model, "tiny", {**tiny_dataset, **SMALL, **many_steps, **settings})
+            run.steps_an_epoch, run.scores = len(run.train), []
 
             def validated(epoch: int, score: float) -> None:
                 run.scores.append(score)
                 callback(run, score)
 
-            run.best = trainer.fit(train, valid, verbose=False, callback_fn=validated)
+            run.best = run.trainer.fit(run.train, run.valid, verbose=False, callback_fn=validated)
             return run
 
         return train
@@ -240,7 +232,7 @@ class TestRuns:
 
     def test_of_a_recurrent_model(self, trained: Callable[..., SimpleNamespace]) -> None:
         run = trained("GRU4RecSCE", ema_decay=0.99)
-        assert run.trainer.evaluate(run.valid)["mrr@10"] == max(run.scores)
+        assert run.trainer.evaluate(run.valid)[run.config["valid_metric"].lower()] == max(run.scores)
 
     def test_with_sasrec_have_it_by_default_and_others_do_not(
         self, trained: Callable[..., SimpleNamespace]
