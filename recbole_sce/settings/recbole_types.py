@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from recbole_sce.settings.schema import (
     Allowed,
@@ -64,6 +64,10 @@ Names = Annotated[_Strings, Allowed("a list of names of columns")]
 Text = Annotated[str, Field(min_length=1), Allowed("text that is not empty")]
 Folder = Annotated[Union[str, Path], AfterValidator(_not_empty), Allowed("the path of a folder")]
 Intervals = Annotated[str, AfterValidator(_interval), Allowed("intervals such as '[5,inf)' or '(0,1];[3,4)'")]
+# RecBole reads [20,22] of the command line as a list and (20,22) as a tuple, and turns both into text again.
+Counts = Annotated[
+    Intervals, BeforeValidator(lambda value: str(value) if isinstance(value, (list, tuple)) else value)
+]
 Seed = Annotated[int, Field(ge=0, lt=2**32), Allowed("a whole number from 0 to 2**32 - 1")]
 Columns = Annotated[
     dict[str, Union[_Strings, Literal["*"]]],
@@ -126,10 +130,10 @@ class DataSettings(BaseModel):
     rm_dup_inter: Literal["first", "last"] | None = None
     val_interval: Filters | None = None
     filter_inter_by_user_or_item: bool = True
-    user_inter_num_interval: Intervals | None = None
-    item_inter_num_interval: Intervals | None = None
-    entity_kg_num_interval: Intervals | None = None
-    relation_kg_num_interval: Intervals | None = None
+    user_inter_num_interval: Counts | None = None
+    item_inter_num_interval: Counts | None = None
+    entity_kg_num_interval: Counts | None = None
+    relation_kg_num_interval: Counts | None = None
     threshold: Threshold | None = None
     normalize_field: Names | None = None
     normalize_all: bool | None = None
