@@ -125,6 +125,7 @@ TABLE: dict[str, tuple[list[Any], list[Any]]] = {
     "ema_decay": ([None, 0.5, 0.999], [0, 1, -1, "slow", [0.9], True, float("nan")]),
     "resume": ([None, "auto"], ["nowhere.pth", 3, True, [], "", "."]),
     "temporal_holdout": ([None, 0.5, 0.9], [0, 1, -1, "late", [0.5], True, float("nan")]),
+    "train_batch_positions": ([None, 64, 2048], [0, -1, 2.5, "many", [], True]),
     "process_timeout": ([1, 60.0], [0, -1, "long", [], True]),
     # of RecBole: training
     "seed": ([0, 1, 2020], [-1, "x", None, 1.5, [], 2**40]),

@@ -170,6 +170,7 @@ def problems_of_types(values: Mapping[str, Any], defaults: Mapping[str, Any]) ->
         defaults: RecBole's values, and those of the property files.
     """
     problems = list(single_problems(DataSettings, values).values())
+    defaults = {"reg_weight": 0.0, **defaults}  # RecBole's trainer multiplies it, whatever the model
     for key in values.keys() & defaults.keys() - _CHECKED:
         allowed, accepts = _rule_of(key, defaults[key])
         if not accepts(values[key]):
@@ -196,6 +197,8 @@ def _rule_of(key: str, default: Any) -> tuple[str, Callable[[Any], bool]]:
                 and all(_is_number(one) for one in value)
             ),
         )
+    if isinstance(default, str) and default != "None":
+        return "text", lambda value: isinstance(value, (str, Path))
     return "anything", lambda value: True
 
 
