@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
@@ -199,3 +200,32 @@ def _csv_rows(rows: Sequence[loss_steps.Row]) -> Iterator[dict[str, Any]]:
         if measured is not None and of_exact is not None:
             row["times_exact"] = round(measured.processor_seconds / of_exact, 3)
         yield row
+
+
+def cost_table(path: Path, states: int) -> str:
+    """Return what a step of SCE and of exact CE costs by catalogue size, from a CSV that :func:`main` wrote.
+
+    Args:
+        path: of the CSV.
+        states: N, of the cases to show.
+    """
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = {
+            (row["loss"], int(row["items"])): row
+            for row in csv.DictReader(file)
+            if int(row["states"]) == states
+        }
+    catalogues = sorted({items for loss, items in rows if loss == "SCE"})
+    lines = [
+        "| items | SCE [ms] | exact CE [ms] | ratio | SCE [MiB] | `F.cross_entropy` [MiB] |",
+        "|---:|---:|---:|---:|---:|---:|",
+    ]
+    for items in catalogues:
+        ours, exact, dense = (rows[loss, items] for loss in ("SCE", loss_steps.EXACT, "CE, F.cross_entropy"))
+        times = [float(row["processor_seconds"]) * 1000 for row in (ours, exact)]
+        memory = [float(row["extra_mib"]) for row in (ours, dense)]
+        lines.append(
+            f"| {items:,} | {times[0]:,.0f} | {times[1]:,.0f} | {times[0] / times[1]:.2f} | "
+            f"{memory[0]:,.0f} | {memory[1]:,.0f} |"
+        )
+    return "\n".join(lines)

@@ -2,7 +2,7 @@
 
 ``run`` trains the models of the benchmark one after the other; ``collect`` takes what ``recbole-sce compare``
 has run, a study of settings for instance; both write one row a run, with the command that repeats it.
-``render`` makes tables and pictures of the rows, and an overview of the defaults for the README.
+``render`` makes tables and pictures of the rows, and an overview for the README.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any, Optional
 
 import yaml
 
+from harness.loss import cost_table
 from harness.pictures import panels, svg
 from recbole_sce.experiments.comparison import Event, compare
 from recbole_sce.experiments.spec import WITHOUT_EFFECT, Candidate, ExperimentError
@@ -33,7 +34,10 @@ DATASETS = ("ml-100k", "ml-1m", "amazon-beauty", "s3rec-yelp", "ciao")
 LOSSES = ("SCE", "CE", "CE-", "gBCE", "BCE")
 _OURS, _EXACT = "SASRecSCE", "SASRecSCE, exact CE"
 _RECBOLES = ("SASRec", "GRU4Rec", "BERT4Rec")
-_OVERVIEW = (_OURS, _EXACT, *_RECBOLES)
+_PICTURED = (_OURS, _EXACT, *_RECBOLES)
+#: Labels of runs of SASRecSCE with its recipe that leave seen items out of the ranking, and their losses.
+_WITHOUT_SEEN = {"SCE-without-seen": "SCE", "CE-without-seen": "exact CE"}
+_COSTS = ("epochs", "training_cpu_seconds", "resident_mib")
 MODELS = (
     *(f"{loss}=SASRecSCE:{loss}" for loss in LOSSES),
     *(f"GRU4RecSCE:{loss}" for loss in LOSSES),
@@ -79,7 +83,8 @@ _NOT_IN_COMMAND = (
 )
 _CSV = Path("benchmarks/results/quality.csv")
 _PAGE = Path("docs/quality.md")
-_BEGIN, _END = "<!-- figures: begin -->", "<!-- figures: end -->"
+#: Where the costs of losses come from, and the number of positions that is shown.
+_COSTS_CSV, _COSTS_OF = Path(__file__).parents[1] / "results" / "loss-small-cpu.csv", 3000
 
 Row = dict[str, str]
 
@@ -290,10 +295,11 @@ def render(rows: Sequence[Row], page: Path, overview_page: Optional[Path] = None
     parts = [_dataset_part(dataset, labels) for dataset, labels in _groups(rows).items()]
     texts = {page: _with_figures(page, "\n\n".join([*images, *parts]))}
     if overview_page is not None:
-        texts[overview_page] = _with_figures(overview_page, overview(rows))
+        text = _with_figures(overview_page, overview(rows))
+        texts[overview_page] = _between(text, "costs", cost_table(_COSTS_CSV, _COSTS_OF), overview_page)
     defaults = _defaults(rows)
     ends, curves = (
-        {name: {model: of(own.get(model, [])) for model in _OVERVIEW} for name, own in defaults.items()}
+        {name: {model: of(own.get(model, [])) for model in _PICTURED} for name, own in defaults.items()}
         for of in (_end, _curves)
     )
     texts[pictures["memory"]] = svg(panels(ends, "peak resident memory [MiB]", "test NDCG@10"))
@@ -321,20 +327,24 @@ def _curve(row: Row) -> list[tuple[float, float]]:
 
 
 def overview(rows: Sequence[Row]) -> str:
-    """Return a table of the models with their defaults, one row a data set.
+    """Return a table of SASRecSCE with SCE and with exact CE, of the data sets that have both.
 
-    A cell has test NDCG@10, number of seeds, epochs, processor time of training and peak memory. Where
-    SASRecSCE's softmax was exact, so that its buckets held all states, it is not trained with exact CE again.
+    Both leave seen items out of the ranking, as the labels :data:`_WITHOUT_SEEN` say, and share all else.
     """
-    lines = [f"| test NDCG@10 (seeds) | {' | '.join(_OVERVIEW)} |", "|---" * (1 + len(_OVERVIEW)) + "|"]
-    for dataset, found in _defaults(rows).items():
-        cells = {model: _cell(own) for model, own in found.items()}
-        ours = found.get(_OURS)
-        if ours and all(float(row["bucket_coverage"] or 0) == 1 for row in ours):
-            cells.setdefault(_EXACT, "the same, exact by default")
-        items = next(row["items"] for row in rows if row["dataset"] == dataset)
-        in_order = " | ".join(cells.get(model, "-") for model in _OVERVIEW)
-        lines.append(f"| {dataset}, {int(items):,} items | {in_order} |")
+    lines = [
+        "| data set | loss | seeds | test NDCG@10 | Recall@10 | epochs | processor s | peak MiB |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for dataset, labels in _groups(rows).items():
+        if not labels.keys() >= _WITHOUT_SEEN.keys():
+            continue
+        items = int(labels[next(iter(_WITHOUT_SEEN))][0]["items"])
+        for label, loss in _WITHOUT_SEEN.items():
+            own = labels[label]
+            scores = [_spread(_mean(own, name), 4) for name in ("ndcg@10", "recall@10")]
+            costs = [_spread((_mean(own, name)[0], None), 0) for name in _COSTS]
+            cells = [f"{dataset}, {items:,} items", loss, str(len(own)), *scores, *costs]
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -353,23 +363,19 @@ def _defaults(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
     return found
 
 
-def _cell(own: Sequence[Row]) -> str:
-    epochs, seconds, memory = (
-        _spread((_mean(own, column)[0], None), 0)
-        for column in ("epochs", "training_cpu_seconds", "resident_mib")
-    )
-    score = _spread(_mean(own, "ndcg@10"), 4)
-    unit = "epoch" if epochs == "1" else "epochs"
-    return f"{score} ({len(own)})<br>{epochs} {unit}, {seconds} s, {memory} MiB"
-
-
 def _with_figures(page: Path, figures: str) -> str:
     """Return a page's text with figures between its two marks."""
-    text = page.read_text(encoding="utf-8") if page.exists() else f"# Quality\n\n{_BEGIN}\n{_END}\n"
-    before, begin, rest = text.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
+    begun = "# Quality\n\n<!-- figures: begin -->\n<!-- figures: end -->\n"
+    return _between(page.read_text(encoding="utf-8") if page.exists() else begun, "figures", figures, page)
+
+
+def _between(text: str, name: str, figures: str, page: Path) -> str:
+    """Return the text of a page with figures between its marks of that name."""
+    marks = [f"<!-- {name}: {end} -->" for end in ("begin", "end")]
+    before, begin, rest = text.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
     if not begin or not end:
-        raise QualityError(f"{page} has no lines {_BEGIN} and {_END}, between which figures would go")
+        raise QualityError(f"{page} has no lines {' and '.join(marks)}, between which figures would go")
     return before + "\n\n".join([begin, figures, end]) + after
 
 
@@ -539,7 +545,9 @@ def _parser() -> argparse.ArgumentParser:
     of_compare.add_argument("folders", nargs="+", type=Path)
     page = commands.add_parser("render", help="put tables and pictures into the pages")
     page.add_argument("--page", type=Path, default=_PAGE, help="all figures; default: %(default)s")
-    page.add_argument("--overview", type=Path, help="a page for the table of the defaults (default: none)")
+    page.add_argument(
+        "--overview", type=Path, help="a page for the table of SCE beside exact CE (default: none)"
+    )
     for command in (run, of_compare, page):
         command.add_argument("--csv", type=Path, default=_CSV, help="default: %(default)s")
     return parser
