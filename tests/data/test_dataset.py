@@ -361,7 +361,8 @@ def test_counts_of_windowed_data_are_those_of_its_rows():
 
 @pytest.mark.parametrize("train_positions", ["all", "last"])
 def test_training_batches_hold_each_row_once(train_positions):
-    dataset = ours(train_positions, **SMALL, model="SASRecSCE", train_batch_size=128)
+    keys = {**SMALL, "user_inter_num_interval": "[200,inf)"}
+    dataset = ours(train_positions, **keys, model="SASRecSCE", train_batch_size=128)
     train_data, _, _ = data_preparation(dataset.config, dataset)
     seen = [batch[TARGETS if train_positions == "all" else "item_id"] for batch in train_data]
     items = torch.cat([column[column != 0] for column in seen])

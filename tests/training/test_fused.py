@@ -34,5 +34,9 @@ def test_steps_are_those_of_the_unfused_optimiser(kind: Any) -> None:
 def test_any_other_optimiser_stays() -> None:
     optimizer = torch.optim.SGD(weights(), lr=0.1)
     assert fused(optimizer) is optimizer
-    on_no_device = torch.optim.Adam([torch.nn.Parameter(torch.zeros(2, device="meta"))])
-    assert fused(on_no_device) is on_no_device
+
+
+@pytest.mark.parametrize("options", [{"device": "meta"}, {"dtype": torch.complex64}])
+def test_weights_without_a_fused_form_keep_the_unfused_one(options: dict[str, Any]) -> None:
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(2, **options))])
+    assert fused(optimizer) is optimizer
