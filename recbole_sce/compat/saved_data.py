@@ -22,8 +22,8 @@ _OF_DATASETS = (
 )
 #: Keys that decide how loaders were made: RecBole changes none of this in loaders that it has read.
 _OF_LOADERS = (
-    *("eval_args", "train_batch_size", "eval_batch_size", "shuffle", "worker", "MODEL_INPUT_TYPE"),
-    *("train_neg_sample_args", "valid_neg_sample_args", "test_neg_sample_args"),
+    *("eval_args", "train_batch_size", "train_batch_positions", "eval_batch_size", "shuffle", "worker"),
+    *("MODEL_INPUT_TYPE", "train_neg_sample_args", "valid_neg_sample_args", "test_neg_sample_args"),
 )
 
 
