@@ -69,12 +69,26 @@ def test_recboles_own_models_give_the_same(kind: str, ask: Any) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind, variant in VARIANTS.items() if variant])
 def test_variants_with_the_same_weights_give_the_same(kind: str, ask: Any) -> None:
-    """But the histories of columns that no model reads, which RecBole puts into every batch."""
+    """But for two things: histories of columns that no model reads, which RecBole puts into every batch; and
+    batches of training, which are of rows of like length and cut to the longest.
+    """
     alone, variant = dict(ask("alone", kind)), dict(ask("plugin", kind, VARIANTS[kind]))
     counted = alone.pop("get_flops"), variant.pop("get_flops")
     assert counted[0] == pytest.approx(counted[1], rel=0.01)  # of the loss, which RecBole counts too
     assert len(variant) > 80
+    for name in ("data_preparation", "load_split_dataloaders"):
+        assert training_rows(alone[name][0]) == training_rows(variant[name][0])
+        alone[name], variant[name] = alone[name][1:], variant[name][1:]
     assert {name for name in variant if not agrees(alone[name], variant[name])} == set()
+
+
+def training_rows(batches: list[Any]) -> list[Any]:
+    """Return user, history and target of each row, in an order of their own."""
+    return sorted(
+        (user, [item for item in history if item], target)
+        for batch in batches
+        for user, history, target in zip(batch["user_id"], batch["item_id_list"], batch["item_id"])
+    )
 
 
 def agrees(one: Any, other: Any) -> bool:

@@ -22,8 +22,8 @@ _OF_DATASETS = (
 )
 #: Keys that decide how loaders were made: RecBole changes none of this in loaders that it has read.
 _OF_LOADERS = (
-    *("eval_args", "train_batch_size", "eval_batch_size", "shuffle", "worker", "MODEL_INPUT_TYPE"),
-    *("train_neg_sample_args", "valid_neg_sample_args", "test_neg_sample_args"),
+    *("eval_args", "train_batch_size", "train_batch_positions", "eval_batch_size", "shuffle", "worker"),
+    *("MODEL_INPUT_TYPE", "train_neg_sample_args", "valid_neg_sample_args", "test_neg_sample_args"),
 )
 
 
@@ -45,9 +45,7 @@ def saved_data_sets() -> bool:
     """
     from recbole.data import utils
     from recbole.data.dataset import dataset
-    from recbole.utils.argument_list import dataset_arguments
 
-    dataset_arguments += [key for key in _OF_DATASETS if key not in dataset_arguments]
     utils.pickle = dataset.pickle = seen(pickle, load=load_saved, dump=dump_saved)
     # The original reads no file by itself: it only makes data sets.
     utils.os = seen(os, path=seen(os.path, exists=lambda path: False))
@@ -133,7 +131,7 @@ def _why_not_the_data_set(config: Any, content: Any) -> str:
     if type(content) is not kind:
         return f"its class is {type(content).__name__}, and {config['model']} needs {kind.__name__}"
     earlier: Any = vars(content)["config"]
-    changed = _changed(dataset_arguments, config, earlier)
+    changed = _changed([*dataset_arguments, *_OF_DATASETS], config, earlier)
     if not changed and config["eval_args"]["order"] != earlier["eval_args"]["order"]:
         changed = ["eval_args: order"]
     return _made_with_others(changed)
@@ -150,7 +148,8 @@ def _why_not_the_loaders(config: Any, content: Any) -> str:
     kinds = [utils.get_dataloader(config, phase) for phase in ("train", "valid", "test")]
     if [*map(type, loaders)] != kinds or type(loaders[0]._dataset) is not _dataset_class(config):
         return f"its loaders are of another kind than those of {config['model']}"
-    return _made_with_others(_changed([*dataset_arguments, *_OF_LOADERS], config, loaders[0].config))
+    keys = [*dataset_arguments, *_OF_DATASETS, *_OF_LOADERS]
+    return _made_with_others(_changed(keys, config, loaders[0].config))
 
 
 def _saved(config: Any, key: str, default: str, what: str, why_not: Callable[[Any], str]) -> Any:

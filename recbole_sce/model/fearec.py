@@ -35,6 +35,14 @@ class FEARecSCE(SCEMixin, FEARec):  # type: ignore[misc]
             SettingsError: a value is impossible, or one that the contrastive terms need is missing.
         """
         settings = super().check_config(config)
+        for key, reason in (
+            ("n_layers", "RecBole spaces its filters by n_layers - 1"),
+            ("MAX_ITEM_LIST_LENGTH", "shorter sequences have no frequencies"),
+        ):
+            if config[key] < 2:
+                raise SettingsError(
+                    f"{key} must be at least 2 with {cls.__name__}, got {config[key]}: {reason}"
+                )
         if config["contrast"] in _CONTRASTS:
             if not config["tau"]:
                 raise SettingsError(f"tau must be a number above 0 with contrast, got {config['tau']!r}")

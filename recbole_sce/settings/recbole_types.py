@@ -137,7 +137,7 @@ class DataSettings(BaseModel):
     threshold: Threshold | None = None
     normalize_field: Names | None = None
     normalize_all: bool | None = None
-    numerical_features: Names = Field(default_factory=list)
+    numerical_features: Annotated[_Strings, Allowed("a list of float columns")] = ()
     alias_of_user_id: Names | None = None
     alias_of_item_id: Names | None = None
     alias_of_entity_id: Names | None = None
