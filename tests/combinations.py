@@ -247,12 +247,12 @@ TABLE: dict[str, tuple[list[Any], list[Any]]] = {
     "seq_separator": ([" "], [",", None, 3, ""]),
     "encoding": (["utf-8"], ["latin-9x", 3, None]),
     "user_inter_num_interval": (
-        ["[0,inf)", "[5,inf)", "(3,100]", None],
-        ["[5", "5", "[a,b]", "[500,inf)", 5, [5, 10], "", "[9,2]"],
+        ["[0,inf)", "[5,inf)", "(3,100]", [3, 100], None],
+        ["[5", "5", "[a,b]", "[500,inf)", 5, [10, 5], "", "[9,2]"],
     ),
     "item_inter_num_interval": (
         ["[0,inf)", "[2,inf)", None],
-        ["[5", "[500,inf)", 5, [5, 10], "[a,b]", "[9,2]"],
+        ["[5", "[500,inf)", 5, [10, 5], "[a,b]", "[9,2]"],
     ),
     "val_interval": (
         [None, {"timestamp": "[0,inf)"}, {"rating": "[2,5]"}],

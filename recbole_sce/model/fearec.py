@@ -35,13 +35,13 @@ class FEARecSCE(SCEMixin, FEARec):  # type: ignore[misc]
             SettingsError: a value is impossible, or one that the contrastive terms need is missing.
         """
         settings = super().check_config(config)
-        for key, reason in (
-            ("n_layers", "RecBole spaces its filters by n_layers - 1"),
-            ("MAX_ITEM_LIST_LENGTH", "shorter sequences have no frequencies"),
+        for key, least, reason in (
+            ("n_layers", 2, "RecBole spaces its filters by n_layers - 1"),
+            ("MAX_ITEM_LIST_LENGTH", 3, "shorter sequences have too few frequencies"),
         ):
-            if config[key] < 2:
+            if config[key] < least:
                 raise SettingsError(
-                    f"{key} must be at least 2 with {cls.__name__}, got {config[key]}: {reason}"
+                    f"{key} must be at least {least} with {cls.__name__}, got {config[key]}: {reason}"
                 )
         if config["contrast"] in _CONTRASTS:
             if not config["tau"]:
