@@ -51,7 +51,7 @@ def encode_rows(
         width = int(sorted_lengths[start])
         stop = start + max(_LEAST_ROWS, positions // width)
         block = interaction[start:stop]
-        for field in model.HISTORY_FIELDS:
+        for field in (name for name in model.HISTORY_FIELDS if name in block.interaction):
             block.interaction[field] = block[field][:, :width]
         states.append(model.encode(block.to(device)))
         start = stop

@@ -139,7 +139,7 @@ class TestOldHyperopt:
 
 def test_without_hyperopt_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "hyperopt", None)
-    with pytest.raises(ModuleNotFoundError, match="pip install hyperopt"):
+    with pytest.raises(ModuleNotFoundError, match="pip install 'hyperopt"):
         HyperTuning(Objective(), space={"a": 1})
 
 

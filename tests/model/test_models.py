@@ -305,7 +305,7 @@ class TestFEARec:
 
     @pytest.mark.parametrize(("key", "value"), [("tau", 0.0), ("sim", "euclid")])
     def test_impossible_settings_of_the_contrast_are_named(self, key: str, value: Any) -> None:
-        with pytest.raises(SettingsError, match=f"{key}: {value!r}"):
+        with pytest.raises(SettingsError, match=f"{key} must be .* with contrast, got {value!r}"):
             Config("FEARecSCE", "tiny", config_dict={"contrast": "us", key: value})
 
 
