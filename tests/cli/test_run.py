@@ -100,7 +100,7 @@ def test_mistakes_in_names(arguments: list[str], text: str, call: Call) -> None:
             "enable_scaler must be False in several processes",
         ),
         (["-m", "SASRec"], "train_neg_sample_args"),
-        (["--resume", "none.pth"], "none.pth does not exist"),
+        (["--resume", "none.pth"], "got none.pth: there is no such file"),
         (["-m", "SASRec", "--resume"], "--resume: SASRec is RecBole's own"),
     ],
 )
