@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections import defaultdict
 
@@ -437,13 +438,14 @@ def test_negative_items_of_training_are_joined():
 # Saving
 
 
-def test_a_saved_data_set_is_loaded_and_split_the_same(tmp_path):
+def test_a_saved_data_set_is_loaded_and_split_the_same(tmp_path, caplog):
     keys = {**SMALL, "model": "SASRecSCE", "checkpoint_dir": str(tmp_path / "saved")}
     first = create_dataset(config_of(**keys, save_dataset=True))
     assert isinstance(first, IndexedSequenceDataset)
+    caplog.set_level(logging.INFO)
     again = create_dataset(config_of(**keys))
     assert again is not first
-    assert again.config["save_dataset"]  # the one that was saved
+    assert "Load filtered dataset from" in caplog.text
     for part, reference in zip(again.build(), first.build()):
         assert_same_batch(everything(part), everything(reference))
 
