@@ -14,7 +14,6 @@ from recbole_sce.compat import (
     ids,
     launch,
     metrics,
-    reuse,
     saved_data,
     stack,
     tuning,
@@ -85,7 +84,6 @@ PATCHES = (
     distributed.one_checkpoint,
     distributed.exact_metrics,
     ids.ids_in_checkpoints,
-    reuse.fresh_saved_data,
     launch.run_of_several_processes,
 )
 

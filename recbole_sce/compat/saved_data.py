@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from recbole_sce.data import ids, sources
 from recbole_sce.safe_io.saved_data import SavedDataError, dump_saved, load_saved
 from recbole_sce.utils.patching import patch, seen, wrap, wrap_everywhere
 
@@ -28,23 +29,34 @@ _OF_LOADERS = (
 
 
 @patch(
-    symptom="a damaged or foreign saved data set ends a run that names none, and runs code",
-    cause="any file of the right name is unpickled, and compared by some settings only",
-    where="data/utils.py: create_dataset",
+    symptom=(
+        "a saved data set is used although its files have changed; a damaged or foreign one ends a run that "
+        "names none, and runs code"
+    ),
+    cause="any file of the right name is unpickled, and compared by some settings only and not by files",
+    where="data/utils.py: create_dataset; data/dataset/dataset.py: Dataset._load_data, save",
 )
 def saved_data_sets() -> bool:
     """Use a saved data set only where making it anew would give the same.
 
     ``create_dataset`` unpickles whatever file has the right name: one that is damaged, or of another model,
     ends a run that names none. It compares some settings only, and the data set keeps those that it was saved
-    with, its split among them.
+    with, its split among them. It does not look at the files that the data set was made of.
 
-    Here a file that nobody named is used, or left out with a line in the log. One that ``dataset_save_path``
-    names is used, or an error. Files are read as data (:mod:`recbole_sce.safe_io.saved_data`); RecBole alone
-    reads what is written. Applies always.
+    Here a file that nobody named is used, or left out with a line in the log, and the data set is made anew.
+    One that ``dataset_save_path`` names is an error where it is damaged or of other settings. Where only the
+    data has changed since, it is left out too, with a warning: the settings still ask for this data set.
+    What counts as changed data:
+
+    * The digest of the files (:mod:`recbole_sce.data.sources`), which is saved with the data set, is another.
+      A data set that RecBole alone saved has none, and must be younger than its files.
+    * The run is for a checkpoint, and the data set numbers tokens otherwise (:mod:`recbole_sce.data.ids`).
+
+    A data set whose files are gone is used, with a warning. Saved data is read as data
+    (:mod:`recbole_sce.safe_io.saved_data`); RecBole alone reads what is written. Applies always.
     """
     from recbole.data import utils
-    from recbole.data.dataset import dataset
+    from recbole.data.dataset import Dataset, dataset
 
     utils.pickle = dataset.pickle = seen(pickle, load=load_saved, dump=dump_saved)
     # The original reads no file by itself: it only makes data sets.
@@ -56,16 +68,31 @@ def saved_data_sets() -> bool:
         why_not = functools.partial(_why_not_the_data_set, config)
         made = _saved(config, "dataset_save_path", name, "filtered dataset", why_not)
         if made is None:
-            return original(config)
+            made = original(config)
+            ids.check_adopted(made)
+            return made
         made.config = config
         return made
+
+    @wrap(Dataset, "_load_data")
+    def load_data(original: Callable[..., Any], self: Any, *args: Any) -> None:
+        saved = self.config["save_dataset"] or self.config["save_dataloaders"]
+        before = sources.digest(self.config) if saved else None
+        original(self, *args)
+        if saved:  # files that were downloaded just now are read after
+            vars(self)[sources.ATTRIBUTE] = before or sources.digest(self.config)
+
+    @wrap(Dataset, "save")
+    def save(original: Callable[..., Any], self: Any) -> None:
+        vars(self).setdefault(sources.ATTRIBUTE, sources.digest(self.config))
+        original(self)
 
     return True
 
 
 @patch(
-    symptom="a second run with saved loaders fails (BERT4Rec), or ignores another batch size",
-    cause="loaders are compared by some settings only, and their transform names no fields",
+    symptom="a second run with saved loaders fails (BERT4Rec), or ignores another batch size, or other files",
+    cause="loaders are compared by some settings only and not by files, and their transform names no fields",
     where="data/utils.py: load_split_dataloaders, save_split_dataloaders",
 )
 def saved_loaders() -> bool:
@@ -104,6 +131,10 @@ def saved_loaders() -> bool:
                 f"save_dataloaders must be False with {config['model']}, got True: RecBole cannot save "
                 "loaders of a knowledge graph. save_dataset: True saves what takes longest"
             )
+        if any(sources.ATTRIBUTE not in vars(loader._dataset) for loader in dataloaders):
+            digest = sources.digest(config)
+            for loader in dataloaders:
+                vars(loader._dataset).setdefault(sources.ATTRIBUTE, digest)
         try:
             original(config, dataloaders)
         finally:
@@ -160,13 +191,13 @@ def _saved(config: Any, key: str, default: str, what: str, why_not: Callable[[An
         key: names the file, or is null.
         default: file in ``checkpoint_dir`` to use where ``key`` is null.
         what: the content in words, for the log.
-        why_not: returns why the content of the file cannot be used; '' if it can.
+        why_not: returns why the content is not what this run makes, of whatever data; '' if it is.
 
     Returns:
-        The content; None if ``key`` is null and there is no file that can be used.
+        The content; None if there is none that can be used.
 
     Raises:
-        SavedDataError: ``key`` names a file that cannot be used.
+        SavedDataError: ``key`` names a file that is damaged, or whose content is not what this run makes.
     """
     named = config[key]
     if named is None:
@@ -177,23 +208,46 @@ def _saved(config: Any, key: str, default: str, what: str, why_not: Callable[[An
         path = os.fspath(named)
     else:
         raise SavedDataError(f"{key} must be the path of an existing file or null, got {named!r}")
-    logger = logging.getLogger()
     try:
         with open(path, "rb") as file:
             content = load_saved(file)
     except (SavedDataError, OSError) as error:
-        if named is not None:
-            raise SavedDataError(f"{key} must be a file that can be read, got {path!r}: {error}") from None
-        logger.warning(f"{error}. Nobody named this file: it is left out, and the {what} is made anew")
-        return None
-    reason = why_not(content)
+        reason, level = f"it cannot be read: {error}", logging.WARNING
+    else:
+        reason, level = why_not(content), logging.INFO
+    if reason and named is not None:
+        raise SavedDataError(f"{key} must be a file that fits this run, got {path!r}: {reason}")
+    if not reason:
+        dataset = content[0][0]._dataset if isinstance(content, list) else content
+        reason, level = _why_outdated(config, dataset, path), logging.WARNING
+    logger = logging.getLogger()
     if not reason:
         logger.info(f"Load {what} from: [{path}]")
         return content
-    if named is not None:
-        raise SavedDataError(f"{key} must be a file that fits this run, got {path!r}: {reason}")
-    logger.info(f"{path} is left out, and the {what} is made anew: {reason}")
+    of_key = "" if named is None else f"{key}: "
+    logger.log(level, f"{of_key}{path} is left out, and its content is made anew: {reason}")
     return None
+
+
+def _why_outdated(config: Any, dataset: Any, path: str) -> str:
+    """Return how the data has changed since ``dataset`` was saved at ``path``; '' if it has not.
+
+    Where a file that the data set was made of is gone, that cannot be known, and is logged.
+    """
+    wanted = ids.wanted()
+    if wanted is not None and wanted.differing(ids.TokenIds.of(dataset)):
+        return "it has other ids of tokens than the checkpoint"
+    saved: str | None = vars(dataset).get(sources.ATTRIBUTE)
+    if saved is None and type(dataset).__module__.startswith("recbole_sce."):
+        return "it was saved by an earlier release"
+    gone = [file for file in sources.files(config) if not os.path.exists(file)]
+    if gone:
+        logging.getLogger().warning(f"{path} is used unchecked: {gone[0]} is gone")
+        return ""
+    if saved is None:
+        older = os.stat(path).st_mtime < sources.newest_change(config)
+        return "it is older than the files that it was made of" if older else ""
+    return "" if sources.digest(config) == saved else "it was made of other files than there are now"
 
 
 def _dataset_class(config: Any) -> type:

@@ -43,11 +43,8 @@ def digest(config: Any) -> Optional[str]:
 
 
 def newest_change(config: Any) -> float:
-    """Return the time of the last change of any of :func:`files`; 0 if one does not exist."""
-    try:
-        return max(os.stat(path).st_mtime for path in files(config))
-    except FileNotFoundError:
-        return 0
+    """Return the time of the last change of any of :func:`files`, which all exist, in seconds since 1970."""
+    return max(os.stat(path).st_mtime for path in files(config))
 
 
 def _pieces(path: str) -> Iterator[bytes]:

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 from recbole.data.dataset import Dataset
+from recbole.quick_start import load_data_and_model
 
+from recbole_sce.compat import SavedDataError
 from recbole_sce.data import sources
 
 from .conftest import ROWS, Toy
@@ -44,7 +46,8 @@ def test_changed_files_are_read_anew(toy: Toy, model: str, what: str, log_lines:
     toy.write(ROWS[:120])
     half = rows_of(toy.prepared(model, **keys))
     assert half < before
-    assert "was made of other files than there are now: the data is made anew from" in log_lines()
+    (line,) = log_lines().splitlines()
+    assert "is left out, and its content is made anew: it was made of other files than there are now" in line
     assert rows_of(toy.prepared(model, **keys, **{what: True})) == half  # and is saved again
     lines = log_lines()
     assert rows_of(toy.prepared(model, **keys)) == half
@@ -52,7 +55,7 @@ def test_changed_files_are_read_anew(toy: Toy, model: str, what: str, log_lines:
 
 
 @pytest.mark.parametrize("named", ["dataset_save_path", "dataloaders_save_path"])
-def test_data_that_is_named(toy: Toy, named: str) -> None:
+def test_data_that_is_named(toy: Toy, named: str, log_lines: Callable[[], str]) -> None:
     toy.prepared(save_dataset=True, save_dataloaders=True)
     file = next(Path("saved").glob("toy-Indexed*" if named == "dataset_save_path" else "*dataloader.pth"))
     file.rename("kept.pth")
@@ -61,6 +64,33 @@ def test_data_that_is_named(toy: Toy, named: str) -> None:
     whole = rows_of(toy.prepared(**{named: "kept.pth"}))
     toy.write(ROWS[:120])
     assert rows_of(toy.prepared(**{named: "kept.pth"})) < whole
+    assert log_lines().startswith(f"{named}: kept.pth is left out, and its content is made anew: ")
+    with pytest.raises(SavedDataError, match=f"{named} must be a file that fits .* MAX_ITEM_LIST_LENGTH"):
+        toy.prepared(**{named: "kept.pth", "MAX_ITEM_LIST_LENGTH": 5})
+
+
+@pytest.mark.parametrize("what", ["save_dataset", "save_dataloaders"])
+def test_data_of_an_earlier_release_is_made_anew(
+    toy: Toy, what: str, was_read: Asked, monkeypatch: pytest.MonkeyPatch, log_lines: Callable[[], str]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "ATTRIBUTE", "an_attribute_of_old")
+        toy.prepared(**{what: True})
+    was_read()
+    toy.prepared()
+    assert was_read()
+    assert log_lines().endswith(
+        "is left out, and its content is made anew: it was saved by an earlier release"
+    )
+
+
+def test_data_of_other_ids_than_those_of_a_checkpoint(toy: Toy, log_lines: Callable[[], str]) -> None:
+    run = toy.trained(save_dataset=True)
+    toy.write(sorted(ROWS))
+    toy.prepared(save_dataset=True)
+    adopted = load_data_and_model(run.file)[2]
+    assert adopted.field2token_id == run.dataset.field2token_id
+    assert "is left out, and its content is made anew: it has other ids of tokens than" in log_lines()
 
 
 @pytest.fixture
@@ -140,7 +170,9 @@ def test_data_whose_files_are_gone_is_used_with_a_warning(
     assert "is used unchecked" in log_lines()
 
 
-def test_what_recbole_alone_has_saved_counts_by_time(toy: Toy, tmp_path: Path, was_read: Asked) -> None:
+def test_what_recbole_alone_has_saved_counts_by_time(
+    toy: Toy, tmp_path: Path, was_read: Asked, log_lines: Callable[[], str]
+) -> None:
     settings = {**toy.settings("SASRec"), "save_dataset": True, "save_dataloaders": True}
     code = (
         "import numpy as np\n"
@@ -161,6 +193,9 @@ def test_what_recbole_alone_has_saved_counts_by_time(toy: Toy, tmp_path: Path, w
     os.utime(tmp_path / "data" / "toy" / "toy.inter", (now, now))
     toy.prepared("SASRec")
     assert was_read()
+    (tmp_path / "data" / "toy" / "toy.inter").unlink()
+    toy.prepared("SASRec")
+    assert "toy-SequentialDataset.pth is used unchecked" in log_lines()
 
 
 def test_a_large_file_is_read_in_part(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
