@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 import numpy as np
 
 from recbole_sce.data.synthetic import LogSpec, generate_log, write_inter
+from recbole_sce.settings import SettingsError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +48,7 @@ _IMPOSSIBLE = 0.1
 #: Metrics that are no shares.
 _UNBOUNDED = ("averagepopularity", "shannonentropy")
 #: How a refusal begins or what it has in it, where random settings or data are impossible indeed.
-_REFUSALS = ("is not allowed", "no interaction is left", "more than one interaction")
+_REFUSALS = ("must be", "no interaction is left", "more than one interaction")
 
 Settings = Mapping[str, Any]
 
@@ -198,6 +199,8 @@ def check(trial: Trial, folder: Path) -> tuple[list[str], bool]:
     write_inter(generate_log(trial.log), folder / "data", "soak")
     try:
         return _faults_of(trial.settings, folder), False
+    except SettingsError:
+        return [], True
     except ValueError as error:
         if any(words in str(error) for words in _REFUSALS):
             return [], True

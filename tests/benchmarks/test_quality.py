@@ -443,7 +443,7 @@ class TestRun:
     ) -> None:
         arguments = ["run", "--models", "SASRecSCE:SCE", "--datasets", "tiny", "--data-path", "data"]
         arguments += ["--seeds", "1", "--epochs=2", "--MAX_ITEM_LIST_LENGTH=10", "--csv", "q.csv"]
-        arguments += [f"--load_col={tiny_dataset['load_col']}"]
+        arguments += [f"--load_col={tiny_dataset['load_col']}", "--bucket_size_y=4", "--n_outside=3"]
         assert quality.main(arguments) == 0, capsys.readouterr().err
         (row,) = quality.read_rows(Path("q.csv"))
         for column in ("ndcg@10", "recall@10", "itemcoverage@10", "bucket_coverage"):
