@@ -212,11 +212,11 @@ def _saved(config: Any, key: str, default: str, what: str, why_not: Callable[[An
         with open(path, "rb") as file:
             content = load_saved(file)
     except (SavedDataError, OSError) as error:
-        reason, level = f"it cannot be read: {error}", logging.WARNING
+        needed, reason, level = "can be read", str(error), logging.WARNING
     else:
-        reason, level = why_not(content), logging.INFO
+        needed, reason, level = "fits this run", why_not(content), logging.INFO
     if reason and named is not None:
-        raise SavedDataError(f"{key} must be a file that fits this run, got {path!r}: {reason}")
+        raise SavedDataError(f"{key} must be a file that {needed}, got {path!r}: {reason}")
     if not reason:
         dataset = content[0][0]._dataset if isinstance(content, list) else content
         reason, level = _why_outdated(config, dataset, path), logging.WARNING
