@@ -251,8 +251,9 @@ def _read_settings_early() -> None:
 
     @compat.wrap(Config, "_get_final_config_dict")
     def get_final_config_dict(original: Callable[..., Any], self: Config) -> dict[str, Any]:
-        values: dict[str, Any] = original(self)
+        values = recbole_keys.with_python_numbers(original(self))
         if issubclass(self.model_class, SCEMixin):
+            values = recbole_keys.with_switches(values, self.internal_config_dict)
             values = recipes.put_recipe(self, values, self.model_class.causal)
         return recbole_keys.with_whole_numbers(values, self.internal_config_dict)
 

@@ -53,8 +53,8 @@ def _path(config: Config, suffix: str) -> str:
     return os.path.join(config["data_path"], f"{config['dataset']}.{suffix}")
 
 
-def _loaded(config: Config, suffix: str, file: str = "") -> Columns | None:
-    """Return the columns that are loaded of the file with ``suffix``; None if there is no such file."""
+def _read(config: Config, suffix: str, file: str = "") -> Columns | None:
+    """Return the columns that are read of the file with ``suffix``; None if there is no such file."""
     path = _path(config, file or suffix)
     if not os.path.isfile(path):
         return None
@@ -62,12 +62,18 @@ def _loaded(config: Config, suffix: str, file: str = "") -> Columns | None:
     if isinstance(config["load_col"], Mapping) and suffix not in config["load_col"]:
         load = []
     header = read_header(path, config["field_separator"], config["encoding"])
-    unused = _listed(config["unused_col"], suffix) or []
     return {
         field: kind
         for field, kind in header.items()
-        if (load is None or field in load) and field not in (unload or []) and field not in unused
+        if (load is None or field in load) and field not in (unload or [])
     }
+
+
+def _loaded(config: Config, suffix: str, file: str = "") -> Columns | None:
+    """Return the columns that a model sees: those read but ``unused_col``, which filters may use before."""
+    columns = _read(config, suffix, file)
+    unused = _listed(config["unused_col"], suffix) or []
+    return columns and {field: kind for field, kind in columns.items() if field not in unused}
 
 
 def _listed(columns: Any, suffix: str) -> list[str] | None:
@@ -154,11 +160,11 @@ def _of_attribute(config: Config) -> list[str]:
 def _of_numerical_features(config: Config) -> list[str]:
     """Return what is wrong with ``numerical_features`` and ``discretization``."""
     names, buckets = config["numerical_features"] or [], config["discretization"] or {}
-    if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
+    if not isinstance(names, (list, tuple)) or not all(isinstance(one, str) for one in names):
         return [sentence("numerical_features", "a list of float columns", names)]
     if not isinstance(buckets, Mapping):
         return [sentence("discretization", "a dict of numerical_features", buckets)]
-    columns, complete = _all_loaded(config)
+    columns, complete = _all_read(config)
     wrong = [one for one in names if columns.get(one, FeatureType.FLOAT) in _TOKENS]
     wrong += [one for one in names if complete and one not in columns]
     problems = []
@@ -179,11 +185,11 @@ def _of_numerical_features(config: Config) -> list[str]:
     return problems
 
 
-def _all_loaded(config: Config) -> tuple[Columns, bool]:
+def _all_read(config: Config) -> tuple[Columns, bool]:
     """Return the columns of interactions, users and items, and whether there can be no others."""
     columns: dict[str, FeatureType] = {}
     for suffix in ("inter", "user", "item", *(config["additional_feat_suffix"] or ())):
-        columns.update(_loaded(config, suffix) or {})
+        columns.update(_read(config, suffix) or {})
     complete = os.path.isfile(_path(config, "inter")) and config["benchmark_filename"] is None
     return columns, complete
 
@@ -202,7 +208,8 @@ def _of_ids(config: Config) -> list[str]:
 def _of_unused(config: Config) -> list[str]:
     """Return what is wrong with ``unused_col``, which RecBole drops before the model sees the data."""
     unused = config["unused_col"] or {}
-    loaded = [suffix for suffix in ("inter", "user", "item") if suffix == "inter" or _loaded(config, suffix)]
+    suffixes = ("user", "item", "kg", *(config["additional_feat_suffix"] or ()))
+    loaded = ["inter", *(suffix for suffix in suffixes if _read(config, suffix))]
     unknown = [suffix for suffix in unused if suffix not in loaded]
     if unknown:
         remedy = f"no {unknown[0]} is loaded"
@@ -222,7 +229,7 @@ def _of_graph(config: Config) -> list[str]:
     problems = []
     for suffix, keys in needed.items():
         columns = _loaded(config, suffix)
-        fields = [config[key] for key in keys]
+        fields = [str(config[key]) for key in keys]
         if columns is not None and not set(fields) <= set(columns):
             allowed = f"with {suffix}: [{', '.join(fields)}] for {config['model']}"
             problems.append(
@@ -233,7 +240,7 @@ def _of_graph(config: Config) -> list[str]:
 
 def _of_filters(config: Config) -> list[str]:
     """Return which columns are filtered, normalized or renumbered that are not loaded, or of another type."""
-    columns, complete = _all_loaded(config)
+    columns, complete = _all_read(config)
     floats = {field for field, kind in columns.items() if kind not in _TOKENS}
     intervals = {field for field, how in (config["val_interval"] or {}).items() if isinstance(how, str)}
     rules: list[tuple[str, str, set[str], set[str]]] = [
@@ -244,7 +251,12 @@ def _of_filters(config: Config) -> list[str]:
             intervals & {*columns},
             floats,
         ),
-        ("threshold", "of a float column that is loaded", {*(config["threshold"] or ())}, floats),
+        (
+            "threshold",
+            "of a float column of inter that is loaded",
+            {*(config["threshold"] or ())},
+            floats & {*(_read(config, "inter") or ())},
+        ),
         ("normalize_field", "float columns that are loaded", {*(config["normalize_field"] or ())}, floats),
         *(
             (key, "token columns that are loaded", {*(config[key] or ())}, columns.keys() - floats)

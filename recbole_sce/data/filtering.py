@@ -19,7 +19,7 @@ class CountRule:
     Attributes:
         codes: (n,) user (or item) of each interaction, from 0.
         allowed: from counts (c,) to whether each is allowed (c,).
-        listed: (k,) codes of the users (or items) of a feature file, -1 for one without interactions.
+        listed: (k,) codes of the users (or items) of a feature file, -1 for one that has none.
         listed_minimum: fewest interactions with which one of ``listed`` is kept.
     """
 
@@ -47,8 +47,9 @@ def filter_by_counts(
     while True:
         bans = []
         for side, rule in enumerate(rules):
-            # One slot more than codes: code -1, without interactions, counts 0.
-            counts = np.bincount(codes[side], minlength=int(rule.codes.max(initial=-1)) + 2)
+            # A slot for each code, those without interactions included, and one for code -1: it counts 0.
+            largest = max(rule.codes.max(initial=-1), rule.listed.max(initial=-1))
+            counts = np.bincount(codes[side], minlength=int(largest) + 2)
             banned = (counts > 0) & ~rule.allowed(counts)
             listed_banned = listed_left[side] & (
                 banned[rule.listed] | (counts[rule.listed] < rule.listed_minimum)

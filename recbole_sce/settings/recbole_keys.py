@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recbole_sce.settings.schema import as_whole, sentence
+import numpy as np
+
+from recbole_sce.settings.schema import KEYS, as_whole, sentence
 
 #: What RecBole takes where ``eval_args`` leaves a part out (``Config._set_default_parameters``).
 _EVAL_ARGS = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user", "mode": "full"}
@@ -29,6 +31,31 @@ def with_whole_numbers(values: Mapping[str, Any], defaults: Mapping[str, Any]) -
             value = [as_whole(one) for one in value] if isinstance(value, list) else as_whole(value)
         whole[key] = value
     return whole
+
+
+def with_python_numbers(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``values`` with numpy's numbers, alone or in a list, as Python's."""
+    return {
+        key: [_as_python(one) for one in value] if type(value) is list else _as_python(value)
+        for key, value in values.items()
+    }
+
+
+def _as_python(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def with_switches(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``values`` with True or False where the default is one and RecBole reads the value so.
+
+    These are 1 and 0 and, in RecBole's own keys, null.
+    """
+    switches = dict(values)
+    for key, value in values.items():
+        as_null = value is None and key not in KEYS
+        if type(defaults.get(key)) is bool and (as_null or (type(value) is int and value in (0, 1))):
+            switches[key] = bool(value)
+    return switches
 
 
 def effective_eval_args(values: Mapping[str, Any]) -> dict[str, Any]:

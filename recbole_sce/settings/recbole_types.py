@@ -53,14 +53,16 @@ def _devices(numbers: Any) -> Any:
     if isinstance(numbers, bool) or not isinstance(numbers, (str, int, tuple)):
         raise ValueError
     texts = str(numbers).split(",") if isinstance(numbers, (str, int)) else [str(one) for one in numbers]
-    if not all(one.strip().isdigit() or one.strip() in ("", "-1") for one in texts):
-        raise ValueError
+    for text in map(str.strip, texts):
+        if not text.isdigit() and text not in ("", "-1") and not text.startswith(("GPU-", "MIG-")):
+            raise ValueError
     return numbers
 
 
 Name = Annotated[str, Field(min_length=1), Allowed("the name of a column")]
 _Strings = Union[list[str], tuple[str, ...]]
 Names = Annotated[_Strings, Allowed("a list of names of columns")]
+Aliases = Annotated[list[str], Allowed("a list of names of columns")]
 Text = Annotated[str, Field(min_length=1), Allowed("text that is not empty")]
 Folder = Annotated[Union[str, Path], AfterValidator(_not_empty), Allowed("the path of a folder")]
 Intervals = Annotated[str, AfterValidator(_interval), Allowed("intervals such as '[5,inf)' or '(0,1];[3,4)'")]
@@ -68,7 +70,9 @@ Intervals = Annotated[str, AfterValidator(_interval), Allowed("intervals such as
 Counts = Annotated[
     Intervals, BeforeValidator(lambda value: str(value) if isinstance(value, (list, tuple)) else value)
 ]
-Seed = Annotated[int, Field(ge=0, lt=2**32), Allowed("a whole number from 0 to 2**32 - 1")]
+Seed = Annotated[
+    int, BeforeValidator(as_whole), Field(ge=0, lt=2**32), Allowed("a whole number from 0 to 2**32 - 1")
+]
 Columns = Annotated[
     dict[str, Union[_Strings, Literal["*"]]],
     Allowed("a dict of lists of columns by file, such as {inter: [user_id, item_id, timestamp]}"),
@@ -96,7 +100,7 @@ class DataSettings(BaseModel):
     seed: Seed = 0
     reproducibility: bool = True
     state: State | None = None
-    gpu_id: Devices = "0"
+    gpu_id: Devices | None = "0"
     use_gpu: bool = True
     data_path: Folder = ""
     checkpoint_dir: Folder = ""
@@ -104,6 +108,7 @@ class DataSettings(BaseModel):
     save_dataset: bool = False
     save_dataloaders: bool = False
     log_wandb: bool = False
+    wandb_project: Text | None = None
     shuffle: bool = True
     enable_amp: bool = False
     enable_scaler: bool = False
@@ -114,10 +119,14 @@ class DataSettings(BaseModel):
     USER_ID_FIELD: Name = ""
     ITEM_ID_FIELD: Name = ""
     TIME_FIELD: Name = ""
-    RATING_FIELD: Name = ""
-    LABEL_FIELD: Name = ""
+    RATING_FIELD: Name | None = None
+    LABEL_FIELD: Name | None = None
     ITEM_LIST_LENGTH_FIELD: Name = ""
-    POSITION_FIELD: Name = ""
+    POSITION_FIELD: Name | None = None
+    HEAD_ENTITY_ID_FIELD: Name | None = None
+    TAIL_ENTITY_ID_FIELD: Name | None = None
+    RELATION_ID_FIELD: Name | None = None
+    ENTITY_ID_FIELD: Name | None = None
     LIST_SUFFIX: Text = ""
     NEG_PREFIX: Text = ""
     field_separator: Text = ""
@@ -138,10 +147,10 @@ class DataSettings(BaseModel):
     normalize_field: Names | None = None
     normalize_all: bool | None = None
     numerical_features: Annotated[_Strings, Allowed("a list of float columns")] = ()
-    alias_of_user_id: Names | None = None
-    alias_of_item_id: Names | None = None
-    alias_of_entity_id: Names | None = None
-    alias_of_relation_id: Names | None = None
+    alias_of_user_id: Aliases | None = None
+    alias_of_item_id: Aliases | None = None
+    alias_of_entity_id: Aliases | None = None
+    alias_of_relation_id: Aliases | None = None
     preload_weight: Weights | None = None
 
     hidden_act: Literal["gelu", "relu", "swish", "tanh", "sigmoid"] = "gelu"

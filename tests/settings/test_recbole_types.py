@@ -45,7 +45,7 @@ def test_what_serves_passes(key: str, value: Any) -> None:
             ("user_inter_num_interval", value, "intervals such as '[5,inf)' or '(0,1];[3,4)', or null")
             for value in ("[5", "5", "[a,b]", 5, [10, 5], "", True, {})
         ),
-        *(("gpu_id", value, "numbers of devices") for value in ("x", None, [], True, 1.5)),
+        *(("gpu_id", value, "numbers of devices") for value in ("x", [], True, 1.5)),
         *(("load_col", value, "a dict of lists of columns") for value in ("all", [], {"inter": 3})),
         *(("seed", value, "a whole number from 0 to 2**32 - 1") for value in (-1, 2**40, "x", None, True)),
         ("state", "loud", "one of trace, debug"),
