@@ -11,7 +11,7 @@ Every hook, with the RecBole function that it serves:
                                             folder only: ours are read after overall.yaml (model) and
                                             after sample.yaml (data set), the places of RecBole's own,
                                             and what RecBole reads for the base's exact name only is
-                                            read for its twin too (after sequential.yaml)
+                                            read for its variant too (after sequential.yaml)
 ``Config._get_model_and_dataset``           registers a plugin model that is given as a class
 ``Config._get_final_config_dict``           puts a plugin model's recipe between RecBole's files and the
                                             user's settings; 24.0 is 24 where a whole number is meant

@@ -38,7 +38,7 @@ def models() -> None:
     for kind, names in recbole_models().items():
         built_in.add_row(kind, ", ".join(name for name in names if name not in plugin))
     console.print(built_in)
-    console.print("\nSequential models of RecBole without a twin:")
+    console.print("\nSequential models of RecBole without a variant:")
     for name, reason in NOT_SERVED.items():
         console.print(f"  {name}: {reason}")
 

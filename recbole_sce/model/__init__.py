@@ -61,7 +61,7 @@ MODELS: tuple[type[SCEMixin], ...] = (
     STAMPSCE,
 )
 
-#: Sequential recommenders of RecBole that have no twin here, and why.
+#: Sequential recommenders of RecBole that have no variant here, and why.
 NOT_SERVED: dict[str, str] = {
     "RepeatNet": "mixes two distributions, one over the user's own items: no product with one table",
     "GRU4RecCPR": "mixes several softmaxes over partitions of the items: no product with one table",
