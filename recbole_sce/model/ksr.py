@@ -8,6 +8,7 @@ import torch
 from recbole.model.sequential_recommender import KSR
 from torch import Tensor
 
+from recbole_sce.data.knowledge import check_width
 from recbole_sce.model.mixin import SCEMixin
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class KSRSCE(SCEMixin, KSR):  # type: ignore[misc]
     relation_Matrix: Tensor  # (relations, k)
 
     def __init__(self, config: Config, dataset: SequentialDataset) -> None:
+        check_width(config, dataset, "kg_embedding_size")
         super().__init__(config, dataset)
         self.relation_Matrix = self.relation_Matrix.to(self.entity_embedding.weight.dtype)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from recbole.model.sequential_recommender import (
     FDSA,
     NARM,
@@ -14,7 +16,12 @@ from recbole.model.sequential_recommender import (
     SASRecF,
 )
 
+from recbole_sce.data.knowledge import check_width
 from recbole_sce.model.mixin import SCEMixin
+
+if TYPE_CHECKING:
+    from recbole.config import Config
+    from recbole.data.dataset import SequentialDataset
 
 
 class GRU4RecSCE(SCEMixin, GRU4Rec):  # type: ignore[misc]
@@ -42,6 +49,10 @@ class GRU4RecKGSCE(SCEMixin, GRU4RecKG):  # type: ignore[misc]
 
     causal = True
     ignores_padding = True
+
+    def __init__(self, config: Config, dataset: SequentialDataset) -> None:
+        check_width(config, dataset, "embedding_size")
+        super().__init__(config, dataset)
 
 
 class SASRecFSCE(SCEMixin, SASRecF):  # type: ignore[misc]

@@ -310,6 +310,13 @@ class TestFEARec:
 
 
 class TestKnowledgeGraphs:
+    @pytest.mark.parametrize(
+        ("name", "key"), [("GRU4RecKGSCE", "embedding_size"), ("KSRSCE", "kg_embedding_size")]
+    )
+    def test_a_width_that_is_not_the_entities_is_named(self, zoo: Any, name: str, key: str) -> None:
+        with pytest.raises(SettingsError, match=rf"{key} must be \d+ with this preload_weight, got 5"):
+            zoo.model(name, **{key: 5})
+
     @pytest.mark.parametrize("base", ["GRU4RecKG", "KSR"])
     def test_items_entities_and_their_embeddings_are_recboles(self, zoo: Any, base: str) -> None:
         theirs, ours = zoo.data(base).dataset, zoo.data(f"{base}SCE", "last").dataset
