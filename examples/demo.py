@@ -1,6 +1,6 @@
 """Show in three minutes what recbole_sce is for: a quick start, then a large catalogue beside RecBole.
 
-    python examples/demo.py [--epochs=15] [--n-items=100000]
+    python examples/demo.py [--epochs=10] [--n-items=100000]
 
 First SASRecSCE is trained and tested on ml-100k, the data set that RecBole carries, by RecBole's own
 ``run_recbole``. Then RecBole's SASRec with full softmax cross-entropy and SASRecSCE take a few training steps
@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--epochs", type=int, default=15, help="epochs on ml-100k")
+    parser.add_argument("--epochs", type=int, default=10, help="epochs on ml-100k")
     parser.add_argument("--n-items", type=int, default=100_000, help="items of the generated log")
     parser.add_argument("--measure", metavar="MODEL", help=argparse.SUPPRESS)
     parser.add_argument("--data-path", default="", help=argparse.SUPPRESS)
@@ -121,10 +121,10 @@ def measure(model_name: str, data_path: str) -> dict[str, float]:
 def time_steps(model: Any, train_data: Any, config: Any) -> dict[str, float]:
     """Return the figures of :func:`measure` for a model and its training data."""
     import torch
-    from recbole_sce.bench.memory import PeakMemory
+    from recbole_sce.utils.memory import WorkMemory
 
     optimizer = torch.optim.Adam(model.parameters(), lr=config["learning_rate"])
-    memory = PeakMemory(config["device"])
+    memory = WorkMemory(config["device"])
     seconds, positions = [], []
     batches = iter(train_data)
     memory.start()
