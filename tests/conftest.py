@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import subprocess
 import sys
@@ -161,3 +162,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("processes"))
         elif file in SHARED_DATA:
             item.add_marker(pytest.mark.xdist_group(file))
+
+
+@pytest.fixture(autouse=True)
+def _log_is_heard() -> None:
+    """Let each test hear warnings, whatever level a run of another one has left behind (``state: ERROR``)."""
+    root = logging.getLogger()
+    logging.disable(logging.NOTSET)
+    root.setLevel(logging.WARNING)
+    root.disabled = False

@@ -153,7 +153,12 @@ class TestExcludeSeen:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("eval_memory_mb", 0), ("eval_memory_mb", "all"), ("exclude_seen", "yes"), ("sparse_item_updates", 1)],
+    [
+        ("eval_memory_mb", 0),
+        ("eval_memory_mb", "all"),
+        ("exclude_seen", "yes"),
+        ("sparse_item_updates", "yes"),
+    ],
 )
 def test_impossible_settings_are_named(ml_100k: Prepare, key: str, value: object) -> None:
     with pytest.raises(SettingsError, match=f"{key} must be .*, got {value!r}"):
