@@ -1,4 +1,4 @@
-"""Show in three minutes what recbole_sce is for: a quick start, then a large catalogue beside RecBole.
+"""Show what recbole_sce is for: a quick start, then a large catalogue beside RecBole.
 
     python examples/demo.py [--epochs=10] [--n-items=100000]
 
