@@ -59,7 +59,6 @@ def test_quickstart(run_example: Run) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.nightly
 def test_demo(run_example: Run) -> None:
     small = ("--epochs=1", "--n-items=2000")
     out = run_example("demo.py", *small, whole=small)
