@@ -22,12 +22,13 @@ def resolve_loss_type(settings: SCESettings, n_items: int) -> str:
     """Return the loss that ``settings.loss_type`` stands for; of ``auto``, the one that it chooses.
 
     Args:
-        settings: of the model. With ``sparse_item_updates`` ``auto`` is SCE, whose gradient may be sparse.
+        settings: of the model. With ``sparse_item_updates: True`` ``auto`` is SCE, whose gradient may be
+            sparse.
         n_items: items of the catalogue, without RecBole's padding item.
     """
     if settings.loss_type != "auto":
         return settings.loss_type
-    return "CE" if n_items <= AUTO_EXACT_UP_TO and not settings.sparse_item_updates else "SCE"
+    return "CE" if n_items <= AUTO_EXACT_UP_TO and settings.sparse_item_updates is not True else "SCE"
 
 
 def build_loss(settings: SCESettings, n_items: int) -> ItemLoss:

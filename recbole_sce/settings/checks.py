@@ -82,7 +82,7 @@ def find_conflicts(values: Mapping[str, Any], causal: bool) -> list[Conflict]:
         *conflicts_of_later_targets(values, causal),
         *_of_negatives(values),
         *_of_excluding(values),
-        *_of_sparse_updates(values),
+        *(conflicts_of_row_updates(values) if _get(values, "sparse_item_updates", None) is True else ()),
         *_of_valid_metric(values),
         *_of_heads(values),
         *_of_decay(values),
@@ -163,11 +163,10 @@ def _of_excluding(values: Mapping[str, Any]) -> list[Conflict]:
     ]
 
 
-def _of_sparse_updates(values: Mapping[str, Any]) -> list[Conflict]:
+def conflicts_of_row_updates(values: Mapping[str, Any]) -> list[Conflict]:
     """Return what would need the gradient of every row of the item table in each step."""
-    if not _get(values, "sparse_item_updates", False):
-        return []
     in_processes = _get(values, "world_size", None) not in (None, -1, 1)
+    decoupled = str(_get(values, "learner", "adam")).lower() == "adamw"
     checks: list[tuple[str, Callable[[Any], bool], str, str]] = [
         (
             "loss_type",
@@ -181,7 +180,12 @@ def _of_sparse_updates(values: Mapping[str, Any]) -> list[Conflict]:
             "adam or adamw",
             "only these update single rows",
         ),
-        ("weight_decay", lambda value: not value, "0", "decay changes every row in each step"),
+        (
+            "weight_decay",
+            lambda value: not value or decoupled,
+            "0",
+            "set learner: adamw, whose decay can wait until a row is next touched",
+        ),
         ("clip_grad_norm", lambda value: not value, "null", "the norm is of dense gradients"),
         (
             "enable_scaler",

@@ -151,15 +151,22 @@ class SCESettings(BaseModel):
         "Targets per batch, about, in the place of train_batch_size rows: with train_positions all, 2048 is "
         "as much as 2048 rows of RecBole, which train one position each. null: train_batch_size rows.",
     )
+    learning_rate_schedule: Literal["constant", "linear"] = _key(
+        "Training",
+        "constant",
+        "",
+        "linear: learning_rate is reached after a twentieth of the steps of all epochs, and falls to 0 at "
+        "the last. Set epochs to as many as are to be trained.",
+    )
     process_timeout: Positive = _key(
         "Training", 60, "several processes", "Seconds that a step of training waits for another process."
     )
-    sparse_item_updates: bool = _key(
+    sparse_item_updates: Literal["auto"] | bool = _key(
         "Training",
-        False,
+        "auto",
         "SCE, CE-, gBCE, BCE",
-        "Update only the rows of the item table that a step touches; others follow when next touched. For "
-        "large catalogues; learner adam or adamw, without weight decay.",
+        "Update only the rows of the item table that a step touches; others follow when next touched, ranked "
+        "or saved. auto: from 50,000 items on, with learner adam or adamw.",
     )
     ema_decay: InsideUnit | None = _key(
         "Training",

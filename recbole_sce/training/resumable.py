@@ -8,11 +8,13 @@ from typing import Any, Optional
 
 from recbole.trainer import Trainer
 from recbole.utils import set_color
+from torch import nn
 
 from recbole_sce.compat import save_checkpoint
 from recbole_sce.training import resume
 from recbole_sce.training.callbacks import last_state as checkpoints
 from recbole_sce.training.callbacks.ema import WeightAverage
+from recbole_sce.training.callbacks.schedule import LinearSchedule
 from recbole_sce.utils import processes
 
 
@@ -27,6 +29,8 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
 
     #: A learning-rate scheduler of a derived class; its state is kept and restored.
     scheduler: Any = None
+    #: The item table, if a RowAdam updates its rows one by one.
+    table: Optional[nn.Parameter] = None
     #: The epoch that was trained last, from 0 on; -1 before the first.
     epoch: int = -1
 
@@ -36,7 +40,10 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         self.saved_model_file = processes.from_first(best)
         self.average: Optional[WeightAverage] = None
         if model.settings.ema_decay is not None:
-            self.average = WeightAverage(model.parameters(), model.settings.ema_decay)
+            self.average = WeightAverage(model.parameters(), model.settings.ema_decay, self.table)
+        self._schedule: Optional[LinearSchedule] = None
+        if model.settings.learning_rate_schedule == "linear":
+            self._schedule = LinearSchedule(self.optimizer, self.epochs)
         self._continuation: Optional[resume.Continuation] = None
         self._last: Optional[checkpoints.LastState] = None  # of a fit that goes on and writes
         self._saved_epoch = -1
@@ -141,7 +148,9 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
     ) -> Any:
         """Train an epoch (RecBole: ``Trainer._train_epoch``)."""
         self._save_last()  # of an epoch before that had no validation: fit calls nothing else behind it
-        total_loss = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
+        schedule = self._schedule
+        with schedule.epoch(epoch_idx, len(train_data)) if schedule else nullcontext():
+            total_loss = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
         self.epoch = epoch_idx
         return total_loss
 

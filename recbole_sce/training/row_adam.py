@@ -1,44 +1,57 @@
-"""Adam whose cost for a table is that of the rows a step touches."""
+"""AdamW whose cost for a table is that of the rows a step touches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+#: Rows that are brought up to date at a time.
+_ROWS_AT_ONCE = 65_536
 
-class RowAdam(torch.optim.Adam):
-    """Adam (Kingma and Ba, 2015) that updates parameters with sparse gradients row by row.
 
-    Dense Adam moves a row for some steps after its gradient: its moments decay and keep pulling. Here a row
-    that a step does not touch is neither read nor written. When a step next touches it, its moments decay by
-    the steps that it missed, and the sum of the moves that these would have made is taken at once, before
-    the step's own. For rows that every step touches the result is Adam's. Others differ in that the steps in
-    between see them where they were, and in that the sum is taken with the bias corrections of its mean
-    move. Moments that waited instead, as those of ``torch.optim.SparseAdam`` do, leave a rare row where
-    dense Adam would have moved it ten times as far, and learn slower for it.
+class RowAdam(torch.optim.AdamW):
+    """AdamW (Loshchilov and Hutter, 2019) that updates parameters with sparse gradients row by row.
 
-    Parameters with dense gradients are updated by ``torch.optim.Adam``. State entries ``exp_avg``,
-    ``exp_avg_sq`` and ``step`` are Adam's; ``row_step`` (rows,) is the last step that each row is up to date
-    with.
+    Dense AdamW moves a row in steps that do not touch it, too: its moments decay and keep pulling, and the
+    row itself decays. Here such a row is neither read nor written. When a step next touches it, or
+    :meth:`catch_up` is called, its moments and the row decay by the steps that it missed, and the sum of the
+    moves that these would have made is taken at once. For rows that every step touches the result is
+    AdamW's, and without weight decay Adam's (Kingma and Ba, 2015). Others differ in that the steps in
+    between see them where they were, and in that the sum is taken with the bias corrections of its mean move
+    and the learning rate of now. Moments that waited instead, as those of ``torch.optim.SparseAdam`` do,
+    leave a rare row where dense Adam would have moved it ten times as far, and learn slower for it.
+
+    Parameters with dense gradients are updated by ``torch.optim.AdamW``. State entries ``exp_avg``,
+    ``exp_avg_sq`` and ``step`` are AdamW's; ``row_step`` (rows,) is the last step that each row is up to date
+    with, ``decay`` the logarithm of all decay so far, ``row_decay`` (rows,) the part of it that a row has.
 
     Args:
-        params: as for ``torch.optim.Adam``.
+        params: as for ``torch.optim.AdamW``.
         tables: those of them whose gradients must be sparse.
         lr: learning rate.
-        options: further ones of ``torch.optim.Adam``.
+        weight_decay: a step leaves ``1 - lr * weight_decay`` of each weight.
+        options: further ones of ``torch.optim.AdamW``.
 
     Raises:
-        ValueError: ``weight_decay``, ``amsgrad`` or ``maximize`` is asked for.
+        ValueError: ``amsgrad`` or ``maximize`` is asked for.
     """
 
-    def __init__(self, params: Any, tables: Sequence[Tensor] = (), lr: float = 1e-3, **options: Any) -> None:
-        for name in ("weight_decay", "amsgrad", "maximize"):
+    def __init__(
+        self,
+        params: Any,
+        tables: Sequence[Tensor] = (),
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        **options: Any,
+    ) -> None:
+        for name in ("amsgrad", "maximize"):
             if options.get(name):
-                raise ValueError(f"{name}: {options[name]!r} is not allowed with updates of single rows")
-        super().__init__(params, lr=lr, **options)
+                raise ValueError(f"{name} must be False with updates of single rows, got {options[name]!r}")
+        super().__init__(params, lr=lr, weight_decay=weight_decay, **options)
         self._tables = tuple(tables)
 
     def step(self, closure: Any = None) -> Any:
@@ -49,8 +62,8 @@ class RowAdam(torch.optim.Adam):
         """
         if any(table.grad is not None and not table.grad.is_sparse for table in self._tables):
             raise ValueError(
-                "sparse_item_updates: True is not allowed with this model: the gradient of its item table is "
-                "dense, so something in its loss uses all rows of the table in each step"
+                "sparse_item_updates must be False with this model, got True: the gradient of its item table "
+                "is dense, since something in its loss uses all rows of the table in each step"
             )
         sparse = [
             (group, parameter, parameter.grad)
@@ -60,20 +73,51 @@ class RowAdam(torch.optim.Adam):
         ]
         for _, parameter, _ in sparse:
             parameter.grad = None
-        loss = _without_hooks(torch.optim.Adam.step)(self, closure)
+        loss = _without_hooks(torch.optim.AdamW.step)(self, closure)
         for group, parameter, gradient in sparse:
             parameter.grad = gradient
             self._step_rows(group, parameter, gradient.coalesce())
         return loss
 
+    def catch_up(self) -> None:
+        """Bring every row up to date, as if each step had touched it."""
+        for group, parameter in self._of_rows():
+            every = torch.arange(len(parameter), device=parameter.device)
+            for rows in torch.split(every, _ROWS_AT_ONCE):
+                self.catch_up_rows(group, parameter, rows)
+
+    @torch.no_grad()
+    def catch_up_rows(self, group: dict[str, Any], parameter: Tensor, rows: Tensor) -> None:
+        """Bring ``rows`` (m,) of a parameter of ``group`` up to date; before its first step they are."""
+        state = self.state[parameter]
+        if state:
+            step = int(state["step"])
+            _write(parameter, state, rows, _late_rows(group, parameter, state, rows, step), step)
+
+    def touched_rows(self) -> Iterator[tuple[dict[str, Any], Tensor, Tensor]]:
+        """Yield group, parameter and the rows (m,), each once, that the next step will touch."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None and parameter.grad.is_sparse:
+                    parameter.grad = parameter.grad.coalesce()
+                    yield group, parameter, parameter.grad.indices()[0]
+
+    def _of_rows(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if "row_step" in self.state.get(parameter, {}):
+                    yield group, parameter
+
     def load_state_dict(self, state_dict: Any) -> None:
-        """Load the optimiser's state; torch makes floats of ``row_step``, which counts."""
+        """Load the optimiser's state; torch gives all of it the dtype of the weights, but step."""
         super().load_state_dict(state_dict)
         parameters = [parameter for group in self.param_groups for parameter in group["params"]]
         for index, saved in state_dict["state"].items():
             if "row_step" in saved:
-                parameter = parameters[index]
-                self.state[parameter]["row_step"] = saved["row_step"].to(parameter.device, copy=True)
+                state, device = self.state[parameters[index]], parameters[index].device
+                saved = {**_no_decay(len(saved["row_step"]), device), **saved}  # of before there was decay
+                for name in ("row_step", "decay", "row_decay"):
+                    state[name] = saved[name].to(device, copy=True)
 
     @torch.no_grad()
     def _step_rows(self, group: dict[str, Any], parameter: Tensor, gradient: Tensor) -> None:
@@ -84,16 +128,27 @@ class RowAdam(torch.optim.Adam):
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
             state["row_step"] = torch.zeros(len(parameter), dtype=torch.int32, device=parameter.device)
-        state["step"] += 1
-        step = int(state["step"])
-        beta1, beta2 = group["betas"]
+            state.update(_no_decay(len(parameter), parameter.device))
         rows, values = gradient.indices()[0], gradient.values()  # (m,), (m, d)
-        now = _late_rows(group, parameter, state, rows, step - 1)
+        before = int(state["step"])
+        now = _late_rows(group, parameter, state, rows, before)
+        state["step"] += 1
+        state["decay"] += math.log1p(-group["lr"] * group["weight_decay"])
+        step = before + 1
+        beta1, beta2 = group["betas"]
+        now.row.mul_(1 - group["lr"] * group["weight_decay"])
         now.mean.lerp_(values, 1 - beta1)
         now.square.mul_(beta2).addcmul_(values, values, value=1 - beta2)
         denominator = (now.square / (1 - beta2**step)).sqrt_().add_(group["eps"])
         now.row.addcdiv_(now.mean, denominator, value=-group["lr"] / (1 - beta1**step))
         _write(parameter, state, rows, now, step)
+
+
+def _no_decay(n_rows: int, device: torch.device) -> dict[str, Tensor]:
+    return {
+        "decay": torch.zeros((), dtype=torch.float64, device=device),
+        "row_decay": torch.zeros(n_rows, dtype=torch.float64, device=device),
+    }
 
 
 def _without_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -118,14 +173,17 @@ def _late_rows(
 ) -> _Rows:
     """Return ``rows`` (m,) as they are after ``step``, had all steps since their last one touched them by 0.
 
-    A step without gradient moves a row by lr * mean / sqrt(square), each of which decays by its beta: the
-    moves are a geometric series.
+    A step without gradient moves a row by lr * mean / sqrt(square), each of which decays by its beta, and
+    the row by 1 - lr * weight_decay: what is left of the moves is a geometric series.
     """
     beta1, beta2 = group["betas"]
     last = state["row_step"][rows].unsqueeze(1).double()  # (m, 1)
     missed = step - last
+    kept = (state["decay"] - state["row_decay"][rows]).exp_().unsqueeze(1)  # of the row, (m, 1)
+    kept_of_step = 1 - group["lr"] * group["weight_decay"]
     ratio = beta1 / beta2**0.5
-    series = ratio * (1 - ratio**missed) / (1 - ratio)  # sum of ratio ** j, j from 1 to missed
+    # Sum of ratio ** j * kept_of_step ** (missed - j), j from 1 to missed.
+    series = ratio * (kept - ratio**missed) / (kept_of_step - ratio)
     # Bias corrections change from move to move too; those of the mean move stand for all.
     at = last + 1 / (1 - ratio) - missed * ratio**missed / (1 - ratio ** missed.clamp(min=1))
     mean, square = state["exp_avg"][rows], state["exp_avg_sq"][rows]
@@ -133,7 +191,8 @@ def _late_rows(
     scale = group["lr"] * series * (1 - beta2**at).sqrt() / (1 - beta1**at)
     move = mean * scale.to(mean.dtype) / (square.sqrt() + group["eps"])
     decay1, decay2 = (beta1**missed).to(mean.dtype), (beta2**missed).to(mean.dtype)
-    return _Rows(parameter[rows] - move, mean * decay1, square * decay2)
+    row = parameter[rows] * kept.to(mean.dtype) - move
+    return _Rows(row, mean * decay1, square * decay2)
 
 
 def _write(parameter: Tensor, state: dict[str, Tensor], rows: Tensor, now: _Rows, step: int) -> None:
@@ -141,3 +200,4 @@ def _write(parameter: Tensor, state: dict[str, Tensor], rows: Tensor, now: _Rows
     state["exp_avg"].index_copy_(0, rows, now.mean)
     state["exp_avg_sq"].index_copy_(0, rows, now.square)
     state["row_step"][rows] = step
+    state["row_decay"][rows] = state["decay"]

@@ -1,4 +1,4 @@
-"""Gradients of an item table that name the rows they touch."""
+"""Gradients of an item table that name the rows they touch, and whether they are used."""
 
 from __future__ import annotations
 
@@ -7,37 +7,64 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from recbole_sce.loss import ItemLoss
+from recbole_sce.settings.checks import conflicts_of_row_updates
 
 if TYPE_CHECKING:
+    from recbole.config import Config
+
     from recbole_sce.model.mixin import SCEMixin
+
+#: Items from which on ``sparse_item_updates: auto`` updates single rows: in smaller catalogues a step of all
+#: rows costs no more (benchmarks/results/updates-cpu.md).
+AUTO_FROM = 50_000
+
+
+def updates_rows(config: Config, model: SCEMixin) -> bool:
+    """Return whether ``sparse_item_updates`` lets each step update only the rows that it touches.
+
+    ``auto`` does in large catalogues, where model, loss and settings allow it.
+
+    Raises:
+        ValueError: True is asked for, and the model or its loss cannot work so; the message says why.
+    """
+    asked = model.settings.sparse_item_updates
+    if asked == "auto":
+        return model.n_items >= AUTO_FROM and not conflicts_of_row_updates(config) and not _problem(model)
+    if asked and (problem := _problem(model)):
+        raise ValueError(problem)
+    return bool(asked)
 
 
 def use_sparse_item_gradients(model: SCEMixin) -> nn.Parameter:
-    """Make the gradient of the item table sparse (COO), from its lookups as from the loss.
-
-    Returns:
-        The item table.
-
-    Raises:
-        ValueError: the model or its loss cannot work so; the message says why.
-    """
-    name = type(model).__name__
+    """Make the gradient of the item table sparse (COO), of lookups as of the loss, and return the table."""
     table = model.item_table()
-    lookups = [
+    for module in _lookups(model):
+        module.sparse = True
+    assert isinstance(table, nn.Parameter)
+    assert isinstance(model.loss_fct, ItemLoss)
+    model.loss_fct.sparse_grad = True
+    return table
+
+
+def _lookups(model: SCEMixin) -> list[nn.Embedding]:
+    table = model.item_table()
+    return [
         module for module in model.modules() if isinstance(module, nn.Embedding) and module.weight is table
     ]
-    if not isinstance(table, nn.Parameter) or not lookups:
-        raise ValueError(
-            f"sparse_item_updates: True is not allowed with {name}, which computes the table that it scores "
+
+
+def _problem(model: SCEMixin) -> str:
+    """Return why the gradient of the item table cannot be sparse; '' if it can."""
+    name = type(model).__name__
+    if not isinstance(model.item_table(), nn.Parameter) or not _lookups(model):
+        return (
+            f"sparse_item_updates must be False with {name}, got True: it computes the table that it scores "
             "(item_table) anew from all rows of its parameters in each step"
         )
     loss = model.loss_fct
     if not (isinstance(loss, ItemLoss) and loss.allows_sparse_grad):
-        raise ValueError(
+        return (
             f"sparse_item_updates must be False with {type(loss).__name__}, got True: its gradient of the "
             "item table is dense (a loss that allows_sparse_grad says so as an ItemLoss)"
         )
-    for module in lookups:
-        module.sparse = True
-    loss.sparse_grad = True
-    return table
+    return ""

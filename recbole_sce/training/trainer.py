@@ -21,7 +21,7 @@ from recbole_sce.training.callbacks.steps import COVERAGE, EpochSteps
 from recbole_sce.training.fused import fused
 from recbole_sce.training.resumable import ResumableTrainer
 from recbole_sce.training.row_adam import RowAdam
-from recbole_sce.training.sparse import use_sparse_item_gradients
+from recbole_sce.training.sparse import updates_rows, use_sparse_item_gradients
 from recbole_sce.utils import processes
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ class SCETrainer(ResumableTrainer):
                 f"topk must be at most {model.n_items}, the number of items of {config['dataset']} with "
                 f"RecBole's padding item, got {longest}"
             )
-        self._exchanged = distributed.keep_from_ddp(model) if model.settings.sparse_item_updates else None
+        self.updates_rows = updates_rows(config, model)
+        self._exchanged = distributed.keep_from_ddp(model) if self.updates_rows else None
         super().__init__(config, model)
         if not streams(model):
             self._evaluate_densely()
@@ -97,12 +98,15 @@ class SCETrainer(ResumableTrainer):
     # Training
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
-        if not self.settings.sparse_item_updates:
+        if not self.updates_rows:
             return fused(super()._build_optimizer(**kwargs))
-        table = use_sparse_item_gradients(self.model)
-        optimizer = RowAdam(self.model.parameters(), [table], lr=self.learning_rate)
+        self.table = use_sparse_item_gradients(self.model)
+        certain = [self.table] if self.settings.sparse_item_updates is True else []
+        optimizer = RowAdam(
+            self.model.parameters(), certain, lr=self.learning_rate, weight_decay=self.weight_decay
+        )
         if processes.together():
-            distributed.exchange_rows(table, optimizer)
+            distributed.exchange_rows(self.table, optimizer)
         return optimizer
 
     def sync_grad_loss(self) -> Any:
@@ -134,6 +138,8 @@ class SCETrainer(ResumableTrainer):
             total_loss = super()._train_epoch(train_data, epoch_idx, noting_place, show_progress)
         self._of_steps = steps.scalars()
         self._batch = None
+        if isinstance(self.optimizer, RowAdam):
+            self.optimizer.catch_up()
         if not finite.all_finite(self.model):
             raise finite.NonFiniteError(
                 f"epoch {epoch_idx} (from 0): after its last step, not finite: "

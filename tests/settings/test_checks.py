@@ -157,7 +157,7 @@ def test_recboles_negative_sampling_is_refused() -> None:
     [
         ({"hidden_size": 65, "n_heads": 2}, "hidden_size must be a multiple of n_heads 2, got 65"),
         (
-            {"sparse_item_updates": True, "weight_decay": 0.1},
+            {"sparse_item_updates": True, "learner": "adam", "weight_decay": 0.1},
             "weight_decay must be 0 with sparse_item_updates True, got 0.1",
         ),
         (

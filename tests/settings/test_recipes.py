@@ -208,7 +208,6 @@ class TestGivingWay:
             ({"loss_type": "BCE"}, "target_discount", "target_discount must be 0 with loss_type BCE"),
             ({"complete_softmax": False}, "target_discount", "with complete_softmax False"),
             ({"train_positions": "last"}, "target_discount", "with train_positions last"),
-            ({"sparse_item_updates": True}, "weight_decay", "with sparse_item_updates True"),
             ({"learner": "adam"}, "weight_decay", "learner adam would add it to the gradient"),
         ],
     )
@@ -236,7 +235,7 @@ class TestGivingWay:
         [
             ({}, torch.optim.AdamW, 0.1),
             ({"learner": "adam"}, torch.optim.Adam, 0.0),
-            ({"sparse_item_updates": True}, RowAdam, 0.0),
+            ({"sparse_item_updates": True}, RowAdam, 0.1),
         ],
     )
     def test_training_decays_by_what_holds(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from copy import deepcopy
+from typing import Any
 
 import pytest
 import torch
@@ -113,6 +115,7 @@ def test_a_saved_state_goes_on_where_it_was() -> None:
     resumed = RowAdam([copy])
     resumed.load_state_dict(torch.load(file, weights_only=True))
     assert resumed.state[copy]["row_step"].dtype == torch.int32
+    assert resumed.state[copy]["row_decay"].dtype == torch.float64
     for gradient, touched in zip(gradients[2:], rows[2:]):
         for parameter, which in ((table, optimizer), (copy, resumed)):
             parameter.grad = sparse(gradient, touched)
@@ -120,7 +123,66 @@ def test_a_saved_state_goes_on_where_it_was() -> None:
     assert torch.equal(table, copy)
 
 
-@pytest.mark.parametrize("option", ["weight_decay", "amsgrad", "maximize"])
+@pytest.mark.parametrize("option", ["amsgrad", "maximize"])
 def test_options_that_change_every_row_are_refused(option: str) -> None:
     with pytest.raises(ValueError, match=option):
         RowAdam([nn.Parameter(torch.zeros(2, 2))], **{option: True})
+
+
+def decayed(n_rows: int, weight_decay: float) -> tuple[nn.Parameter, Any, nn.Parameter, RowAdam]:
+    start = torch.randn(n_rows, 3, dtype=torch.float64)
+    dense, rows = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    options = {"lr": 0.01, "betas": (0.9, 0.98), "weight_decay": weight_decay}
+    return dense, torch.optim.AdamW([dense], **options), rows, RowAdam([rows], **options)
+
+
+def step_both(dense: Any, adamw: Any, table: Any, row_adam: RowAdam, touched: torch.Tensor) -> None:
+    gradient = torch.zeros_like(dense)
+    gradient[touched] = torch.randn(len(touched), 3, dtype=torch.float64)
+    dense.grad, table.grad = gradient, sparse(gradient, touched)
+    adamw.step()
+    row_adam.step()
+
+
+def test_rows_without_a_step_decay_exactly_once_caught_up() -> None:
+    dense, adamw, table, row_adam_ = decayed(40, 0.5)
+    before = table.detach().clone()
+    for step in range(50):
+        for optimizer in (adamw, row_adam_):
+            optimizer.param_groups[0]["lr"] = 0.01 / (1 + step)  # decay follows each step's own rate
+        step_both(dense, adamw, table, row_adam_, torch.tensor([3, 17, 4]))
+    assert torch.equal(table[20:], before[20:])
+    row_adam_.catch_up()
+    assert torch.allclose(table, dense, rtol=0, atol=1e-12)
+    assert not torch.allclose(table[20:], before[20:])
+    row_adam_.catch_up()
+    assert torch.allclose(table, dense, rtol=0, atol=1e-12)
+
+
+def test_rows_touched_now_and_then_follow_adamw_with_decay() -> None:
+    dense, adamw, table, row_adam_ = decayed(400, 0.5)
+    plain = decayed(400, 0.0)
+    for _ in range(300):
+        step_both(dense, adamw, table, row_adam_, torch.randperm(400)[:20])
+    row_adam_.catch_up()
+    assert (dense - table).abs().mean() < 0.003  # a third of a step; a row moves by 0.3 in all
+    for _ in range(300):
+        step_both(*plain, torch.randperm(400)[:20])
+    assert (dense - plain[2]).abs().mean() > 0.1
+
+
+def test_a_state_of_before_there_was_decay_goes_on() -> None:
+    _, _, table, optimizer = decayed(40, 0.0)
+    table.grad = sparse(torch.randn_like(table), torch.tensor([1, 2]))
+    optimizer.step()
+    state = deepcopy(optimizer.state_dict())
+    for name in ("decay", "row_decay"):
+        del state["state"][0][name]
+    copy = nn.Parameter(table.detach().clone())
+    resumed = RowAdam([copy])
+    resumed.load_state_dict(state)
+    gradient = torch.randn_like(table)
+    for parameter, which in ((table, optimizer), (copy, resumed)):
+        parameter.grad = sparse(gradient, torch.tensor([2, 30]))
+        which.step()
+    assert torch.equal(table, copy)

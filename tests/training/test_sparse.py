@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from recbole_sce import SASRecSCE, SettingsError
 from recbole_sce.loss import ItemLoss, LaterTargetsLoss
-from recbole_sce.training import SCETrainer
+from recbole_sce.training import SCETrainer, sparse
+from recbole_sce.training.row_adam import RowAdam
 
 
 class Lookup(ItemLoss):
@@ -47,18 +48,19 @@ def trainer_of(tiny_dataset: dict[str, Any], loss: nn.Module, cls: type = SASRec
     return SCETrainer(config, model), train
 
 
-@pytest.mark.parametrize("learner", ["adam", "adamw"])
+@pytest.mark.parametrize(("learner", "decay"), [("adam", 0.0), ("adamw", 0.0), ("adamw", 0.1)])
 def test_training_equals_dense_training_where_all_rows_are_touched(
-    tiny_dataset: dict[str, Any], learner: str
+    tiny_dataset: dict[str, Any], learner: str, decay: float
 ) -> None:
     tables = []
-    for sparse in (False, True):
-        without_decay = {"learner": learner, "weight_decay": 0.0, "train_batch_size": 20}
-        trainer, train = trainer_of(tiny_dataset, Lookup(), sparse_item_updates=sparse, **without_decay)
+    for by_row in (False, True):
+        settings = {"learner": learner, "weight_decay": decay, "train_batch_size": 20, "ema_decay": 0.9}
+        trainer, train = trainer_of(tiny_dataset, Lookup(), sparse_item_updates=by_row, **settings)
         before = trainer.model.item_embedding.weight.detach().clone()
         trainer.fit(train, saved=False, verbose=False)
-        tables.append(trainer.model.item_embedding.weight.detach())
-        assert not torch.allclose(before, tables[-1])
+        # Row 0, padding, has no gradient: its average is one of a row that only decays.
+        tables.append(trainer.model.item_embedding.weight.detach()[1:])
+        assert not torch.allclose(before[1:], tables[-1])
         assert isinstance(trainer.optimizer.state_dict()["state"], dict)
     assert torch.allclose(*tables, rtol=0, atol=1e-9)
 
@@ -87,11 +89,11 @@ def test_a_step_changes_the_rows_that_it_touches_and_no_others(tiny_dataset: dic
     assert len(changed) < 35
 
 
-@pytest.mark.parametrize("sparse", [False, True])
-def test_a_checkpoint_goes_on_where_it_was(tiny_dataset: dict[str, Any], sparse: bool) -> None:
-    trainer, train = trainer_of(tiny_dataset, Lookup(), sparse_item_updates=sparse)
+@pytest.mark.parametrize("by_row", [False, True])
+def test_a_checkpoint_goes_on_where_it_was(tiny_dataset: dict[str, Any], by_row: bool) -> None:
+    trainer, train = trainer_of(tiny_dataset, Lookup(), sparse_item_updates=by_row)
     trainer.fit(train, verbose=False)
-    resumed, _ = trainer_of(tiny_dataset, Lookup(), sparse_item_updates=sparse)
+    resumed, _ = trainer_of(tiny_dataset, Lookup(), sparse_item_updates=by_row)
     resumed.resume_checkpoint(trainer.saved_model_file)
     for each in (trainer, resumed):
         init_seed(3, True)
@@ -105,7 +107,6 @@ def test_a_checkpoint_goes_on_where_it_was(tiny_dataset: dict[str, Any], sparse:
     [
         ("loss_type", "CE"),
         ("learner", "sgd"),
-        ("weight_decay", 0.1),
         ("clip_grad_norm", {"max_norm": 1.0}),
     ],
 )
@@ -114,6 +115,59 @@ def test_settings_that_touch_every_row_are_refused(
 ) -> None:
     with pytest.raises(SettingsError, match=f"{key} must be .* with sparse_item_updates True, got "):
         Config("SASRecSCE", "tiny", config_dict={**tiny_dataset, "sparse_item_updates": True, key: value})
+
+
+def test_decay_of_the_gradient_is_refused(tiny_dataset: dict[str, Any]) -> None:
+    settings = {**tiny_dataset, "sparse_item_updates": True, "weight_decay": 0.1}
+    Config("SASRecSCE", "tiny", config_dict={**settings, "learner": "adamw"})
+    with pytest.raises(SettingsError, match=r"weight_decay must be 0 with sparse_item_.*set learner: adamw"):
+        Config("SASRecSCE", "tiny", config_dict={**settings, "learner": "adam"})
+
+
+@pytest.mark.parametrize(
+    ("n_items", "settings", "by_row"),
+    [
+        (41, {}, True),
+        (42, {}, False),
+        (41, {"loss_type": "CE"}, False),
+        (41, {"learner": "adam", "weight_decay": 0.1}, False),
+        (41, {"clip_grad_norm": {"max_norm": 1.0}}, False),
+        (41, {"sparse_item_updates": False}, False),
+        (42, {"sparse_item_updates": True}, True),
+    ],
+)
+def test_auto_updates_rows_of_large_catalogues_where_it_can(
+    tiny_dataset: dict[str, Any],
+    n_items: int,
+    settings: dict[str, Any],
+    by_row: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sparse, "AUTO_FROM", n_items)  # of 41 items
+    config = Config("SASRecSCE", "tiny", config_dict={**tiny_dataset, **settings})
+    train, _, _ = data_preparation(config, create_dataset(config))
+    trainer = SCETrainer(config, SASRecSCE(config, train._dataset))
+    assert trainer.model.n_items == 41
+    assert trainer.updates_rows is by_row
+    assert isinstance(trainer.optimizer, RowAdam) is by_row
+
+
+def test_auto_trains_a_model_whose_gradient_is_dense_after_all(
+    tiny_dataset: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Regularised(SASRecSCE):
+        def extra_loss(self, interaction: Any, hidden: Tensor) -> Tensor:
+            return self.item_embedding.weight.square().sum()
+
+    losses = []
+    for first in (2, 100):
+        monkeypatch.setattr(sparse, "AUTO_FROM", first)
+        trainer, train = trainer_of(
+            tiny_dataset, Lookup(), Regularised, ema_decay=0.9, learner="adamw", weight_decay=0.1
+        )
+        trainer.fit(train, saved=False, verbose=False)
+        losses.append(trainer.train_loss_dict[1])
+    assert losses[0] == pytest.approx(losses[1])
 
 
 def test_scaled_gradients_of_several_processes_are_refused(tiny_dataset: dict[str, Any]) -> None:
@@ -130,7 +184,7 @@ def test_a_table_that_is_computed_is_refused(tiny_dataset: dict[str, Any]) -> No
         def item_table(self) -> Tensor:
             return F.normalize(super().item_table())
 
-    with pytest.raises(ValueError, match="sparse_item_updates: True is not allowed with Normalised"):
+    with pytest.raises(ValueError, match="sparse_item_updates must be False with Normalised, got True"):
         trainer_of(tiny_dataset, Lookup(), Normalised, sparse_item_updates=True)
 
 

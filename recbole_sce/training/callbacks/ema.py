@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from recbole_sce.training.row_adam import RowAdam
 
 #: An update of the average reads and writes all weights, as much as a row-wise step of a large catalogue
 #: avoids. Once averages are long, one in ten steps is enough: weights move little in ten.
@@ -15,6 +18,8 @@ _PERIOD = 10
 _EACH_STEP_UNTIL = 1000
 #: Numbers of a parameter that are exchanged with those of its mean at a time.
 _NUMBERS_AT_ONCE = 4_000_000
+#: Rows of a table whose means are brought up to date at a time.
+_ROWS_AT_ONCE = 65_536
 
 
 class WeightAverage:
@@ -29,14 +34,24 @@ class WeightAverage:
     Takes the memory of the parameters once more, from the first step on. Buffers have no average: they are
     those of the last step.
 
+    The average of a row that :class:`recbole_sce.training.row_adam.RowAdam` does not touch nears the row by
+    the product of the decays of all steps in between. It is taken when a step next touches the row, or when
+    the average is asked for.
+
     Args:
         parameters: those of the model; such as are not trained now are left out.
         decay: of a step, above 0 and below 1; 0.999 averages over a thousand steps, once 9,000 are done.
+        table: the one of them whose rows a RowAdam updates one by one, if there is one.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], decay: float) -> None:
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], decay: float, table: nn.Parameter | None = None
+    ) -> None:
         self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self._decay = decay
+        self._of_table = next((i for i, each in enumerate(self._parameters) if each is table), None)
+        self._log_decay = 0.0  # of all steps, their product's logarithm
+        self._row_decay: Tensor | None = None  # (rows,) the part of it that a row's mean has
         self._steps = 0
         self._updated = 0  # the step of the last update
         self._means: list[Tensor] = []
@@ -46,25 +61,56 @@ class WeightAverage:
     def update(self) -> None:
         """Take note of a step, which the optimiser has just taken."""
         self._steps += 1
+        step_decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
         missed = self._steps - self._updated
+        self._log_decay += math.log(step_decay)
         if not self._means:
             self._means = [parameter.detach().clone() for parameter in self._parameters]
+            if self._of_table is not None:
+                rows = len(self._parameters[self._of_table])
+                device = self._parameters[self._of_table].device
+                self._row_decay = torch.full((rows,), self._log_decay, dtype=torch.float64, device=device)
         elif missed == _PERIOD or self._steps <= _EACH_STEP_UNTIL:
-            decay = min(self._decay, (1 + self._steps) / (10 + self._steps)) ** missed
-            for mean, parameter in zip(self._means, self._parameters):
-                mean.lerp_(parameter, 1 - decay)
+            for index, (mean, parameter) in enumerate(zip(self._means, self._parameters)):
+                if index != self._of_table:
+                    mean.lerp_(parameter, 1 - step_decay**missed)
         else:
             return
         self._updated = self._steps
 
+    def _catch_up_all(self) -> None:
+        if self._row_decay is not None:
+            every = torch.arange(len(self._row_decay), device=self._row_decay.device)
+            for rows in torch.split(every, _ROWS_AT_ONCE):
+                self._catch_up(rows)
+
+    @torch.no_grad()
+    def _catch_up(self, rows: Tensor) -> None:
+        """Bring the means of ``rows`` (m,) of the table up to date with the rows as they are."""
+        if self._of_table is None or self._row_decay is None:
+            return
+        mean, parameter = self._means[self._of_table], self._parameters[self._of_table]
+        left = (self._log_decay - self._row_decay[rows]).exp_().to(mean.dtype).unsqueeze(1)
+        mean.index_copy_(0, rows, torch.lerp(parameter[rows], mean[rows], left))
+        self._row_decay[rows] = self._log_decay
+
     @contextmanager
     def following(self, optimizer: torch.optim.Optimizer) -> Iterator[None]:
         """Take note, within, of each step of ``optimizer``."""
-        handle = optimizer.register_step_post_hook(lambda *_: self.update())
-        try:
+
+        def before_step(*_: object) -> None:
+            if isinstance(optimizer, RowAdam) and self._of_table is not None:
+                for group, parameter, rows in optimizer.touched_rows():
+                    optimizer.catch_up_rows(group, parameter, rows)
+                    self._catch_up(rows)
+                gradient = self._parameters[self._of_table].grad
+                if gradient is not None and not gradient.is_sparse:
+                    self._catch_up_all()
+
+        with ExitStack() as hooks:
+            hooks.callback(optimizer.register_step_pre_hook(before_step).remove)
+            hooks.callback(optimizer.register_step_post_hook(lambda *_: self.update()).remove)
             yield
-        finally:
-            handle.remove()
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -74,6 +120,7 @@ class WeightAverage:
         """
         self._places += 1
         if self._places == 1:
+            self._catch_up_all()
             self._exchange()
         try:
             yield
@@ -84,8 +131,10 @@ class WeightAverage:
 
     def keep(self) -> None:
         """Let the parameters hold the average from now on, and begin a new one with the next step."""
+        self._catch_up_all()
         self._exchange()
         self._means, self._steps, self._updated = [], 0, 0
+        self._log_decay, self._row_decay = 0.0, None
 
     @torch.no_grad()
     def _exchange(self) -> None:
@@ -101,7 +150,13 @@ class WeightAverage:
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that the average goes on from."""
-        return {"steps": self._steps, "updated": self._updated, "means": list(self._means)}
+        return {
+            "steps": self._steps,
+            "updated": self._updated,
+            "means": list(self._means),
+            "log_decay": self._log_decay,
+            "row_decay": self._row_decay,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from ``state``, what :meth:`state_dict` gave.
@@ -113,6 +168,9 @@ class WeightAverage:
         if shapes[0] and shapes[0] != shapes[1]:
             raise ValueError(f"the average of the weights is of shapes {shapes[0]}, the model of {shapes[1]}")
         self._steps, self._updated = state["steps"], state["updated"]
+        self._log_decay = state.get("log_decay", 0.0)
+        row_decay = state.get("row_decay")
+        self._row_decay = None if row_decay is None else row_decay.to(self._parameters[0].device, copy=True)
         self._means = [
             mean.to(parameter.device, copy=True) for mean, parameter in zip(state["means"], self._parameters)
         ]

@@ -15,6 +15,7 @@ from recbole_sce.compat import safe_load
 from recbole_sce.training.callbacks import ema as averaging
 from recbole_sce.training.callbacks.ema import WeightAverage
 from recbole_sce.training.callbacks.last_state import last_path
+from recbole_sce.training.row_adam import RowAdam
 
 
 def walk(parameter: nn.Parameter, average: WeightAverage, steps: int) -> list[torch.Tensor]:
@@ -53,6 +54,43 @@ class TestWeightAverage:
         last = parameter.detach().square().mean()
         with average.in_place():
             assert parameter.detach().square().mean() < 0.2 * last
+
+    def test_of_rows_that_steps_seldom_touch_is_that_of_each_step(self) -> None:
+        start = torch.randn(30, 2, dtype=torch.float64)
+        table, bias = nn.Parameter(start.clone()), nn.Parameter(torch.zeros(2, dtype=torch.float64))
+        optimizer = RowAdam([table, bias], lr=0.1, betas=(0.0, 0.98))  # no move after the step itself
+        average, expected = WeightAverage([table, bias], 0.99, table), None
+        with average.following(optimizer):
+            for step in range(1, 201):
+                rows = torch.randperm(30)[:3]
+                table.grad = torch.sparse_coo_tensor(
+                    rows.unsqueeze(0), torch.randn(3, 2, dtype=torch.float64), table.shape
+                )
+                bias.grad = torch.ones_like(bias)
+                optimizer.step()
+                kept = min(0.99, (1 + step) / (10 + step))
+                now = table.detach().clone()
+                expected = now if expected is None else kept * expected + (1 - kept) * now
+        resumed = WeightAverage([table, bias], 0.99, table)
+        resumed.load_state_dict(average.state_dict())
+        for each in (average, resumed):
+            with each.in_place():
+                assert torch.allclose(table, expected, rtol=0, atol=1e-12)
+                assert not torch.allclose(table, now, rtol=0, atol=1e-3)
+            assert torch.equal(table, now)
+
+    def test_of_a_table_whose_gradient_is_dense_after_all_is_that_of_each_step(self) -> None:
+        averages = []
+        for table in (nn.Parameter(torch.zeros(5, 2)), nn.Parameter(torch.zeros(5, 2))):
+            optimizer = RowAdam([table], lr=0.1)
+            average = WeightAverage([table], 0.9, None if averages else table)
+            with average.following(optimizer):
+                for step in range(20):
+                    table.grad = torch.full_like(table, (-1.0) ** step)
+                    optimizer.step()
+            with average.in_place():
+                averages.append(table.detach().clone())
+        torch.testing.assert_close(*averages)
 
     @pytest.mark.parametrize("shape", [(), (5,), (7, 2), (2, 7)])
     def test_is_exchanged_in_parts_and_back(
@@ -101,7 +139,8 @@ class TestWeightAverage:
     def test_is_the_weights_themselves_before_the_first_step(self) -> None:
         parameter = nn.Parameter(torch.ones(2))
         average = WeightAverage([parameter], 0.99)
-        assert average.state_dict() == {"steps": 0, "updated": 0, "means": []}
+        assert average.state_dict()["steps"] == 0
+        assert average.state_dict()["means"] == []
         with average.in_place():
             assert parameter.tolist() == [1, 1]
         average.keep()
@@ -120,7 +159,8 @@ class TestWeightAverage:
         (mean,) = (each.clone() for each in average.state_dict()["means"])
         average.keep()
         assert torch.equal(parameter.detach(), mean)
-        assert average.state_dict() == {"steps": 0, "updated": 0, "means": []}
+        assert average.state_dict()["steps"] == 0
+        assert average.state_dict()["means"] == []
 
     def test_goes_on_as_if_it_had_not_been_stored(self) -> None:
         whole, part = (nn.Parameter(torch.zeros(3)) for _ in range(2))
