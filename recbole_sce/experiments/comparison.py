@@ -242,7 +242,7 @@ def _listed(candidates: Sequence[Union[str, Candidate]], losses: Sequence[str]) 
 
 def _check_seeds(seeds: Sequence[int]) -> None:
     if not seeds or len(set(seeds)) < len(seeds):
-        raise ExperimentError(f"seeds: {list(seeds)} is not allowed; one or more different whole numbers are")
+        raise ExperimentError(f"seeds must be one or more different whole numbers, got {list(seeds)}")
 
 
 def _specified(

@@ -37,7 +37,7 @@ class RowAdam(torch.optim.Adam):
     def __init__(self, params: Any, tables: Sequence[Tensor] = (), lr: float = 1e-3, **options: Any) -> None:
         for name in ("weight_decay", "amsgrad", "maximize"):
             if options.get(name):
-                raise ValueError(f"{name}: {options[name]!r} is not allowed with updates of single rows")
+                raise ValueError(f"{name} must be off with updates of single rows, got {options[name]!r}")
         super().__init__(params, lr=lr, **options)
         self._tables = tuple(tables)
 
