@@ -189,12 +189,6 @@ def common_protocol(configs: Mapping[str, Any]) -> dict[str, Any]:
                     f"{key} is {protocol[key]!r} for {first} and {value!r} for {label}, and figures can only "
                     f"be compared under one protocol{_remedy(key)}"
                 )
-    name, _, k = str(protocol["valid_metric"]).lower().partition("@")
-    if name not in map(str.lower, protocol["metrics"]) or (k and int(k) not in protocol["topk"]):
-        raise ExperimentError(
-            f"valid_metric: {protocol['valid_metric']} is not among what is computed, "
-            f"{', '.join(protocol['metrics'])} at {', '.join(map(str, protocol['topk']))}"
-        )
     return protocol
 
 

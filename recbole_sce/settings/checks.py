@@ -84,7 +84,7 @@ def find_conflicts(values: Mapping[str, Any], causal: bool) -> list[Conflict]:
         *_of_excluding(values),
         *_of_sparse_updates(values),
         *_of_valid_metric(values),
-        *_of_heads(values),
+        *conflicts_of_heads(values),
         *_of_decay(values),
         *_of_transform(values),
         *_of_order(values),
@@ -206,11 +206,17 @@ def _of_valid_metric(values: Mapping[str, Any]) -> list[Conflict]:
     return [Conflict("valid_metric", message, ("metrics", "topk"))] if message else []
 
 
-def _of_heads(values: Mapping[str, Any]) -> list[Conflict]:
+def conflicts_of_heads(values: Mapping[str, Any]) -> list[Conflict]:
+    """Refuse a width that attention heads cannot share, which models of RecBole refuse too."""
     width, heads = _get(values, "hidden_size", None), _get(values, "n_heads", None)
     if not width or not heads or width % heads == 0:
         return []
-    message = sentence("hidden_size", f"a multiple of n_heads {heads}", width)
+    multiples = [size for size in (width - width % heads, width - width % heads + heads) if size]
+    fewer = max(count for count in range(1, min(heads, width) + 1) if width % count == 0)
+    remedy = (
+        f"{' and '.join(map(str, multiples))} {'serve' if multiples[1:] else 'serves'}, or n_heads {fewer}"
+    )
+    message = sentence("hidden_size", f"a multiple of n_heads {heads}", width, remedy)
     return [Conflict("hidden_size", message, ("n_heads",))]
 
 

@@ -51,6 +51,8 @@ def _not_empty(path: str | Path) -> str | Path:
 _Whole = BeforeValidator(as_whole)
 Count = Annotated[int, _Whole, Field(ge=1), Allowed("a whole number of at least 1")]
 WholeNumber = Annotated[int, _Whole, Field(ge=0), Allowed("a whole number of at least 0")]
+# Each layer takes memory as it is built, so that a slip of some digits would fill it without a word.
+Layers = Annotated[int, _Whole, Field(ge=1, le=1000), Allowed("a whole number from 1 to 1000")]
 Integer = Annotated[int, _Whole, Allowed("a whole number")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), Allowed("a number above 0")]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), Allowed("a number of at least 0")]
@@ -227,9 +229,9 @@ class RecBoleSettings(BaseModel):
     hidden_size: Count = _key("RecBole", None, "", "Width of hidden states.")
     inner_size: Count = _key("RecBole", None, "", "Width of feed-forward layers.")
     embedding_size: Count = _key("RecBole", None, "", "Width of item embeddings.")
-    n_layers: Count = _key("RecBole", None, "", "Layers of the encoder.")
+    n_layers: Layers = _key("RecBole", None, "", "Layers of the encoder.")
     n_heads: Count = _key("RecBole", None, "", "Attention heads of a layer.")
-    num_layers: Count = _key("RecBole", None, "", "Layers of a recurrent encoder.")
+    num_layers: Layers = _key("RecBole", None, "", "Layers of a recurrent encoder.")
     hidden_dropout_prob: BelowOne = _key(
         "RecBole", None, "", "Dropout of embeddings and feed-forward layers."
     )
