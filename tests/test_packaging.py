@@ -134,8 +134,9 @@ class TestDistributions:
             if "__pycache__" not in path.parts
         ]
         properties = [f"recbole_sce/properties/{path}" for path in ("__init__.py", *PROPERTIES)]
+        pages = [f"recbole_sce/experiments/pages/{page}.html" for page in ("page", "comparison", "search")]
         assert sorted(names) == sorted(
-            [*modules, "recbole_sce/py.typed", "recbole_sce_command.py", *properties]
+            [*modules, "recbole_sce/py.typed", "recbole_sce_command.py", *pages, *properties]
         )
 
     def test_the_source_distribution_has_all_that_the_repository_has(self, sdist: tuple[Path, str]) -> None:
