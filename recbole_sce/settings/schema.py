@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -36,13 +37,24 @@ def as_whole(value: Any) -> Any:
     return int(value) if type(value) is float and value.is_integer() else value
 
 
+def is_number(value: Any) -> bool:
+    """Return whether ``value`` is a finite number; True and False are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def value_of(values: Mapping[str, Any], key: str, default: Any = None) -> Any:
+    """Return ``values[key]``, or ``default`` where it is absent; RecBole's Config has no get()."""
+    return values[key] if key in values else default  # noqa: SIM401
+
+
 def _learner(name: str) -> str:
     if name.lower() not in LEARNERS:
         raise ValueError
     return name
 
 
-def _not_empty(path: str | Path) -> str | Path:
+def not_empty(path: str | Path) -> str | Path:
+    """Refuse an empty path, as pydantic's validators do."""
     if not str(path):
         raise ValueError
     return path
@@ -62,10 +74,10 @@ InsideUnit = Annotated[float, Field(gt=0, lt=1), Allowed("a number above 0 and b
 Learner = Annotated[str, AfterValidator(_learner), Allowed(f"one of {', '.join(LEARNERS)}")]
 Recipe = Annotated[
     Union[str, Path],
-    AfterValidator(_not_empty),
+    AfterValidator(not_empty),
     Allowed("auto, plain, sparse, dense or the path of a YAML file"),
 ]
-Resumed = Annotated[Union[str, Path], AfterValidator(_not_empty), Allowed("auto or the path of a checkpoint")]
+Resumed = Annotated[Union[str, Path], AfterValidator(not_empty), Allowed("auto or the path of a checkpoint")]
 
 
 def _key(group: str, default: Any, applies_to: str, description: str) -> Any:
