@@ -28,12 +28,13 @@ PROPERTIES = sorted(
     for path in (ROOT / "properties").rglob("*.*")
     if path.suffix in (".yaml", ".hyper")
 )
-#: The README's five lines, cut to one epoch.
+#: The README's five lines, cut to one epoch on few users.
 FIVE_LINES = """
 import recbole_sce
 from recbole.quick_start import run_recbole
 
-result = run_recbole(model="SASRecSCE", dataset="ml-100k", config_dict={"epochs": 1, "show_progress": False})
+few = {"user_inter_num_interval": "[20,22]", "MAX_ITEM_LIST_LENGTH": 10, "epochs": 1, "show_progress": False}
+result = run_recbole(model="SASRecSCE", dataset="ml-100k", config_dict=few)
 print(result["test_result"])
 print("from", recbole_sce.__file__)
 """

@@ -82,6 +82,7 @@ def test_missing_data_are_named(call: Call, specs: list[Any]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("runs_here")
 def test_for_real(call: Call, tiny_dataset: dict[str, Any], tmp_path: Path) -> None:
     """As a user does; the same command again has nothing to do."""
     command = ("compare", "-m", "SASRecSCE,Pop", *TINY, "--out", "out")

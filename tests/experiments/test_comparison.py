@@ -175,6 +175,7 @@ def test_runs_under_other_defaults_are_not_gone_on_with(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("runs_here")
 def test_a_comparison_for_real(tiny_dataset: dict[str, Any], tmp_path: Path) -> None:
     """A model, and one that fails; then once more: what is done is kept, what failed is tried again."""
     out, settings = tmp_path / "out", {**tiny_dataset, "epochs": 2, "recipe": "auto"}
