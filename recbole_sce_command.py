@@ -11,13 +11,17 @@ import sys
 from importlib.util import find_spec, module_from_spec
 
 
-def main() -> None:
-    """Run the command that ``sys.argv`` names."""
+def bare_package() -> None:
+    """Make ``recbole_sce`` importable without running its ``__init__``."""
     spec = find_spec("recbole_sce")
     if spec is None:
         sys.exit("error: the package recbole_sce must be installed beside its program recbole-sce, got none")
     sys.modules["recbole_sce"] = module_from_spec(spec)
 
+
+def main() -> None:
+    """Run the command that ``sys.argv`` names."""
+    bare_package()
     from recbole_sce.cli import main
 
     main()

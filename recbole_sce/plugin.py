@@ -35,6 +35,7 @@ Patches of RecBole itself are in :mod:`recbole_sce.compat`.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import sys
 from importlib.machinery import ModuleSpec
@@ -246,7 +247,8 @@ def _read_settings_early() -> None:
     from recbole_sce.data.columns import check_columns
     from recbole_sce.data.temporal import check_temporal_holdout
     from recbole_sce.model import SCEMixin
-    from recbole_sce.settings import carried, recbole_keys, recipes
+    from recbole_sce.safe_io.checkpoints import problems_of_keeping
+    from recbole_sce.settings import carried, recbole_keys, recipes, refuse
     from recbole_sce.training import resume
 
     @compat.wrap(Config, "_get_final_config_dict")
@@ -260,8 +262,11 @@ def _read_settings_early() -> None:
     @compat.wrap(Config, "__init__")
     def init(original: Callable[..., Any], self: Config, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
+        for key, ours in recipes.misspelt_keys(self).items() if self["local_rank"] == 0 else ():
+            logging.getLogger().warning(f"{key} must be a key that somebody reads: did you mean {ours}?")
         check_temporal_holdout(self)
         if issubclass(self.model_class, SCEMixin):
+            refuse(problems_of_keeping(self.external_config_dict))
             carried.settings_of(self)
             check_columns(self, of_plugin=True)
             resume.check(self)
@@ -286,14 +291,9 @@ def _check_settings_of_built_in_models() -> None:
     from recbole.data import utils
     from recbole.trainer import Trainer
 
-    from recbole_sce.data.columns import check_columns, problems_of_labels
-    from recbole_sce.model import SCEMixin
-    from recbole_sce.settings import recbole_keys, refuse
-
     @compat.wrap_everywhere(utils, "data_preparation")
     def data_preparation(original: Callable[..., Any], config: Config, dataset: Any) -> Any:
-        refuse(recbole_keys.problems_of_evaluation(config))
-        check_columns(config, issubclass(config.model_class, SCEMixin))
+        check_data_settings(config)
         return original(config, dataset)
 
     @compat.wrap(Trainer, "fit")
@@ -302,12 +302,48 @@ def _check_settings_of_built_in_models() -> None:
         self: Any,
         train_data: Any,
         valid_data: Any = None,
+        verbose: bool = True,
+        saved: bool = True,
         *args: Any,
         **kwargs: Any,
     ) -> Any:
         if valid_data:
-            refuse([*recbole_keys.problems_of_a_fit(self.config), *problems_of_labels(self.config)])
-        return original(self, train_data, valid_data, *args, **kwargs)
+            check_training_settings(self.config, saved)
+        return original(self, train_data, valid_data, verbose, saved, *args, **kwargs)
+
+
+def check_data_settings(config: Config) -> None:
+    """Refuse settings, of any model, that no data can be prepared by.
+
+    Raises:
+        SettingsError: there are some.
+    """
+    from recbole_sce.data.columns import check_columns
+    from recbole_sce.model import SCEMixin
+    from recbole_sce.settings import recbole_keys, refuse
+
+    refuse(recbole_keys.problems_of_evaluation(config))
+    check_columns(config, issubclass(config.model_class, SCEMixin))
+
+
+def check_training_settings(config: Config, saved: bool = True) -> None:
+    """Refuse settings, of any model, that a training with validation would fail by.
+
+    Args:
+        config: RecBole's ``Config``.
+        saved: whether checkpoints are written.
+
+    Raises:
+        SettingsError: there are some.
+    """
+    from recbole_sce.data.columns import problems_of_labels
+    from recbole_sce.safe_io.checkpoints import problems_of_keeping
+    from recbole_sce.settings import recbole_keys, refuse
+    from recbole_sce.settings.checks import conflicts_of_heads
+
+    problems = [*recbole_keys.problems_of_a_fit(config), *problems_of_labels(config)]
+    problems += [one.message for one in conflicts_of_heads(config)]
+    refuse([*problems, *(problems_of_keeping(config.external_config_dict) if saved else ())])
 
 
 def _split_temporally() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 import os
 import subprocess
@@ -21,6 +22,7 @@ os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS
 os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import hypothesis
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -32,6 +34,9 @@ import recbole_sce  # noqa: F401  (before any module of RecBole: without ray it 
 
 # isort: split
 import factory
+
+from recbole_sce.experiments import comparison, process, tuning
+from recbole_sce.experiments.spec import RunSpec
 
 # The same examples in each run of the suite; many new ones where they are asked for (make soak).
 hypothesis.settings.register_profile("suite", derandomize=True, deadline=None, max_examples=40)
@@ -98,6 +103,25 @@ def python(tmp_path: Path) -> Iterator[Callable[[str], subprocess.CompletedProce
         return subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
 
     return run
+
+
+@pytest.fixture
+def runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let comparisons and searches train in this process: one of its own costs seconds of imports each."""
+
+    def run(spec: RunSpec, folder: Path, progress: Callable[..., None]) -> dict[str, Any]:
+        folder.mkdir(parents=True, exist_ok=True)
+        with monkeypatch.context() as patch:
+            patch.chdir(folder)
+            try:
+                record, per_user = process.execute(spec, progress)
+                np.savez_compressed("users.npz", **per_user)
+            except Exception as error:
+                record = process.failure(error)
+        return json.loads(json.dumps(record))
+
+    for module in (comparison, tuning):
+        monkeypatch.setattr(module, "run_in_process", run)
 
 
 class _LargestTensor(TorchDispatchMode):

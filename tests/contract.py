@@ -1,10 +1,10 @@
 """What RecBole's public functions that take a data set, a loader or a checkpoint give, as plain data.
 
-    python tests/contract.py DATA_PATH plugin|alone KIND [MODEL]
+    python tests/contract.py DATA_PATH plugin|alone KIND[=MODEL] ...
 
-prints one JSON object: by function, what it gives for a kind of ``kinds.py``. With MODEL, a variant of the
-kind's own model, that model has the weights of the kind's own, and only what a data set or a trained model
-gives is asked.
+prints one JSON object: by KIND[=MODEL], by function, what it gives for a kind of ``kinds.py``. With MODEL, a
+variant of the kind's own model, that model has the weights of the kind's own, and only what a data set or a
+trained model gives is asked.
 """
 
 from __future__ import annotations
@@ -178,7 +178,11 @@ def of_training(
 
 
 if __name__ == "__main__":
-    _, data, _, kind, *variant = sys.argv
+    _, data, _, *asked = sys.argv
     sys.argv = sys.argv[:1]
     torch.set_num_threads(1)
-    print("RESULT", json.dumps(contract(kind, data, *variant)))
+    made = {}
+    for one in asked:
+        kind, _, variant = one.partition("=")
+        made[one] = contract(kind, data, variant or None)
+    print("RESULT", json.dumps(made))

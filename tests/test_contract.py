@@ -42,11 +42,14 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def ask(shop: Path) -> Any:
+    variants = [f"{kind}={variant}" for kind, variant in VARIANTS.items() if variant]
+
     @cache
-    def ask(*arguments: str) -> dict[str, Any]:
-        """Return what ``contract.py`` prints in a process of its own."""
+    def ask(side: str) -> dict[str, Any]:
+        """Return what ``contract.py`` prints, by kind, in a process of its own."""
+        asked = [*VARIANTS, *(variants if side == "plugin" else ())]
         done = subprocess.run(
-            [sys.executable, "-W", "ignore", contract.__file__, "data", *arguments],
+            [sys.executable, "-W", "ignore", contract.__file__, "data", side, *asked],
             cwd=shop,
             # RecBole alone reads its own checkpoints only so since torch 2.6.
             env={**os.environ, "OMP_NUM_THREADS": "1", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"},
@@ -62,7 +65,7 @@ def ask(shop: Path) -> Any:
 
 @pytest.mark.parametrize("kind", VARIANTS)
 def test_recboles_own_models_give_the_same(kind: str, ask: Any) -> None:
-    alone, with_plugin = ask("alone", kind), ask("plugin", kind)
+    alone, with_plugin = ask("alone")[kind], ask("plugin")[kind]
     assert alone.keys() == with_plugin.keys()
     assert {name: value for name, value in alone.items() if with_plugin[name] != value} == {}
 
@@ -72,7 +75,7 @@ def test_variants_with_the_same_weights_give_the_same(kind: str, ask: Any) -> No
     """But for two things: histories of columns that no model reads, which RecBole puts into every batch; and
     batches of training, which are of rows of like length and cut to the longest.
     """
-    alone, variant = dict(ask("alone", kind)), dict(ask("plugin", kind, VARIANTS[kind]))
+    alone, variant = dict(ask("alone")[kind]), dict(ask("plugin")[f"{kind}={VARIANTS[kind]}"])
     counted = alone.pop("get_flops"), variant.pop("get_flops")
     assert counted[0] == pytest.approx(counted[1], rel=0.01)  # of the loss, which RecBole counts too
     assert len(variant) > 80
@@ -118,7 +121,7 @@ def public_functions() -> Iterator[tuple[str, Any]]:
 
 
 def test_no_function_is_forgotten(ask: Any) -> None:
-    called = {name.split(": ")[-1] for name in ask("alone", "sequences")} | {"save_split_dataloaders"}
+    called = {name.split(": ")[-1] for name in ask("alone")["sequences"]} | {"save_split_dataloaders"}
     taking = {
         name for name, function in public_functions() if TAKEN & set(inspect.signature(function).parameters)
     }

@@ -34,6 +34,9 @@ def run_example(
     It runs in this process with ``arguments``, or nightly in a fresh one with ``whole``.
     """
 
+    if request.param == "here":
+        request.getfixturevalue("runs_here")
+
     def here(name: str, *arguments: str, whole: tuple[str, ...] = ()) -> str:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr("sys.argv", [name, *arguments])

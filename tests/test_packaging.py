@@ -28,12 +28,13 @@ PROPERTIES = sorted(
     for path in (ROOT / "properties").rglob("*.*")
     if path.suffix in (".yaml", ".hyper")
 )
-#: The README's five lines, cut to one epoch.
+#: The README's five lines, cut to one epoch on few users.
 FIVE_LINES = """
 import recbole_sce
 from recbole.quick_start import run_recbole
 
-result = run_recbole(model="SASRecSCE", dataset="ml-100k", config_dict={"epochs": 1, "show_progress": False})
+few = {"user_inter_num_interval": "[20,22]", "MAX_ITEM_LIST_LENGTH": 10, "epochs": 1, "show_progress": False}
+result = run_recbole(model="SASRecSCE", dataset="ml-100k", config_dict=few)
 print(result["test_result"])
 print("from", recbole_sce.__file__)
 """
@@ -134,8 +135,9 @@ class TestDistributions:
             if "__pycache__" not in path.parts
         ]
         properties = [f"recbole_sce/properties/{path}" for path in ("__init__.py", *PROPERTIES)]
+        pages = [f"recbole_sce/experiments/pages/{page}.html" for page in ("page", "comparison", "search")]
         assert sorted(names) == sorted(
-            [*modules, "recbole_sce/py.typed", "recbole_sce_command.py", *properties]
+            [*modules, "recbole_sce/py.typed", "recbole_sce_command.py", *pages, *properties]
         )
 
     def test_the_source_distribution_has_all_that_the_repository_has(self, sdist: tuple[Path, str]) -> None:

@@ -32,7 +32,7 @@ CENTERS = ("mixtures", "states", "targets")
 class BucketChoice:
     def __init__(self, centers: str, refresh: int) -> None:
         if centers not in CENTERS:
-            raise ValueError(f"centers: {centers!r} is not allowed; one of {', '.join(CENTERS)} is")
+            raise ValueError(f"centers must be one of {', '.join(CENTERS)}, got {centers!r}")
         self.kind, self.refresh = centers, refresh
         self.centers: Optional[Tensor] = None
         self.items: Optional[Tensor] = None

@@ -186,5 +186,5 @@ def sizes_of(loss: Any) -> dict[str, Any]:
 def chosen_over_buckets(config: Any) -> str:
     over_buckets = str(config["over_buckets"])
     if over_buckets not in ("largest", "mean"):
-        raise ValueError(f"over_buckets: {over_buckets!r} is not allowed; largest or mean is")
+        raise ValueError(f"over_buckets must be largest or mean, got {over_buckets!r}")
     return over_buckets

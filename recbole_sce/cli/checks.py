@@ -21,7 +21,8 @@ def check_device(config: Mapping[str, Any], overrides: Mapping[str, str]) -> Non
     choice = "leave it out to take a GPU where there is one, or set --use_gpu=False for the CPU"
     if "device" in overrides:
         raise InputError(
-            f"--device={overrides['device']} is not allowed: --gpu_id=0 and the like choose a GPU; {choice}"
+            f"device must be left to RecBole, got --device={overrides['device']}: "
+            f"--gpu_id=0 and the like choose a GPU; {choice}"
         )
     asked = [f"--{key}={overrides[key]}" for key in ("use_gpu", "gpu_id") if key in overrides]
     if not asked or config["use_gpu"] is False or config["gpu_id"] in ("", "-1"):

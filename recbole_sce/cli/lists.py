@@ -95,9 +95,9 @@ class RecommendationWriter:
         if path is None:
             return
         if path.suffix not in FORMATS:
-            raise InputError(f"--out: {path} is not allowed; a file ending in {', '.join(FORMATS)} is")
+            raise InputError(f"--out must be a file ending in {', '.join(FORMATS)}, got {path}")
         if not path.absolute().parent.is_dir():
-            raise InputError(f"--out: the folder of {path} does not exist")
+            raise InputError(f"--out must be a file in a folder that exists, got {path}")
         if path.suffix == ".parquet":
             try:
                 import pyarrow.parquet

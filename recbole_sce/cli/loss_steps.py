@@ -36,6 +36,14 @@ _HISTORY = 50
 #: The name of the loss beside which others are put.
 EXACT = "CE"
 
+#: What measures one case in a fresh process, which needs neither RecBole nor the plugin.
+PROGRAM = """
+import sys, recbole_sce_command
+recbole_sce_command.bare_package()
+from recbole_sce.cli.loss_steps import main
+main(sys.argv[1])
+"""
+
 LossFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -217,7 +225,7 @@ def run(
     base: Case,
     *,
     contenders: Sequence[Contender] = CONTENDERS,
-    program: Sequence[str] = ("-m", "recbole_sce.cli.loss_steps"),
+    program: Sequence[str] = ("-c", PROGRAM),
     max_logits: float = DEFAULT_MAX_LOGITS,
     timeout: float = 600.0,
 ) -> list[Row]:
@@ -282,7 +290,3 @@ def main(argument: str, contenders: Sequence[Contender] = CONTENDERS) -> None:
     """Measure a case given as JSON, and print the measurement as JSON."""
     content: dict[str, Any] = json.loads(argument)
     print(json.dumps(asdict(measure(Case(**content), contenders))))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

@@ -15,9 +15,6 @@ from recbole_sce.cli.options import split_values
 #: Of a command that takes overrides: whatever it does not know itself is left in ``ctx.args``.
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 
-#: How alike two keys are if one is taken for the other, misspelt (1: equal).
-_ALIKE = 0.8
-
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, str]:
     """Return the overrides among a command's arguments, by key.
@@ -68,12 +65,14 @@ def check_keys(overrides: Sequence[str], model: str, dataset: str, config_files:
     Raises:
         InputError: a key is unknown and resembles a known one, or the model is unknown.
     """
+    from recbole_sce.settings.recipes import ALIKE
+
     known = known_keys(model, dataset, config_files)
     lower = {key.lower(): key for key in known}
     for key in overrides:
         if key in known:
             continue
-        close = difflib.get_close_matches(key.lower(), lower, n=1, cutoff=_ALIKE)
+        close = difflib.get_close_matches(key.lower(), lower, n=1, cutoff=ALIKE)
         if close:
             raise InputError(
                 f"configuration key {key!r} is unknown to {model} on {dataset}: did you mean "

@@ -75,8 +75,9 @@ def check_gpus(gpu_id: str, nproc: int, n_gpus: int) -> None:
     named = len([one for one in gpu_id.split(",") if one.strip()])
     if min(named, n_gpus) < nproc:
         raise ValueError(
-            f"nproc: {nproc} is not allowed with gpu_id: {gpu_id!r}, which names {named} GPUs ({n_gpus} "
-            "of them found); name one a process (gpu_id: '0,1,...'), or set use_gpu: False to use the CPU"
+            f"nproc must be at most the number of GPUs that gpu_id names and torch sees, got {nproc}, with "
+            f"gpu_id {gpu_id!r} ({named} named, {n_gpus} seen): name one per process (gpu_id: '0,1,...'), or "
+            "set use_gpu: False to use the CPU"
         )
 
 
@@ -140,8 +141,8 @@ def data_of_several_processes() -> bool:
     def save_split_dataloaders(original: Callable[..., Any], config: Any, dataloaders: Any) -> None:
         if processes.together():
             raise ValueError(
-                "save_dataloaders: True is not allowed with several processes, each of which has a part of "
-                "the data; save_dataset: True is"
+                "save_dataloaders must be False with several processes, got True: each of them has a part of "
+                "the data. save_dataset: True saves what takes longest"
             )
         original(config, dataloaders)
 

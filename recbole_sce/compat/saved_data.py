@@ -224,8 +224,11 @@ def _saved(config: Any, key: str, default: str, what: str, why_not: Callable[[An
     if not reason:
         logger.info(f"Load {what} from: [{path}]")
         return content
-    of_key = "" if named is None else f"{key}: "
-    logger.log(level, f"{of_key}{path} is left out, and its content is made anew: {reason}")
+    of_key, remedy = "", ""
+    if named is not None:
+        saving = {"dataset_save_path": "save_dataset", "dataloaders_save_path": "save_dataloaders"}[key]
+        of_key, remedy = f"{key}: ", f". Set {key} to null and, once, {saving} to True to have it kept anew"
+    logger.log(level, f"{of_key}{path} is left out, and its content is made anew: {reason}{remedy}")
     return None
 
 

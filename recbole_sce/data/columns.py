@@ -135,7 +135,7 @@ def _of_features(config: Config, of_plugin: bool) -> list[str]:
     floats = [one for one in chosen if columns[one] is FeatureType.FLOAT and one in numerical]
     if len(floats) > 1:
         remedy = f"keep one of {', '.join(floats)}: RecBole's embedding of item features joins no two"
-        return [sentence("selected_features", "with one float column at most", chosen, remedy)]
+        return [sentence("selected_features", "a list with at most one float column", chosen, remedy)]
     return []
 
 

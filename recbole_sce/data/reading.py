@@ -29,7 +29,7 @@ def read_header(path: str, separator: str, encoding: Optional[str]) -> dict[str,
             head = file.readline().rstrip("\n").lstrip(_BYTE_ORDER_MARK)
     except LookupError:
         raise ValueError(
-            f"encoding: {encoding!r} is not allowed; a name that Python knows, such as utf-8 or latin-1, is"
+            f"encoding must be a name that Python knows, such as utf-8 or latin-1, got {encoding!r}"
         ) from None
     except UnicodeDecodeError as error:
         raise _wrong_encoding(path, encoding, error) from None

@@ -46,17 +46,17 @@ class LogSpec:
     def __post_init__(self) -> None:
         for name in ("n_interactions", "n_items", "min_length"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} is not allowed; at least 1 is")
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.min_length < self.mean_length <= self.max_length:
             raise ValueError(
-                f"mean_length: {self.mean_length} is not allowed; more than min_length ({self.min_length}) "
-                f"and at most max_length ({self.max_length}) is"
+                f"mean_length must be more than min_length ({self.min_length}) and at most max_length "
+                f"({self.max_length}), got {self.mean_length}"
             )
         if not 0 <= self.structure <= 1:
-            raise ValueError(f"structure: {self.structure} is not allowed; a share from 0 to 1 is")
+            raise ValueError(f"structure must be a share from 0 to 1, got {self.structure}")
         if not 0 <= self.popularity_exponent < 1:
             raise ValueError(
-                f"popularity_exponent: {self.popularity_exponent} is not allowed; from 0 to less than 1 is"
+                f"popularity_exponent must be from 0 to less than 1, got {self.popularity_exponent}"
             )
 
 

@@ -341,7 +341,7 @@ def _mean_rank(greater: Tensor, equal: Tensor) -> Tensor:
 
 def _check_k(k: int, n_items: int) -> None:
     if not 1 <= k <= n_items:
-        raise ValueError(f"k: {k} is not allowed; 1 to {n_items}, the number of items, is")
+        raise ValueError(f"k must be 1 to {n_items}, the number of items, got {k}")
 
 
 def _distinct(pairs: Pairs, n_items: int) -> Pairs:

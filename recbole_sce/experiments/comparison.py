@@ -189,12 +189,6 @@ def common_protocol(configs: Mapping[str, Any]) -> dict[str, Any]:
                     f"{key} is {protocol[key]!r} for {first} and {value!r} for {label}, and figures can only "
                     f"be compared under one protocol{_remedy(key)}"
                 )
-    name, _, k = str(protocol["valid_metric"]).lower().partition("@")
-    if name not in map(str.lower, protocol["metrics"]) or (k and int(k) not in protocol["topk"]):
-        raise ExperimentError(
-            f"valid_metric: {protocol['valid_metric']} is not among what is computed, "
-            f"{', '.join(protocol['metrics'])} at {', '.join(map(str, protocol['topk']))}"
-        )
     return protocol
 
 
@@ -242,7 +236,7 @@ def _listed(candidates: Sequence[Union[str, Candidate]], losses: Sequence[str]) 
 
 def _check_seeds(seeds: Sequence[int]) -> None:
     if not seeds or len(set(seeds)) < len(seeds):
-        raise ExperimentError(f"seeds: {list(seeds)} is not allowed; one or more different whole numbers are")
+        raise ExperimentError(f"seeds must be one or more different whole numbers, got {list(seeds)}")
 
 
 def _specified(

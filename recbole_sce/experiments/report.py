@@ -20,7 +20,7 @@ from recbole_sce.experiments.summary import (
     significance_table,
     summary_table,
 )
-from recbole_sce.experiments.tables import Table, cost_table, quality_table, write_tables
+from recbole_sce.experiments.tables import cost_table, quality_table, write_tables
 
 #: From this ratio of largest to smallest on, an axis of seconds is logarithmic.
 _WIDE = 20
@@ -36,71 +36,42 @@ def write_report(comparison: Comparison) -> Path:
 
 def report(comparison: Comparison) -> str:
     """Return the page."""
-    done = comparison.done()
-    parts = [_lead(comparison)]
-    if comparison.failed():
-        parts.append(_failures(comparison.failed()))
+    done, records = comparison.done(), comparison.records
+    content: dict[str, Any] = {
+        "labels": list(dict.fromkeys(record["label"] for record in records)),
+        "seeds": sorted({record["seed"] for record in records}),
+        "done": len(done),
+        "runs": len(records),
+        "failed": comparison.failed(),
+        "protocol": comparison.protocol,
+        "settings": {record["label"]: _settings(comparison, record) or "none" for record in records},
+        "machines": _machines(done),
+    }
     if done:
         summary, significance = summary_table(comparison), significance_table(comparison)
-        parts += [
-            "<h2>Results</h2>",
-            _html_table(quality_table(comparison, summary, significance)),
-            _html_table(cost_table(comparison, summary)),
-            "<h2>Quality against memory and time</h2>",
-            '<p class="soft">Large marks are means over seeds with their standard deviation, small ones '
-            "single runs. Up and to the left is better. Memory is the peak of the whole process; seconds are "
-            "of training alone, without validation and test.</p>",
-            '<div class="pair">',
-            division(_against_memory(comparison, summary), "memory"),
-            division(_against_seconds(comparison, summary), "seconds"),
-            "</div>",
-            "<h2>Learning curves</h2>",
-            '<p class="soft">The metric that chooses the model to test, on the validation data after each '
-            "epoch; a line is a run. Click a name to hide it, twice to see it alone.</p>",
-            division(_learning_curves(comparison), "curves"),
-            _significance(significance),
-        ]
-    parts += _circumstances(comparison)
-    return page(f"Comparison on {comparison.dataset}", parts)
+        content |= {
+            "data": done[0]["data"],
+            "quality": quality_table(comparison, summary, significance),
+            "costs": cost_table(comparison, summary),
+            "memory": division(_against_memory(comparison, summary), "memory"),
+            "seconds": division(_against_seconds(comparison, summary), "seconds"),
+            "curves": division(_learning_curves(comparison), "curves"),
+            "significance": significance.to_dict("records"),
+            "level": LEVEL,
+        }
+    return page("comparison.html", f"Comparison on {comparison.dataset}", **content)
 
 
-def _lead(comparison: Comparison) -> str:
-    done = comparison.done()
-    seeds = sorted({record["seed"] for record in comparison.records})
-    labels = list(dict.fromkeys(record["label"] for record in comparison.records))
-    size = ""
-    if done:
-        data = done[0]["data"]
-        size = f" {data['users']:,} users, {data['items']:,} items; {data['test_users']:,} users tested."
-    return (
-        f"<p>{html.escape(', '.join(labels))}; seeds {', '.join(map(str, seeds))}; "
-        f"{len(done)} of {len(comparison.records)} runs finished.{size}</p>"
-    )
+def _settings(comparison: Comparison, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run that were asked for, without those of the protocol."""
+    asked = {**record["spec"]["config_files"], **record["spec"]["settings"]}
+    return {key: value for key, value in asked.items() if key not in comparison.protocol and key != "seed"}
 
 
-def _failures(failed: Sequence[Mapping[str, Any]]) -> str:
-    rows = "".join(
-        f"<p><b>{html.escape(record['label'])}</b>, seed {record['seed']}: {html.escape(record['error'])}</p>"
-        for record in failed
-    )
-    return f'<h2>Failed runs</h2><div class="failed">{rows}</div>'
-
-
-def _html_table(table: Table) -> str:
-    head = "".join(f"<th>{html.escape(heading).replace(' [', '<br>[')}</th>" for heading in table.headings)
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f"<td{' class=best' if cell.best else ''}>{html.escape(cell.text)}{'*' * cell.worse}</td>"
-            for cell in row
-        )
-        + "</tr>"
-        for row in table.rows
-    )
-    return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-        f'<p class="soft">{html.escape(table.caption)}</p>'
-    )
+def _machines(done: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the machines that the runs were trained on, each once."""
+    distinct = {json.dumps(record["machine"], sort_keys=True): record["machine"] for record in done}
+    return [{key: value for key, value in one.items() if value is not None} for one in distinct.values()]
 
 
 def _against_memory(comparison: Comparison, summary: pd.DataFrame) -> Any:
@@ -236,63 +207,5 @@ def _learning_curves(comparison: Comparison) -> Any:
     return figure
 
 
-def _significance(table: pd.DataFrame) -> str:
-    if table.empty:
-        return ""
-    head = "<tr><th>metric</th><th>best</th><th>other</th><th>users</th><th>difference</th>"
-    head += "<th>95 % interval</th><th>p</th><th>p, Holm</th></tr>"
-    body = "".join(
-        f"<tr><td>{row['metric']}</td><td>{html.escape(row['best'])}</td><td>{html.escape(row['other'])}</td>"
-        f"<td>{row['users']:,}</td><td>{row['difference']:+.4f}</td>"
-        f"<td>{row['low_95']:+.4f} to {row['high_95']:+.4f}</td><td>{_p(row['p'])}</td>"
-        f"<td{' class=best' if row['p_holm'] < LEVEL else ''}>{_p(row['p_holm'])}</td></tr>"
-        for row in table.to_dict("records")
-    )
-    return (
-        "<h2>Is the best one better?</h2>"
-        '<p class="soft">Paired two-sided t-test, one pair a test user, values averaged over seeds; '
-        f"Holm-corrected for the number of comparisons of each metric; below {LEVEL} marked. It tells "
-        "whether the difference would hold for other users, not for other seeds.</p>"
-        f'<div class="scroll"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
-    )
-
-
-def _circumstances(comparison: Comparison) -> list[str]:
-    """Return protocol, settings that were asked for, machine and versions."""
-    parts = ["<h2>Protocol</h2>", _pairs(comparison.protocol)]
-    settings: dict[str, dict[str, Any]] = {}
-    for record in comparison.records:
-        asked = {**record["spec"]["config_files"], **record["spec"]["settings"]}
-        settings[record["label"]] = {
-            key: value for key, value in asked.items() if key not in comparison.protocol and key != "seed"
-        }
-    parts += ["<h2>Settings beyond each model's defaults</h2>"]
-    parts.append(_pairs({label: own or "none" for label, own in settings.items()}))
-    machines = {json.dumps(r["machine"], sort_keys=True): r["machine"] for r in comparison.done()}
-    for machine in machines.values():
-        known = {key: value for key, value in machine.items() if value is not None}
-        parts += ["<h2>Machine and versions</h2>", _pairs(known)]
-    return parts
-
-
-def _pairs(content: Mapping[str, Any]) -> str:
-    rows = "".join(
-        f"<tr><td>{html.escape(str(key))}</td>"
-        f"<td class=text><code>{html.escape(_plain(value))}</code></td></tr>"
-        for key, value in content.items()
-    )
-    return f"<table><tbody>{rows}</tbody></table>"
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {inner}" for key, inner in value.items())
-    return str(value)
-
-
 def _number(value: Any) -> float:
     return 0.0 if pd.isna(value) else float(value)
-
-
-def _p(p: float) -> str:
-    return "-" if pd.isna(p) else "< 0.0001" if p < 0.0001 else f"{p:.4f}"

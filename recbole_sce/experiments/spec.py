@@ -212,8 +212,13 @@ def read_files(files: Sequence[str]) -> dict[str, Any]:
 def _config(model: str, dataset: str, settings: Mapping[str, Any], files: Sequence[str]) -> Any:
     from recbole.config import Config
 
+    from recbole_sce.plugin import check_data_settings, check_training_settings
+
     try:
-        return Config(model, dataset, list(files), copy.deepcopy(dict(settings)))
+        config = Config(model, dataset, list(files), copy.deepcopy(dict(settings)))
+        check_data_settings(config)
+        check_training_settings(config)
+        return config
     except (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError) as error:
         raise ExperimentError(f"{model} on {dataset}: {error}") from error
 

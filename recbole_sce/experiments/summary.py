@@ -83,20 +83,13 @@ def summary_table(comparison: Comparison) -> pd.DataFrame:
     """
     runs = runs_table(comparison)
     figures = [*metric_names(comparison), *(column for column, *_ in COSTS)]
-    rows = []
-    for label in runs["label"].unique():
-        own = runs[runs["label"] == label]
-        row: dict[str, Any] = {
-            "label": label,
-            "runs": int((own["status"] == "done").sum()),
-            "failed": int((own["status"] == "failed").sum()),
-        }
-        for figure in figures:
-            values = pd.to_numeric(own[figure], errors="coerce")
-            row[figure], row[f"{figure}_std"] = values.mean(), values.std(ddof=1)
-        rows.append(row)
-    table: pd.DataFrame = pd.DataFrame(rows)
-    return table
+    labels = runs["label"]
+    statuses = pd.crosstab(labels, runs["status"]).reindex(columns=["done", "failed"], fill_value=0)
+    numbers = runs[figures].apply(pd.to_numeric, errors="coerce").groupby(labels).agg(["mean", "std"])
+    numbers.columns = [figure + ("_std" if kind == "std" else "") for figure, kind in numbers.columns]
+    table = statuses.set_axis(["runs", "failed"], axis=1).join(numbers)
+    ordered: pd.DataFrame = table.loc[labels.unique()].reset_index()
+    return ordered
 
 
 def best_labels(summary: pd.DataFrame, metric: str) -> list[str]:
@@ -139,9 +132,7 @@ def significance_table(comparison: Comparison) -> pd.DataFrame:
             else:
                 test = stats.ttest_rel(pairs[:, 0], pairs[:, 1])
                 statistic, p = float(test.statistic), float(test.pvalue)
-                error = difference.std(ddof=1) / len(difference) ** 0.5
-                half = stats.t.ppf(0.975, len(difference) - 1) * error
-                low, high = row["difference"] - half, row["difference"] + half
+                low, high = test.confidence_interval(0.95)
             tests.append({**row, "low_95": low, "high_95": high, "t": statistic, "p": p})
         for row, corrected in zip(tests, holm([row["p"] for row in tests])):
             rows.append({**row, "p_holm": corrected})

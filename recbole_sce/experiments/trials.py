@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import json
 from pathlib import Path
 from typing import Any, Union
 
 import pandas as pd
+from markupsafe import Markup
 
 from recbole_sce.experiments.plots import division, page
 from recbole_sce.experiments.tuning import Tuning, load_study
@@ -78,30 +78,26 @@ def result_text(tuning: Tuning) -> str:
 
 def trials_page(tuning: Tuning, table: pd.DataFrame) -> str:
     """Return the page: the best settings, the plots, and the table."""
-    best = tuning.best()
-    pruned, failed = (
-        sum(trial["status"] == status for trial in tuning.trials) for status in ("pruned", "failed")
-    )
-    lead = f"{len(table)} trials, {pruned} pruned, {failed} failed. "
-    lead += f"Score: validation {tuning.valid_metric.lower()}."
-    parts = [f"<p>{html.escape(lead)}</p>"]
-    if best is not None:
-        settings = ", ".join(f"{name} = {_text(value)}" for name, value in best["params"].items())
-        parts.append(
-            f"<p>Best: trial {best['trial']}, score {best['score']:.4f}, with "
-            f"<b>{html.escape(settings)}</b>.</p>"
-        )
-        for name, (heading, figure) in _figures(tuning).items():
-            parts += [f"<h2>{heading}</h2>", division(figure, name)]
+    best, statuses = tuning.best(), [trial["status"] for trial in tuning.trials]
     listed = _best_first(tuning, table).to_html(
         index=False, border=0, na_rep="", float_format="{:.4g}".format
     )
-    parts += ["<h2>Trials, best first</h2>", f'<div class="scroll">{listed}</div>']
-    return page(f"Search for {tuning.model} on {tuning.dataset}", parts)
+    return page(
+        "search.html",
+        f"Search for {tuning.model} on {tuning.dataset}",
+        trials=len(table),
+        pruned=statuses.count("pruned"),
+        failed=statuses.count("failed"),
+        score=tuning.valid_metric.lower(),
+        best=best,
+        settings=best and ", ".join(f"{name} = {_text(value)}" for name, value in best["params"].items()),
+        figures=_figures(tuning) if best else (),
+        listed=Markup(listed),
+    )
 
 
-def _figures(tuning: Tuning) -> dict[str, tuple[str, Any]]:
-    """Return Optuna's plots of the study: heading and plotly figure, by the name of the element."""
+def _figures(tuning: Tuning) -> list[tuple[str, Markup]]:
+    """Return Optuna's plots of the study: heading and part of a page."""
     from optuna import visualization
 
     study, score = load_study(tuning.folder), f"validation {tuning.valid_metric.lower()}"
@@ -112,9 +108,10 @@ def _figures(tuning: Tuning) -> dict[str, tuple[str, Any]]:
     if any(trial.intermediate_values for trial in study.trials):
         curves = visualization.plot_intermediate_values(study)
         figures["curves"] = ("Validation after each epoch", curves)
-    for _, figure in figures.values():
-        figure.update_layout(title=None)
-    return figures
+    return [
+        (heading, division(figure.update_layout(title=None), name))
+        for name, (heading, figure) in figures.items()
+    ]
 
 
 def _best_first(tuning: Tuning, table: pd.DataFrame) -> pd.DataFrame:

@@ -80,7 +80,7 @@ def check_count(name: str, value: int | None) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name}: {value!r} is not allowed; a whole number of at least 1 is")
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
 def excluded_rows(exclude_items: Sequence[int], n_items: int) -> list[int]:

@@ -205,7 +205,7 @@ class GBCELoss(_SampledLoss):
     ) -> None:
         super().__init__(n_negatives, exclude_items)
         if not 0 <= calibration <= 1:
-            raise ValueError(f"calibration: {calibration!r} is not allowed; a number from 0 to 1 is")
+            raise ValueError(f"calibration must be a number from 0 to 1, got {calibration!r}")
         self.calibration = calibration
 
     def state_losses(self, logits: Tensor, n_items: int) -> Tensor:

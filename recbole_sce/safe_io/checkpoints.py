@@ -17,7 +17,7 @@ import pickle
 import pickletools
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
 from typing import Any, BinaryIO, Callable, Optional, Union
@@ -214,6 +214,24 @@ def portable(value: Any) -> Any:
     return value
 
 
+def problems_of_keeping(values: Mapping[str, Any]) -> list[str]:
+    """Return which settings no checkpoint could keep, as sentences without a stop, by what they hold."""
+    return [
+        f"{key} must be plain data, which a checkpoint can keep, got {value!r}: write it as a number, text, "
+        "list or dict"
+        for key, value in values.items()
+        if not _can_be_kept(value)
+    ]
+
+
+def _can_be_kept(value: Any) -> bool:
+    try:
+        content = pickle.dumps(portable(value), protocol=2)
+    except (pickle.PicklingError, AttributeError, TypeError):  # a lambda, an open file
+        return False
+    return not _foreign(_protocol_and_names(content)[1])
+
+
 def _names_in(path: _Path, stream: Optional[BinaryIO] = None) -> tuple[int, set[str]]:
     """Return the pickle protocol of a checkpoint and all that it names, as ``module.name``.
 
@@ -224,13 +242,16 @@ def _names_in(path: _Path, stream: Optional[BinaryIO] = None) -> tuple[int, set[
     try:
         with zipfile.ZipFile(stream or path) as archive:
             member = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
-            opcodes = list(pickletools.genops(archive.read(member)))
+            return _protocol_and_names(archive.read(member))
     except (zipfile.BadZipFile, StopIteration, ValueError):
         raise _incomplete(path) from None
+
+
+def _protocol_and_names(content: bytes) -> tuple[int, set[str]]:
     protocol = 0
     names: set[str] = set()
     argument: Any
-    for opcode, argument, _ in opcodes:
+    for opcode, argument, _ in pickletools.genops(content):
         if opcode.name == "PROTO":
             protocol = max(protocol, argument)
         elif opcode.name == "GLOBAL":

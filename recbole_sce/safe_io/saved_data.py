@@ -253,23 +253,6 @@ class _Builder:
         made.update((self.build(key), self.build(value)) for key, value in record.pairs)
         return made
 
-    def counter(self, record: _Record) -> Any:
-        return Counter(*map(self.build, record.args))
-
-    def slice(self, record: _Record) -> slice:
-        return slice(*map(self.build, record.args))
-
-    def plain(self, record: _Record) -> Any:
-        """Return a set or the like, which old protocols call by name."""
-        kind = {"set": set, "frozenset": frozenset, "bytearray": bytearray}[record.full_name.split(".")[1]]
-        return kind(*(self.build(list(arg)) for arg in record.args))
-
-    def range(self, record: _Record) -> range:
-        return range(*map(self.build, record.args))
-
-    def logger(self, record: _Record) -> logging.Logger:
-        return logging.getLogger(*map(self.build, record.args))
-
     def attribute(self, record: _Record) -> Any:
         """Return what ``getattr`` is pickled for: a member of an enum, or a data loader's own method."""
         from recbole.data.dataloader import AbstractDataLoader
@@ -376,18 +359,23 @@ def _name_of(read: Any) -> str:
     return str(getattr(read, "full_name", type(read).__name__))
 
 
+def _called(make: Callable[..., Any]) -> Callable[[_Builder, _Record], Any]:
+    """Return the builder of what ``make``, which does no harm whatever it gets, returns of the arguments."""
+    return lambda builder, record: make(*map(builder.build, record.args))
+
+
 #: By whom an object is built that is called by this name in a file.
 _BUILDERS: dict[str, Callable[[_Builder, _Record], Any]] = {
     "builtins.getattr": _Builder.attribute,
-    "builtins.slice": _Builder.slice,
-    "builtins.range": _Builder.range,
-    "builtins.set": _Builder.plain,
-    "builtins.frozenset": _Builder.plain,
-    "builtins.bytearray": _Builder.plain,
+    "builtins.slice": _called(slice),
+    "builtins.range": _called(range),
+    "builtins.set": _called(set),
+    "builtins.frozenset": _called(frozenset),
+    "builtins.bytearray": _called(bytearray),
     "collections.OrderedDict": _Builder.ordered_dict,
-    "collections.Counter": _Builder.counter,
+    "collections.Counter": _called(Counter),
     "collections.defaultdict": _Builder.default_dict,
-    "logging.getLogger": _Builder.logger,
+    "logging.getLogger": _called(logging.getLogger),
     "numpy.dtype": _Builder.dtype,
     "numpy._core.multiarray.scalar": _Builder.scalar,
     "numpy._core.multiarray._reconstruct": _Builder.array,

@@ -131,5 +131,5 @@ def _teacher(known: dict[str, Any], name: str) -> Any:
         and not hasattr(item, "calculate_loss")  # the model itself
     }
     if name not in teachers:
-        raise ValueError(f"teacher: {name!r} is not allowed; {', '.join(sorted(teachers))} are")
+        raise ValueError(f"teacher must be one of {', '.join(sorted(teachers))}, got {name!r}")
     return teachers[name]

@@ -12,8 +12,10 @@ from recbole_sce.settings.schema import (
     SCESettings,
     SettingsError,
     as_checked,
+    as_whole,
     sentence,
     single_problems,
+    value_of,
 )
 
 
@@ -82,9 +84,9 @@ def find_conflicts(values: Mapping[str, Any], causal: bool) -> list[Conflict]:
         *conflicts_of_later_targets(values, causal),
         *_of_negatives(values),
         *_of_excluding(values),
-        *(conflicts_of_row_updates(values) if _get(values, "sparse_item_updates", None) is True else ()),
+        *(conflicts_of_row_updates(values) if value_of(values, "sparse_item_updates") is True else ()),
         *_of_valid_metric(values),
-        *_of_heads(values),
+        *conflicts_of_heads(values),
         *_of_decay(values),
         *_of_transform(values),
         *_of_order(values),
@@ -92,12 +94,12 @@ def find_conflicts(values: Mapping[str, Any], causal: bool) -> list[Conflict]:
 
 
 def _of_positions(values: Mapping[str, Any], causal: bool) -> list[Conflict]:
-    positions = _get(values, "train_positions", "auto")
+    positions = value_of(values, "train_positions", "auto")
     if positions == "all" and not causal:
         remedy = "with train_positions all a state would see the items that it predicts"
         allowed = "last with a model that looks at later items"
         return [Conflict("train_positions", sentence("train_positions", allowed, positions, remedy))]
-    transform = _get(values, "transform", None)
+    transform = value_of(values, "transform")
     if transform is not None and causal and positions in ("all", "auto"):
         remedy = "a transform changes the history but not its targets"
         allowed = f"last with transform {transform}"
@@ -111,19 +113,19 @@ def _of_positions(values: Mapping[str, Any], causal: bool) -> list[Conflict]:
 
 def conflicts_of_later_targets(values: Mapping[str, Any], causal: bool) -> list[Conflict]:
     """Return why later items cannot be targets, if they are asked for."""
-    discount = _get(values, "target_discount", 0.0)
+    discount = value_of(values, "target_discount", 0.0)
     if not discount:
         return []
-    loss_type = _get(values, "loss_type", "SCE")
+    loss_type = value_of(values, "loss_type", "SCE")
     reasons = []
     if loss_type not in ("SCE", "auto", "CE"):
         reasons.append((f"loss_type {loss_type}", "that loss does not score all items of a row", "loss_type"))
-    if loss_type in ("SCE", "auto") and not _get(values, "complete_softmax", True):
+    if loss_type in ("SCE", "auto") and not value_of(values, "complete_softmax", True):
         reason = "that loss does not score all items of a row"
         reasons.append(("complete_softmax False", reason, "complete_softmax"))
     if not causal:
         reasons.append(("a model that trains one position of a row", "a row then has one target", ""))
-    elif _get(values, "train_positions", "auto") == "last":
+    elif value_of(values, "train_positions", "auto") == "last":
         reasons.append(("train_positions last", "a row then has one target", "train_positions"))
     return [
         Conflict(
@@ -136,7 +138,7 @@ def conflicts_of_later_targets(values: Mapping[str, Any], causal: bool) -> list[
 
 
 def _of_negatives(values: Mapping[str, Any]) -> list[Conflict]:
-    negatives = _get(values, "train_neg_sample_args", None)
+    negatives = value_of(values, "train_neg_sample_args")
     kind = negatives.get("distribution") if isinstance(negatives, Mapping) else negatives
     if kind in ("none", "None", None):
         return []
@@ -145,7 +147,7 @@ def _of_negatives(values: Mapping[str, Any]) -> list[Conflict]:
 
 
 def _of_excluding(values: Mapping[str, Any]) -> list[Conflict]:
-    if not _get(values, "exclude_seen", False):
+    if not value_of(values, "exclude_seen", False):
         return []
     modes = recbole_keys.effective_eval_args(values)["mode"]
     return [
@@ -165,8 +167,8 @@ def _of_excluding(values: Mapping[str, Any]) -> list[Conflict]:
 
 def conflicts_of_row_updates(values: Mapping[str, Any]) -> list[Conflict]:
     """Return what would need the gradient of every row of the item table in each step."""
-    in_processes = _get(values, "world_size", None) not in (None, -1, 1)
-    decoupled = str(_get(values, "learner", "adam")).lower() == "adamw"
+    in_processes = value_of(values, "world_size") not in (None, -1, 1)
+    decoupled = str(value_of(values, "learner", "adam")).lower() == "adamw"
     checks: list[tuple[str, Callable[[Any], bool], str, str]] = [
         (
             "loss_type",
@@ -210,17 +212,23 @@ def _of_valid_metric(values: Mapping[str, Any]) -> list[Conflict]:
     return [Conflict("valid_metric", message, ("metrics", "topk"))] if message else []
 
 
-def _of_heads(values: Mapping[str, Any]) -> list[Conflict]:
-    width, heads = _get(values, "hidden_size", None), _get(values, "n_heads", None)
-    if not width or not heads or width % heads == 0:
+def conflicts_of_heads(values: Mapping[str, Any]) -> list[Conflict]:
+    """Refuse a width that attention heads cannot share, which models of RecBole refuse too."""
+    width, heads = as_whole(value_of(values, "hidden_size")), as_whole(value_of(values, "n_heads"))
+    if not all(isinstance(one, int) and one >= 1 for one in (width, heads)) or width % heads == 0:
         return []
-    message = sentence("hidden_size", f"a multiple of n_heads {heads}", width)
+    multiples = [size for size in (width - width % heads, width - width % heads + heads) if size]
+    fewer = max(count for count in range(1, min(heads, width) + 1) if width % count == 0)
+    remedy = (
+        f"{' and '.join(map(str, multiples))} {'serve' if multiples[1:] else 'serves'}, or n_heads {fewer}"
+    )
+    message = sentence("hidden_size", f"a multiple of n_heads {heads}", width, remedy)
     return [Conflict("hidden_size", message, ("n_heads",))]
 
 
 def _of_decay(values: Mapping[str, Any]) -> list[Conflict]:
     """Refuse decay beside regularisation with several weights, which RecBole multiplies by each other."""
-    decay, weights = _get(values, "weight_decay", 0), _get(values, "reg_weight", None)
+    decay, weights = value_of(values, "weight_decay", 0), value_of(values, "reg_weight")
     if not decay or not isinstance(weights, (list, tuple)) or not weights:
         return []
     message = sentence("weight_decay", "0 with a model that has several reg_weight", decay)
@@ -229,8 +237,8 @@ def _of_decay(values: Mapping[str, Any]) -> list[Conflict]:
 
 def _of_order(values: Mapping[str, Any]) -> list[Conflict]:
     """Refuse more last items (of Fossil, of HRM) than histories have."""
-    length = _get(values, "MAX_ITEM_LIST_LENGTH", None)
-    orders = {key: _get(values, key, None) for key in ("order_len", "high_order")}
+    length = value_of(values, "MAX_ITEM_LIST_LENGTH")
+    orders = {key: value_of(values, key) for key in ("order_len", "high_order")}
     return [
         Conflict(
             key,
@@ -251,7 +259,7 @@ _OF_TRANSFORMS = {
 
 
 def _of_transform(values: Mapping[str, Any]) -> list[Conflict]:
-    transform = _get(values, "transform", None)
+    transform = value_of(values, "transform")
     return [
         Conflict(
             "transform",
@@ -259,10 +267,5 @@ def _of_transform(values: Mapping[str, Any]) -> list[Conflict]:
             (key,),
         )
         for key in _OF_TRANSFORMS.get(str(transform), ())
-        if not isinstance(_get(values, key, None), (int, float))
+        if not isinstance(value_of(values, key), (int, float))
     ]
-
-
-def _get(values: Mapping[str, Any], key: str, default: Any) -> Any:
-    """Return ``values[key]``, or ``default`` where it is absent; RecBole's Config has no get()."""
-    return values[key] if key in values else default  # noqa: SIM401

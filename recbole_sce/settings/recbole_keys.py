@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_sce.settings.schema import KEYS, as_whole, sentence
+from recbole_sce.settings.schema import KEYS, as_whole, is_number, sentence, value_of
 
 #: What RecBole takes where ``eval_args`` leaves a part out (``Config._set_default_parameters``).
 _EVAL_ARGS = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user", "mode": "full"}
@@ -60,7 +60,7 @@ def with_switches(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dic
 
 def effective_eval_args(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``eval_args`` as RecBole completes them, with a mode for each of valid and test."""
-    given = values["eval_args"] if "eval_args" in values else {}  # noqa: SIM401
+    given = value_of(values, "eval_args")
     eval_args = {**_EVAL_ARGS, **(given if isinstance(given, Mapping) else {})}
     mode = eval_args["mode"]
     if isinstance(mode, Mapping):
@@ -86,23 +86,23 @@ def problems(values: Mapping[str, Any]) -> list[str]:
 def problems_of_a_fit(values: Mapping[str, Any]) -> list[str]:
     """Return what a training with validation fails on, for models of RecBole that are about to be trained."""
     found = problems_of_training(values)
-    every, epochs = _get(values, "eval_step"), _get(values, "epochs")
-    validates = not (_is_number(every) and every <= 0) and epochs != 0
+    every, epochs = value_of(values, "eval_step"), value_of(values, "epochs")
+    validates = not (is_number(every) and every <= 0) and epochs != 0
     if validates and problem_of_valid_metric(values):
         found.append(problem_of_valid_metric(values))
-    within = _is_number(every) and _is_number(epochs) and 0 < every < epochs
+    within = is_number(every) and is_number(epochs) and 0 < every < epochs
     if within and all(epoch % every for epoch in range(1, int(epochs) + 1)):
         remedy = "no epoch would be validated, and no model saved"
         found.append(sentence("eval_step", "a whole number", every, remedy))
-    places = _get(values, "loss_decimal_place")
-    if places and not (_is_number(places) and places >= 0):
+    places = value_of(values, "loss_decimal_place")
+    if places and not (is_number(places) and places >= 0):
         found.append(sentence("loss_decimal_place", "a whole number of at least 0, or null", places))
     return found
 
 
 def problems_of_training(values: Mapping[str, Any]) -> list[str]:
     """Return what fails in the first epoch of training."""
-    clip = _get(values, "clip_grad_norm")
+    clip = value_of(values, "clip_grad_norm")
     if not clip:
         return []
     allowed = "null or a dict with max_norm, such as {max_norm: 5.0}"
@@ -178,7 +178,7 @@ def problems_of_evaluation(values: Mapping[str, Any]) -> list[str]:
         return []
     if not isinstance(values["eval_args"], Mapping):
         return [sentence("eval_args", "a dict of split, order, group_by and mode", values["eval_args"])]
-    files = _get(values, "benchmark_filename")
+    files = value_of(values, "benchmark_filename")
     found = []
     if files is not None:
         if (
@@ -203,7 +203,7 @@ def _of_split(eval_args: Mapping[str, Any]) -> list[str]:
         if isinstance(how, str) and how in _LEAVE_ONE_OUT:
             return []
         return [sentence("eval_args split LS", " or ".join(_LEAVE_ONE_OUT), how)]
-    numbers = isinstance(how, list) and all(_is_number(ratio) and ratio >= 0 for ratio in how)
+    numbers = isinstance(how, list) and all(is_number(ratio) and ratio >= 0 for ratio in how)
     if not numbers or len(how) != 3 or sum(how) <= 0:
         allowed = "three ratios, of training, validation and test, such as [0.8, 0.1, 0.1]"
         return [sentence(f"eval_args split {kind}", allowed, how)]
@@ -217,7 +217,7 @@ def _of_order(values: Mapping[str, Any]) -> list[str]:
     from recbole.utils import ModelType
 
     order = effective_eval_args(values)["order"]
-    if _get(values, "MODEL_TYPE") == ModelType.SEQUENTIAL:
+    if value_of(values, "MODEL_TYPE") == ModelType.SEQUENTIAL:
         if order == "TO":
             return []
         remedy = "add order: TO to eval_args (RecBole takes RO where it is left out)"
@@ -264,11 +264,3 @@ def _value_metrics() -> set[str]:
     from recbole.utils import EvaluatorType
 
     return {name for name, kind in metric_types.items() if kind == EvaluatorType.VALUE}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _get(values: Mapping[str, Any], key: str) -> Any:
-    return values[key] if key in values else None  # noqa: SIM401

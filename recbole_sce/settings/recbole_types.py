@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
@@ -16,6 +15,8 @@ from recbole_sce.settings.schema import (
     RecBoleSettings,
     SCESettings,
     as_whole,
+    is_number,
+    not_empty,
     sentence,
     single_problems,
 )
@@ -34,12 +35,6 @@ def _interval(text: str) -> str:
         left, right = (float(one) for one in part[1:-1].split(","))
         if part[0] not in "([" or part[-1] not in ")]" or not left <= right:
             raise ValueError
-    return text
-
-
-def _not_empty(text: str | Path) -> str | Path:
-    if not str(text):
-        raise ValueError
     return text
 
 
@@ -64,7 +59,7 @@ _Strings = Union[list[str], tuple[str, ...]]
 Names = Annotated[_Strings, Allowed("a list of names of columns")]
 Aliases = Annotated[list[str], Allowed("a list of names of columns")]
 Text = Annotated[str, Field(min_length=1), Allowed("text that is not empty")]
-Folder = Annotated[Union[str, Path], AfterValidator(_not_empty), Allowed("the path of a folder")]
+Folder = Annotated[Union[str, Path], AfterValidator(not_empty), Allowed("the path of a folder")]
 Intervals = Annotated[str, AfterValidator(_interval), Allowed("intervals such as '[5,inf)' or '(0,1];[3,4)'")]
 # RecBole reads [20,22] of the command line as a list and (20,22) as a tuple, and turns both into text again.
 Counts = Annotated[
@@ -192,10 +187,10 @@ def _rule_of(key: str, default: Any) -> tuple[str, Callable[[Any], bool]]:
     if isinstance(default, bool):
         return "True or False", lambda value: isinstance(value, bool)
     if isinstance(default, int) and not key.endswith(_ANY_NUMBER):
-        return "a whole number", lambda value: _is_number(value) and isinstance(as_whole(value), int)
+        return "a whole number", lambda value: is_number(value) and isinstance(as_whole(value), int)
     if isinstance(default, (int, float)):
-        return "a number", _is_number
-    if isinstance(default, list) and default and all(_is_number(one) for one in default):
+        return "a number", is_number
+    if isinstance(default, list) and default and all(is_number(one) for one in default):
         length = len(default) if key in _OF_FIXED_LENGTH else None
         return (
             f"a list of {'' if length is None else f'{length} '}numbers",
@@ -203,13 +198,9 @@ def _rule_of(key: str, default: Any) -> tuple[str, Callable[[Any], bool]]:
                 isinstance(value, (list, tuple))
                 and bool(value)
                 and length in (None, len(value))
-                and all(_is_number(one) for one in value)
+                and all(is_number(one) for one in value)
             ),
         )
     if isinstance(default, str) and default != "None":
         return "text", lambda value: isinstance(value, (str, Path))
     return "anything", lambda value: True
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -19,7 +19,7 @@ import yaml
 from recbole_sce.settings.carried import forget_settings
 from recbole_sce.settings.checks import Conflict, find_conflicts, find_lone_problems, refuse
 from recbole_sce.settings.recbole_types import problems_of_types
-from recbole_sce.settings.schema import RECIPES, SettingsError, sentence
+from recbole_sce.settings.schema import KEYS, RECIPES, SettingsError, sentence
 from recbole_sce.utils.properties import properties_folder
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ AUTO = "auto"
 #: 165 are not; ml-100k, with 106, but of 943 users, is (docs/experiments.md). Nothing was measured from 10
 #: to 31.
 DENSE_FROM = 20
+#: How alike two keys are if one is taken for the other, misspelt (1: equal).
+ALIKE = 0.8
 #: What ``auto`` chooses from.
 _BY_DATA = ("sparse", "dense")
 #: What a recipe cannot set, since it decides which recipe is read.
@@ -235,6 +237,17 @@ def _check_content(config: Config, name: Any, content: Mapping[str, Any]) -> Non
             problems.append(f"recipe {name} must hold keys that exist, got {key!r}: {hint}")
     problems += find_lone_problems(content)
     refuse(problems)
+
+
+def misspelt_keys(config: Config) -> dict[str, str]:
+    """Return the keys that are set and that nobody is known to read, each with the key of ours it is like."""
+    known = {*known_keys(config), *KEYS}
+    alike = {
+        key: difflib.get_close_matches(str(key).lower(), KEYS, n=1, cutoff=ALIKE)
+        for key in config.external_config_dict
+        if key not in known
+    }
+    return {key: close[0] for key, close in alike.items() if close}
 
 
 def known_keys(config: Config) -> set[str]:

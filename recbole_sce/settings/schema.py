@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -36,13 +37,24 @@ def as_whole(value: Any) -> Any:
     return int(value) if type(value) is float and value.is_integer() else value
 
 
+def is_number(value: Any) -> bool:
+    """Return whether ``value`` is a finite number; True and False are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def value_of(values: Mapping[str, Any], key: str, default: Any = None) -> Any:
+    """Return ``values[key]``, or ``default`` where it is absent; RecBole's Config has no get()."""
+    return values[key] if key in values else default  # noqa: SIM401
+
+
 def _learner(name: str) -> str:
     if name.lower() not in LEARNERS:
         raise ValueError
     return name
 
 
-def _not_empty(path: str | Path) -> str | Path:
+def not_empty(path: str | Path) -> str | Path:
+    """Refuse an empty path, as pydantic's validators do."""
     if not str(path):
         raise ValueError
     return path
@@ -51,6 +63,8 @@ def _not_empty(path: str | Path) -> str | Path:
 _Whole = BeforeValidator(as_whole)
 Count = Annotated[int, _Whole, Field(ge=1), Allowed("a whole number of at least 1")]
 WholeNumber = Annotated[int, _Whole, Field(ge=0), Allowed("a whole number of at least 0")]
+# Each layer takes memory as it is built, so that a slip of some digits would fill it without a word.
+Layers = Annotated[int, _Whole, Field(ge=1, le=1000), Allowed("a whole number from 1 to 1000")]
 Integer = Annotated[int, _Whole, Allowed("a whole number")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), Allowed("a number above 0")]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), Allowed("a number of at least 0")]
@@ -60,10 +74,10 @@ InsideUnit = Annotated[float, Field(gt=0, lt=1), Allowed("a number above 0 and b
 Learner = Annotated[str, AfterValidator(_learner), Allowed(f"one of {', '.join(LEARNERS)}")]
 Recipe = Annotated[
     Union[str, Path],
-    AfterValidator(_not_empty),
+    AfterValidator(not_empty),
     Allowed("auto, plain, sparse, dense or the path of a YAML file"),
 ]
-Resumed = Annotated[Union[str, Path], AfterValidator(_not_empty), Allowed("auto or the path of a checkpoint")]
+Resumed = Annotated[Union[str, Path], AfterValidator(not_empty), Allowed("auto or the path of a checkpoint")]
 
 
 def _key(group: str, default: Any, applies_to: str, description: str) -> Any:
@@ -234,9 +248,9 @@ class RecBoleSettings(BaseModel):
     hidden_size: Count = _key("RecBole", None, "", "Width of hidden states.")
     inner_size: Count = _key("RecBole", None, "", "Width of feed-forward layers.")
     embedding_size: Count = _key("RecBole", None, "", "Width of item embeddings.")
-    n_layers: Count = _key("RecBole", None, "", "Layers of the encoder.")
+    n_layers: Layers = _key("RecBole", None, "", "Layers of the encoder.")
     n_heads: Count = _key("RecBole", None, "", "Attention heads of a layer.")
-    num_layers: Count = _key("RecBole", None, "", "Layers of a recurrent encoder.")
+    num_layers: Layers = _key("RecBole", None, "", "Layers of a recurrent encoder.")
     hidden_dropout_prob: BelowOne = _key(
         "RecBole", None, "", "Dropout of embeddings and feed-forward layers."
     )

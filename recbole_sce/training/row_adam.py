@@ -50,7 +50,7 @@ class RowAdam(torch.optim.AdamW):
     ) -> None:
         for name in ("amsgrad", "maximize"):
             if options.get(name):
-                raise ValueError(f"{name} must be False with updates of single rows, got {options[name]!r}")
+                raise ValueError(f"{name} must be off with updates of single rows, got {options[name]!r}")
         super().__init__(params, lr=lr, weight_decay=weight_decay, **options)
         self._tables = tuple(tables)
 

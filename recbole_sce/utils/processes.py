@@ -63,14 +63,14 @@ class Layout:
         for name, least in (("nproc", 1), ("group_offset", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise LayoutError(f"{name}: {value!r} is not allowed; a whole number of at least {least} is")
+                raise LayoutError(f"{name} must be a whole number of at least {least}, got {value!r}")
         if not isinstance(self.world_size, int) or self.world_size < self.group_offset + self.nproc:
             raise LayoutError(
-                f"world_size: {self.world_size!r} is not allowed; at least group_offset + nproc = "
-                f"{self.group_offset + self.nproc} is, the number of processes of all machines"
+                f"world_size must be at least group_offset + nproc = {self.group_offset + self.nproc}, got "
+                f"{self.world_size!r}: it is the number of processes of all machines"
             )
         if not (str(self.port).isdigit() and 0 < int(self.port) < 2**16):
-            raise LayoutError(f"port: {self.port!r} is not allowed; a number from 1 to 65535 is")
+            raise LayoutError(f"port must be a number from 1 to 65535, got {self.port!r}")
 
 
 def join(layout: Layout, local_rank: int, backend: str, timeout: float) -> None:

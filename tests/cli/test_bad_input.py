@@ -124,7 +124,7 @@ REFUSED = {
     ),
     "UTF-16": Row(GOOD.encode("utf-16"), message=("bad.inter is not utf-8: line 1 has the byte 0xff",)),
     "an unknown encoding": Row(
-        GOOD, ("--encoding=utf-99",), ("encoding: 'utf-99' is not allowed", "latin-1")
+        GOOD, ("--encoding=utf-99",), ("encoding must be a name that Python knows", "latin-1, got 'utf-99'")
     ),
     "one item, ten ranks": Row(
         text(lines(20, 1)),

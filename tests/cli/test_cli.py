@@ -54,16 +54,6 @@ def test_mistakes_are_one_paragraph(line: str, said: str, call: Call, tmp_path: 
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
-def test_convert_and_doctor_from_a_shell(shell: Call, tmp_path: Path) -> None:
-    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\nu1,i1,100\n")
-    pytest.importorskip("duckdb", reason="conversion needs the optional duckdb")
-    assert shell("convert", "log.csv", "--out", "dataset", "--name", "shop").code == 0
-    outcome = shell("doctor")
-    assert outcome.code == 0, outcome.err
-    assert "found there   shop" in outcome.out
-
-
 def modules_of(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], set[str]]:
     """Run the console script; return how it ended, and what it imported."""
     run = subprocess.run(
@@ -79,9 +69,13 @@ def modules_of(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProce
 
 @pytest.mark.slow
 def test_the_console_script(tmp_path: Path) -> None:
-    run, heavy = modules_of(tmp_path, "models")
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\nu1,i1,100\n")
+    pytest.importorskip("duckdb", reason="conversion needs the optional duckdb")
+    run, _ = modules_of(tmp_path, "convert", "log.csv", "--out", "dataset", "--name", "shop")
     assert run.returncode == 0, run.stderr[-2000:]
-    assert "SASRecSCE" in run.stdout
+    run, heavy = modules_of(tmp_path, "doctor")
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert "found there   shop" in run.stdout
     assert heavy == {"torch", "recbole", "pandas"}
 
 

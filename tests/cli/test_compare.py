@@ -63,6 +63,7 @@ def test_recboles_name_of_the_option_works(call: Call, specs: list[Any]) -> None
         (("-m", "SASRecSCE", "--epoch=2"), "did you mean 'epochs'"),
         (("-m", "SASRecSCE", "--seed-list", "2"), "--seed-list is no option of this command"),
         (("-m", "Pop", "--config_files", "no.yaml"), "no.yaml cannot be read"),
+        (("-m", "SASRec,Pop", "--clip_grad_norm=5"), "SASRec on tiny: clip_grad_norm must be null or a dict"),
         (("-m", "SASRecSCE", "--bucket_alpha=-1"), "bucket_alpha must be a number above 0, got -1"),
     ],
 )
@@ -81,6 +82,7 @@ def test_missing_data_are_named(call: Call, specs: list[Any]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("runs_here")
 def test_for_real(call: Call, tiny_dataset: dict[str, Any], tmp_path: Path) -> None:
     """As a user does; the same command again has nothing to do."""
     command = ("compare", "-m", "SASRecSCE,Pop", *TINY, "--out", "out")

@@ -94,7 +94,10 @@ def test_mistakes_in_names(arguments: list[str], text: str, call: Call) -> None:
         (["--config_files", "none.yaml"], "none.yaml cannot be read"),
         (["--json", "no/such/folder/r.json"], "the folder of no/such/folder/r.json does not exist"),
         (["--nproc", "0"], "--nproc"),
-        (["--nproc", "2", "--world_size", "1"], "world_size: 1 is not allowed"),
+        (
+            ["--nproc", "2", "--world_size", "1"],
+            "must be at least group_offset + nproc = 2, got 1",
+        ),
         (
             ["--nproc", "2", "--sparse_item_updates=True", "--enable_scaler=True"],
             "enable_scaler must be False in several processes",

@@ -34,14 +34,26 @@ class TestBeforeAnythingRuns:
             (["FM"], {}, "FM"),
             (["SASRecSCE:BPR"], {}, "loss_type must be .*, got 'BPR'"),
             (["FPMC:CE"], {}, "FPMC has one loss only"),
-            (["Pop"], {"settings": {"topk": [5]}}, "NDCG@10 is not among what is computed, .* at 5"),
+            (
+                ["Pop"],
+                {"settings": {"clip_grad_norm": 5}},
+                "Pop on tiny: clip_grad_norm must be null or a dict",
+            ),
+            (
+                ["SASRec"],
+                {"settings": {"n_heads": 3}},
+                "SASRec on tiny: hidden_size must be a multiple of n_h",
+            ),
+            (["Pop"], {"settings": {"topk": [5]}}, "valid_metric must be recall@5, .* got 'NDCG@10'"),
         ],
     )
     def test_impossible_wishes_are_named(
         self, tiny_dataset: dict[str, Any], candidates: list[str], given: dict[str, Any], said: str
     ) -> None:
+        settings = {**tiny_dataset, **given.get("settings", {})}
+        given = {key: value for key, value in given.items() if key != "settings"}
         with pytest.raises(ExperimentError, match=said):
-            compare(candidates, "tiny", **{"settings": tiny_dataset, "out": "out", **given})
+            compare(candidates, "tiny", **{"settings": settings, "out": "out", **given})
         assert not Path("out").exists()
 
     @pytest.mark.parametrize("key", ["MAX_ITEM_LIST_LENGTH", "topk", "user_inter_num_interval"])
@@ -163,6 +175,7 @@ def test_runs_under_other_defaults_are_not_gone_on_with(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("runs_here")
 def test_a_comparison_for_real(tiny_dataset: dict[str, Any], tmp_path: Path) -> None:
     """A model, and one that fails; then once more: what is done is kept, what failed is tried again."""
     out, settings = tmp_path / "out", {**tiny_dataset, "epochs": 2, "recipe": "auto"}

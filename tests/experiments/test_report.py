@@ -69,7 +69,8 @@ def test_a_browser_draws_it_and_nothing_is_missing(comparison: Comparison, tmp_p
 def test_a_browser_tells_of_what_a_page_asks_the_network_for(tmp_path: Path) -> None:
     """A page may load nothing but itself, and what it tries all the same is seen here."""
     greedy = "<script>fetch('https://recbole.io/')</script><img src='https://recbole.io/logo.png'>"
-    (tmp_path / "page.html").write_text(page("greedy", [greedy]), encoding="utf-8")
+    text = page("page.html", "greedy").replace("</body>", f"{greedy}</body>")
+    (tmp_path / "page.html").write_text(text, encoding="utf-8")
     console = "\n".join(draw(tmp_path / "page.html", tmp_path).console)
     for asked in ("https://recbole.io/'", "https://recbole.io/logo.png'"):
         assert f"{asked} violates the following Content Security Policy" in console

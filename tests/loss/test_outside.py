@@ -113,13 +113,13 @@ def test_what_is_no_sample_of_the_catalogue_is_refused(sample: ItemSample, messa
 
 @pytest.mark.parametrize("size", [0, -1, 2.5, True, None])
 def test_what_is_no_size_is_refused(size: Any) -> None:
-    with pytest.raises(ValueError, match=f"size: {size!r} is not allowed"):
+    with pytest.raises(ValueError, match=f"size must be a whole number of at least 1, got {size!r}"):
         sample_items(50, size)
 
 
 @pytest.mark.parametrize("size", [0, -1, 2.5, True])
 def test_what_is_no_size_of_a_sample_is_refused(size: Any) -> None:
-    with pytest.raises(ValueError, match=f"n_outside: {size!r} is not allowed"):
+    with pytest.raises(ValueError, match=f"n_outside must be a whole number of at least 1, got {size!r}"):
         ScalableCrossEntropyLoss(n_outside=size)
 
 

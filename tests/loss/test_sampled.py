@@ -141,11 +141,11 @@ def test_frozen_inputs_and_second_gradients() -> None:
 
 @pytest.mark.parametrize("loss_class", LOSSES)
 def test_bad_settings_are_named(loss_class: type[nn.Module]) -> None:
-    with pytest.raises(ValueError, match="n_negatives: 0"):
+    with pytest.raises(ValueError, match="n_negatives must be a whole number of at least 1, got 0"):
         loss_class(n_negatives=0)
 
 
 @pytest.mark.parametrize("calibration", [-0.1, 1.1, float("nan")])
 def test_bad_calibration_is_named(calibration: float) -> None:
-    with pytest.raises(ValueError, match="calibration: "):
+    with pytest.raises(ValueError, match="calibration must be a number from 0 to 1, got "):
         GBCELoss(calibration=calibration)

@@ -55,9 +55,11 @@ def run_code(code: str, folder: Path, *arguments: str) -> list[Any]:
         text=True,
     )
     assert run.returncode == 0, run.stderr[-3000:]
-    return [
-        json.loads(line[len("RESULT ") :]) for line in run.stdout.splitlines() if line.startswith("RESULT ")
-    ]
+    return results_in(run.stdout)
+
+
+def results_in(text: str) -> list[Any]:
+    return [json.loads(line[len("RESULT ") :]) for line in text.splitlines() if line.startswith("RESULT ")]
 
 
 def test_one_epoch_and_the_checkpoint_in_a_fresh_process(
@@ -84,7 +86,6 @@ def test_one_epoch_and_the_checkpoint_in_a_fresh_process(
 
 BASES = """
 import json, sys
-{first}
 from recbole.quick_start import run_recbole
 for model, settings in json.loads({settings!r}).items():
     result = run_recbole(model=model, dataset="tiny", config_dict=settings, saved=False)
@@ -92,15 +93,19 @@ for model, settings in json.loads({settings!r}).items():
 """
 
 
-def test_recboles_own_models_give_what_they_give_without_the_plugin(zoo: Any, tmp_path: Path) -> None:
+def test_recboles_own_models_give_what_they_give_without_the_plugin(
+    zoo: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The times of this log are small: float32, by which RecBole alone sorts, tells them apart."""
     models = ("SASRec", "GRU4Rec", "NARM", "BERT4Rec", "SASRecF")
     settings = json.dumps(
         {model: {**zoo.settings(model), "epochs": 2, "train_batch_size": 128} for model in models}
     )
-    alone, with_plugin = (
-        run_code(BASES.format(first=first, settings=settings), tmp_path)
-        for first in ("", "import recbole_sce")
-    )
+    code = BASES.format(settings=settings)
+    alone = run_code(code, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["pytest"])
+    exec(code, {})
+    with_plugin = results_in(capsys.readouterr().out)
     assert [model for model, _, _ in alone] == list(models)
     assert alone == with_plugin

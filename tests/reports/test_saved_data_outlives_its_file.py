@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -66,6 +67,13 @@ def test_data_that_is_named(toy: Toy, named: str, log_lines: Callable[[], str]) 
     toy.write(ROWS[:120])
     assert rows_of(toy.prepared(**{named: "kept.pth"})) < whole
     assert log_lines().startswith(f"{named}: kept.pth is left out, and its content is made anew: ")
+    saving = re.search(rf"Set {named} to null and, once, (\w+) to True", log_lines())
+    assert saving, "a warning that comes with each run says how it ends"
+    assert rows_of(toy.prepared(**{saving[1]: True})) < whole
+    assert list(Path("saved").glob(file.name))
+    lines = log_lines()
+    assert rows_of(toy.prepared()) < whole
+    assert log_lines() == lines
     with pytest.raises(SavedDataError, match=f"{named} must be a file that fits .* MAX_ITEM_LIST_LENGTH"):
         toy.prepared(**{named: "kept.pth", "MAX_ITEM_LIST_LENGTH": 5})
 

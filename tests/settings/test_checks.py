@@ -75,6 +75,8 @@ def test_a_whole_number_may_come_as_a_float(key: str) -> None:
         ("weight_decay", -0.1, "a number of at least 0"),
         ("loss_decimal_place", -1, "a whole number of at least 0, or null"),
         ("eval_step", 1.5, "a whole number"),
+        ("n_layers", 10**12, "a whole number from 1 to 1000"),
+        ("num_layers", 0, "a whole number from 1 to 1000"),
     ],
 )
 def test_an_impossible_value_is_named_with_its_key_and_what_it_must_be(
@@ -155,7 +157,14 @@ def test_recboles_negative_sampling_is_refused() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"hidden_size": 65, "n_heads": 2}, "hidden_size must be a multiple of n_heads 2, got 65"),
+        (
+            {"hidden_size": 65, "n_heads": 2},
+            "hidden_size must be a multiple of n_heads 2, got 65: 64 and 66 serve, or n_heads 1",
+        ),
+        (
+            {"hidden_size": 8, "n_heads": 12},
+            "hidden_size must be a multiple of n_heads 12, got 8: 12 serves, or n_heads 8",
+        ),
         (
             {"sparse_item_updates": True, "learner": "adam", "weight_decay": 0.1},
             "weight_decay must be 0 with sparse_item_updates True, got 0.1",

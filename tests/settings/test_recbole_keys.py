@@ -174,7 +174,11 @@ FEATURES: list[tuple[Any, list[str], str]] = [
         [],
         "selected_features must be features of a type that the model reads, got .*price is float",
     ),
-    (["cat", "price", "size"], ["price", "size"], "selected_features must be with one float column at most"),
+    (
+        ["cat", "price", "size"],
+        ["price", "size"],
+        "selected_features must be a list with at most one float column",
+    ),
     (
         ["genre"],
         [],

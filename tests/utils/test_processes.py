@@ -175,14 +175,14 @@ class TestRuns:
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ((0, 1), "nproc: 0 is not allowed; a whole number of at least 1 is"),
-        (("2", 2), "nproc: '2' is not allowed"),
-        ((True, 1), "nproc: True is not allowed"),
-        ((2, 1), r"world_size: 1 is not allowed; at least group_offset \+ nproc = 2 is"),
-        ((2, 3, 2), r"world_size: 3 is not allowed; at least group_offset \+ nproc = 4 is"),
-        ((1, 1, -1), "group_offset: -1 is not allowed; a whole number of at least 0 is"),
-        ((1, 1, 0, "localhost", "http"), "port: 'http' is not allowed; a number from 1 to 65535 is"),
-        ((1, 1, 0, "localhost", 0), "port: 0 is not allowed"),
+        ((0, 1), "nproc must be a whole number of at least 1, got 0"),
+        (("2", 2), "nproc must be a whole number of at least 1, got '2'"),
+        ((True, 1), "nproc must be a whole number of at least 1, got True"),
+        ((2, 1), r"world_size must be at least group_offset \+ nproc = 2, got 1"),
+        ((2, 3, 2), r"world_size must be at least group_offset \+ nproc = 4, got 3"),
+        ((1, 1, -1), "group_offset must be a whole number of at least 0, got -1"),
+        ((1, 1, 0, "localhost", "http"), "port must be a number from 1 to 65535, got 'http'"),
+        ((1, 1, 0, "localhost", 0), "port must be a number from 1 to 65535, got 0"),
     ],
 )
 def test_processes_that_cannot_be_are_named(values: tuple[Any, ...], text: str) -> None:

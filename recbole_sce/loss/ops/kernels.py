@@ -29,7 +29,7 @@ def kernels_for(tensor: Tensor) -> Optional[ModuleType]:
     """
     wanted = os.environ.get(SWITCH, "0")
     if wanted not in ("0", "1"):
-        raise ValueError(f"{SWITCH}: {wanted!r} is not allowed; 0 or 1 is")
+        raise ValueError(f"{SWITCH} must be 0 or 1, got {wanted!r}")
     if wanted == "0" or not (tensor.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
         return None
     if find_spec("triton") is None:

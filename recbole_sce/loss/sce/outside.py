@@ -71,7 +71,7 @@ def sample_items(
         ValueError: ``size`` is not a whole number of at least 1.
     """
     if size is None:
-        raise ValueError("size: None is not allowed; a whole number of at least 1 is")
+        raise ValueError("size must be a whole number of at least 1, got None")
     check_count("size", size)
     excluded = excluded_rows(exclude_items, n_rows)
     n_items = n_rows - len(excluded)

@@ -113,7 +113,7 @@ class ScalableCrossEntropyLoss(ItemLoss):
         ):
             check_count(name, value)
         if not (isinstance(alpha, (int, float)) and math.isfinite(alpha) and alpha > 0):
-            raise ValueError(f"alpha: {alpha!r} is not allowed; a number above 0 is")
+            raise ValueError(f"alpha must be a number above 0, got {alpha!r}")
         self.n_buckets = n_buckets
         self.bucket_size_x = bucket_size_x
         self.bucket_size_y = bucket_size_y
