@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import nn
+from torch import Tensor, nn
 
 from recbole_sce.loss import ItemLoss
 
@@ -39,5 +39,22 @@ def use_sparse_item_gradients(model: SCEMixin) -> nn.Parameter:
         )
     for module in lookups:
         module.sparse = True
+        if table.device.type != "cpu" and module.padding_idx is not None:
+            _zero_padding(module, module.padding_idx)
     loss.sparse_grad = True
     return table
+
+
+def _zero_padding(module: nn.Embedding, padding: int) -> None:
+    """Let a lookup give row ``padding`` a gradient of zeros, instead of leaving it out.
+
+    To leave it out, torch copies the other rows of the gradient, and waits for the device to know how many.
+    """
+    module.padding_idx = None
+
+    def hook(_: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        if output.requires_grad:
+            absent = (inputs[0] == padding).unsqueeze(-1)
+            output.register_hook(lambda gradient: gradient.masked_fill(absent, 0))
+
+    module.register_forward_hook(hook)

@@ -12,6 +12,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import EvaluatorType, set_color
 from torch import Tensor
 
+from recbole_sce.data.transfer import move
 from recbole_sce.evaluator.collector import StreamingCollector
 from recbole_sce.evaluator.encoding import encode_rows, streams
 from recbole_sce.evaluator.pairs import Pairs
@@ -248,7 +249,7 @@ class SCETrainer(ResumableTrainer):
             return scored
         interaction, row_idx, positive_u, positive_i = batched_data
         if interaction.length <= self.test_batch_size:
-            scores = self.model.predict(interaction.to(self.device))
+            scores = self.model.predict(move(interaction, self.device))
         else:
             scores = self._spilt_predict(interaction, interaction.length)
         items = interaction[self.config["ITEM_ID_FIELD"]]
