@@ -24,7 +24,8 @@ import torch
 
 from harness import common
 from recbole_sce.data.synthetic import LogSpec, generate_log, write_inter
-from recbole_sce.evaluator.ranking import Pairs, rank_catalogue
+from recbole_sce.evaluator.pairs import Pairs
+from recbole_sce.evaluator.ranking import rank_catalogue
 
 DATASET = "generated"
 

@@ -13,6 +13,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from recbole_sce.data.batches import BatchBound, Shard, make_batches, n_batches
 from recbole_sce.data.dataset import IndexedSequenceDataset
+from recbole_sce.data.transfer import HostBatch
 
 #: Transforms of RecBole that read a row up to its length and leave its padding behind it.
 _TRANSFORMS_BEFORE_PADDING = (None, "mask_itemseq", "crop_itemseq", "reorder_itemseq")
@@ -47,10 +48,12 @@ class SequenceDataLoader(TrainDataLoader):  # type: ignore[misc]
 
     def collate_fn(self, index: list[int]) -> Interaction:
         """Return the batch of training rows ``index`` (RecBole's contract)."""
-        if not isinstance(self._dataset, IndexedSequenceDataset):
-            return super().collate_fn(index)
-        batch = self._dataset.training_batch(np.array(index), cut=self.cuts_padding)
-        return self._neg_sampling(self.transform(self._dataset, batch))
+        if isinstance(self._dataset, IndexedSequenceDataset):
+            batch = self._dataset.training_batch(np.array(index), cut=self.cuts_padding)
+            batch = self._neg_sampling(self.transform(self._dataset, batch))
+        else:
+            batch = super().collate_fn(index)
+        return HostBatch(batch.interaction)
 
 
 class _Batches:

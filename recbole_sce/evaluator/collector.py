@@ -40,21 +40,20 @@ class StreamingCollector(Collector):  # type: ignore[misc]
         return bool(self.register.need("rec.meanrank"))
 
     def _entries(self, ranking: Ranking) -> dict[str, Any]:
-        entries: dict[str, Any] = {"rec.items": ranking.items}  # (B, k) int64
+        items = ranking.items.cpu()
+        entries: dict[str, Any] = {"rec.items": items}  # (B, k) int64
         targets = ranking.targets
         if targets is None:
             return entries
-        n_rows = len(ranking.items)
+        n_rows = len(items)
         n_targets = torch.bincount(targets.rows, minlength=n_rows).unsqueeze(1)  # (B, 1)
         # A cell of the (B, C) matrix as one number; ids of items stay below the factor.
-        factor = int(torch.cat([ranking.items.flatten(), targets.items, n_targets.new_zeros(1)]).max()) + 1
-        rows = torch.arange(n_rows, device=ranking.items.device).unsqueeze(1)
-        hits = torch.isin(rows * factor + ranking.items, targets.rows * factor + targets.items)  # (B, k)
+        factor = int(torch.cat([items.flatten(), targets.items, n_targets.new_zeros(1)]).max()) + 1
+        rows = torch.arange(n_rows).unsqueeze(1)
+        hits = torch.isin(rows * factor + items, targets.rows * factor + targets.items)  # (B, k)
         entries["rec.topk"] = torch.cat([hits.long(), n_targets], 1)
         if ranking.target_ranks is not None:
-            rank_sums = torch.zeros(n_rows, device=rows.device).index_add(
-                0, targets.rows, ranking.target_ranks
-            )
+            rank_sums = torch.zeros(n_rows).index_add(0, targets.rows, ranking.target_ranks.cpu())
             columns = [rank_sums, ranking.n_candidates, n_targets.squeeze(1)]
             entries["rec.meanrank"] = torch.stack([column.to(ranking.scores.dtype) for column in columns], 1)
         return entries

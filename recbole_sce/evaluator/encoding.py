@@ -8,7 +8,9 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_sce.data.transfer import move
 from recbole_sce.model.mixin import SCEMixin
+from recbole_sce.utils.devices import to_device
 
 #: Positions of sequences that an encoder sees at once: what its activations take stays in the tens of MiB.
 _POSITIONS = 2**13
@@ -41,7 +43,7 @@ def encode_rows(
     if not model.ignores_padding or len(interaction) == 0:
         most = max(_LEAST_ROWS, positions // width)
         blocks = _even_blocks(interaction, most)
-        return torch.cat([model.encode(block.to(device)) for block in blocks])
+        return torch.cat([model.encode(move(block, device)) for block in blocks])
     lengths = interaction[model.ITEM_SEQ_LEN].cpu()  # (B,)
     sorted_lengths, order = lengths.sort(descending=True, stable=True)
     interaction = interaction[order]
@@ -53,9 +55,9 @@ def encode_rows(
         block = interaction[start:stop]
         for field in (name for name in model.HISTORY_FIELDS if name in block.interaction):
             block.interaction[field] = block[field][:, :width]
-        states.append(model.encode(block.to(device)))
+        states.append(model.encode(move(block, device)))
         start = stop
-    return torch.cat(states)[order.argsort().to(device)]
+    return torch.cat(states)[to_device(order.argsort(), device)]
 
 
 def _even_blocks(interaction: Interaction, most: int) -> Iterator[Interaction]:

@@ -9,6 +9,9 @@ results are those of the dense matrix (``Trainer._full_sort_batch_eval``, ``Coll
   cannot reproduce it, so these rows (rare, unless a model has collapsed) are scored again in full.
 * The rank of a target is the mean of the ranks that items of its score share.
 
+Pairs, of targets and of items left out, are sorted and cut into chunks on the CPU, where they come from. An
+accelerator is waited for once a block of rows, to see whether scores are equal.
+
 Scores that differ by rounding alone may be ordered otherwise, as they are in RecBole between two values of
 ``eval_batch_size``.
 """
@@ -23,6 +26,9 @@ from typing import NamedTuple, Optional
 import torch
 from torch import Tensor
 
+from recbole_sce.evaluator.pairs import Pairs, PairsByChunk, distinct, on_cpu, slice_rows, without
+from recbole_sce.utils.devices import to_device
+
 #: What automatic memory means, in bytes.
 _AUTOMATIC_BYTES = 256 * 2**20
 #: On a CPU, chunks are to stay in cache; what is left is for dense rows.
@@ -33,13 +39,8 @@ _DEVICE_ROWS = 4096
 #: Least chunk of items, and a step of rows that makes no difference to how a product is rounded.
 _LEAST_ITEMS = 256
 _ROW_STEP = 16
-
-
-class Pairs(NamedTuple):
-    """Cells of a (rows, items) matrix: ``rows`` (P,) int64 and ``items`` (P,) int64."""
-
-    rows: Tensor
-    items: Tensor
+#: Scores of a block, of which an accelerator looks at the largest first.
+_BLOCK = 32
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class Ranking:
     Attributes:
         scores: (B, k) the largest scores, descending.
         items: (B, k) int64, their items; 0 where a row has fewer than k candidates.
-        n_candidates: (B,) int64, number of items that were ranked.
-        targets: the targets, each once, or None.
+        n_candidates: (B,) int64 on the CPU, number of items that were ranked.
+        targets: the targets, each once, by row, on the CPU; or None.
         target_ranks: (P,) float32, rank of each target from 1 on, a mean where scores are equal; or None.
     """
 
@@ -95,8 +96,9 @@ def rank_catalogue(
         hidden: (B, d) floating point.
         item_table: (C, d) floating point.
         k: length of the list to keep; 1 to C.
-        targets: the items that should have been predicted; with ``exclude`` they stay candidates.
-        exclude: items that are no candidates.
+        targets: the items that should have been predicted, best on the CPU; with ``exclude`` they stay
+            candidates.
+        exclude: items that are no candidates, best on the CPU.
         with_ranks: whether to compute ``target_ranks``, which takes a second pass over the catalogue.
         memory_mb: upper bound in MiB of what is needed beside inputs and result, but for one dense row of
             scores (C,) where scores are equal; None is automatic.
@@ -107,18 +109,18 @@ def rank_catalogue(
     n_items = len(item_table)
     _check_k(k, n_items)
     if targets is not None:
-        targets = _distinct(targets, n_items)
+        targets = distinct(targets, n_items)
     if exclude is not None:
-        exclude = _without(_distinct(exclude, n_items), targets, n_items)
+        exclude = without(distinct(exclude, n_items), targets, n_items)
     plan = _plan(len(hidden), k, item_table, memory_mb)
     blocks = []
     for start in range(0, len(hidden), plan.rows):
         stop = min(start + plan.rows, len(hidden))
-        scorer = _Scorer(hidden[start:stop], item_table, _slice(exclude, start, stop), plan)
-        blocks.append(_rank_block(scorer, k, _slice(targets, start, stop), with_ranks))
+        scorer = _Scorer(hidden[start:stop], item_table, slice_rows(exclude, start, stop), plan)
+        blocks.append(_rank_block(scorer, k, slice_rows(targets, start, stop), with_ranks))
     if not blocks:
         empty = hidden.new_empty(0, k)
-        return Ranking(empty, empty.long(), empty[:, 0].long())
+        return Ranking(empty, empty.long(), torch.empty(0, dtype=torch.int64))
     ranking = join_rankings(blocks)
     return replace(ranking, items=ranking.items.where(ranking.scores > -torch.inf, 0))
 
@@ -136,47 +138,52 @@ def rank_candidates(
     """Rank a few candidates of each row, as RecBole's ``Trainer._neg_sample_batch_eval`` does.
 
     Args:
-        candidates: the candidates; where a cell occurs repeatedly the last score counts.
+        candidates: the candidates, best on the CPU; where a cell occurs repeatedly the last score counts.
         scores: (P,) floating point, their scores.
         n_rows: B.
         n_items: C.
         k: length of the list to keep; 1 to C.
-        targets: candidates that should have been predicted.
+        targets: candidates that should have been predicted, best on the CPU.
         memory_mb: as for :func:`rank_catalogue`.
 
     Raises:
         ValueError: ``k`` is not possible.
     """
     _check_k(k, n_items)
-    targets = _distinct(targets, n_items)
+    targets = distinct(targets, n_items)
+    candidates = on_cpu(candidates)
     keys = candidates.rows * n_items + candidates.items  # (P,)
     order = keys.argsort(stable=True)
     last = torch.ones_like(keys, dtype=torch.bool)
     last[:-1] = keys[order][1:] != keys[order][:-1]
     order = order[last]
-    rows, items, scores = candidates.rows[order], candidates.items[order], scores[order]  # (Q,) by row
+    rows, items = candidates.rows[order], candidates.items[order]  # (Q,) by row
     counts = torch.bincount(rows, minlength=n_rows)  # (B,)
-    places = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
+    places = torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]
     width = max(k + 1, int(counts.max()))
+    device = scores.device
+    scores = scores[to_device(order, device)]  # (Q,)
+    cells = to_device(rows, device), to_device(places, device)
     table = scores.new_full((n_rows, width), -torch.inf)  # (B, most candidates of a row)
-    table[rows, places] = scores
+    table[cells] = scores
     item_of_place = torch.zeros_like(table, dtype=torch.int64)
-    item_of_place[rows, places] = items
+    item_of_place[cells] = to_device(items, device)
 
     def dense(of_rows: Tensor) -> Tensor:
         new_row = torch.full_like(counts, -1)  # (B,)
-        new_row[of_rows] = torch.arange(len(of_rows), device=rows.device)
-        chosen = new_row[rows] >= 0
+        new_row[of_rows] = torch.arange(len(of_rows))
+        chosen = (new_row[rows] >= 0).nonzero().squeeze(1)
         full = scores.new_full((len(of_rows), n_items), -torch.inf)
-        full[new_row[rows[chosen]], items[chosen]] = scores[chosen]
+        at = to_device(new_row[rows[chosen]], device), to_device(items[chosen], device)
+        full[at] = scores[to_device(chosen, device)]
         return full
 
     best, found = table.topk(min(k + 1, n_items))
     plan = _plan(n_rows, k, table.new_empty(0, 1), memory_mb)
     top = _settle_ties(best, item_of_place.gather(1, found), k, dense, plan.dense_rows(n_items))
     at = torch.searchsorted(keys[order], targets.rows * n_items + targets.items)
-    target_scores = scores[at].unsqueeze(1)  # (T, 1)
-    others = table[targets.rows]  # (T, width)
+    target_scores = scores[to_device(at, device)].unsqueeze(1)  # (T, 1)
+    others = table[to_device(targets.rows, device)]  # (T, width)
     ranks = _mean_rank((others > target_scores).sum(1), (others == target_scores).sum(1))
     best_scores, best_items = top
     return Ranking(best_scores, best_items.where(best_scores > -torch.inf, 0), counts, targets, ranks)
@@ -221,36 +228,36 @@ class _Scorer:
     def __init__(self, hidden: Tensor, item_table: Tensor, exclude: Optional[Pairs], plan: _Plan) -> None:
         self.hidden = hidden  # (R, d)
         self.item_table = item_table  # (C, d)
-        self.exclude = None if exclude is None else _sorted_by_item(exclude)
+        self.exclude = None if exclude is None else PairsByChunk(exclude, len(item_table), plan.items, hidden)
         self.plan = plan
         self._buffer = hidden.new_empty(len(hidden) * min(plan.items, len(item_table)))
 
     def chunks(self) -> Iterator[tuple[int, Tensor]]:
         """Yield the first item of each chunk and the scores (R, items); -inf marks what is no candidate."""
-        for start in range(0, len(self.item_table), self.plan.items):
+        for chunk, start in enumerate(range(0, len(self.item_table), self.plan.items)):
             items = self.item_table[start : start + self.plan.items]  # (c, d)
             scores = self._buffer[: len(self.hidden) * len(items)].view(len(self.hidden), len(items))
             torch.mm(self.hidden, items.t(), out=scores)
             if start == 0:
                 scores[:, 0] = -torch.inf
             if self.exclude is not None:
-                rows, excluded = _of_items(self.exclude, start, start + len(items))
+                rows, excluded = self.exclude.of(chunk)
                 scores[rows, excluded - start] = -torch.inf
             yield start, scores
 
     def dense(self, rows: Tensor) -> Tensor:
-        """Return the scores (T, C) of the rows ``rows`` (T,) of the block."""
-        repeats = torch.arange(_round_up(len(rows), _ROW_STEP), device=rows.device) % len(rows)
-        exclude = self.exclude
-        if exclude is not None:
+        """Return the scores (T, C) of the rows ``rows`` (T,) of the block, which are on the CPU."""
+        repeats = torch.arange(_round_up(len(rows), _ROW_STEP)) % len(rows)
+        exclude = None
+        if self.exclude is not None:
             new_row = rows.new_full((len(self.hidden),), -1)
-            new_row[rows] = torch.arange(len(rows), device=rows.device)
-            kept = new_row[exclude.rows] >= 0
-            exclude = Pairs(new_row[exclude.rows[kept]], exclude.items[kept])
+            new_row[rows] = torch.arange(len(rows))
+            pairs = self.exclude.pairs
+            kept = new_row[pairs.rows] >= 0
+            exclude = Pairs(new_row[pairs.rows[kept]], pairs.items[kept])
         full = self.hidden.new_empty(len(rows), len(self.item_table))
-        for start, scores in _Scorer(
-            self.hidden[rows[repeats]], self.item_table, exclude, self.plan
-        ).chunks():
+        repeated = self.hidden[to_device(rows[repeats], self.hidden.device)]
+        for start, scores in _Scorer(repeated, self.item_table, exclude, self.plan).chunks():
             full[:, start : start + scores.size(1)] = scores[: len(rows)]
         return full
 
@@ -258,23 +265,23 @@ class _Scorer:
 def _rank_block(scorer: _Scorer, k: int, targets: Optional[Pairs], with_ranks: bool) -> Ranking:
     n_rows, n_items = len(scorer.hidden), len(scorer.item_table)
     best = _RunningTopK(n_rows, min(k + 1, n_items), scorer.hidden)
-    wanted = targets if with_ranks else None
-    by_item = None if wanted is None else torch.argsort(wanted.items)
-    target_scores = scorer.hidden.new_empty(0 if wanted is None else len(wanted.rows))  # (P,)
-    for start, scores in scorer.chunks():
+    by_item = None
+    if with_ranks and targets is not None:
+        by_item = PairsByChunk(targets, n_items, scorer.plan.items, scorer.hidden)
+    of_targets = []  # by item
+    for chunk, (start, scores) in enumerate(scorer.chunks()):
         best.update(start, scores)
-        if wanted is not None and by_item is not None:
-            stop = start + scores.size(1)
-            low, high = torch.searchsorted(
-                wanted.items[by_item], torch.tensor([start, stop], device=by_item.device)
-            ).tolist()
-            here = by_item[low:high]
-            target_scores[here] = scores[wanted.rows[here], wanted.items[here] - start]
+        if by_item is not None:
+            rows, items = by_item.of(chunk)
+            of_targets.append(scores[rows, items - start])
     top = _settle_ties(best.scores, best.items, k, scorer.dense, scorer.plan.dense_rows(n_items))
-    n_candidates = torch.full((n_rows,), n_items - 1, device=scorer.hidden.device)
+    n_candidates = torch.full((n_rows,), n_items - 1)
     if scorer.exclude is not None:
-        n_candidates -= torch.bincount(scorer.exclude.rows, minlength=n_rows)
-    ranks = None if wanted is None else _target_ranks(scorer, wanted, target_scores)
+        n_candidates -= torch.bincount(scorer.exclude.pairs.rows, minlength=n_rows)
+    ranks = None
+    if by_item is not None and targets is not None:
+        place = to_device(by_item.order.argsort(), scorer.hidden.device)
+        ranks = _target_ranks(scorer, targets, torch.cat(of_targets)[place])
     return Ranking(*top, n_candidates, targets, ranks)
 
 
@@ -287,14 +294,36 @@ class _RunningTopK:
 
     def update(self, start: int, scores: Tensor) -> None:
         """Take in the scores (R, c) of the items from ``start`` on."""
-        # Few rows have a new item among their largest once some chunks have been seen: sort those alone.
-        # ``not <=`` lets NaN pass, which torch ranks above all numbers.
-        rows = (~(scores.amax(1) <= self.scores[:, -1])).nonzero().squeeze(1)  # (h,)
-        found, places = scores[rows].topk(min(self.scores.size(1), scores.size(1)))
+        k = self.scores.size(1)
+        rows: Tensor | slice = slice(None)
+        if scores.device.type == "cpu":
+            # Few rows have a new item among their largest once some chunks have been seen: sort those alone.
+            # ``not <=`` lets NaN pass, which torch ranks above all numbers.
+            rows = (~(scores.amax(1) <= self.scores[:, -1])).nonzero().squeeze(1)  # (h,)
+            found, places = scores[rows].topk(min(k, scores.size(1)))
+        else:
+            # An accelerator would have to be waited for to know which rows these are.
+            found, places = _contenders(scores, k)
         both = torch.cat([self.scores[rows], found], 1)
         items = torch.cat([self.items[rows], places + start], 1)
-        self.scores[rows], order = both.topk(self.scores.size(1))
+        self.scores[rows], order = both.topk(k)
         self.items[rows] = items.gather(1, order)
+
+
+def _contenders(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return scores (R, m) of a chunk, and their columns: all that may be among the k best of a row.
+
+    A column among the k best lies in one of the k blocks with the largest maxima, which takes one pass over
+    the scores to see.
+    """
+    n_rows, n_items = scores.shape
+    if n_items % _BLOCK or n_items < 2 * k * _BLOCK:
+        return scores.topk(min(k, n_items))
+    blocks = scores.view(n_rows, _BLOCK, -1)  # column = offset * number of blocks + block
+    block = blocks.amax(1).topk(k, sorted=False).indices.unsqueeze(1)  # (R, 1, k)
+    offset = torch.arange(_BLOCK, device=scores.device).view(1, _BLOCK, 1)
+    columns = offset * blocks.size(2) + block  # (R, 32, k)
+    return blocks.gather(2, block.expand(-1, _BLOCK, -1)).flatten(1), columns.flatten(1)
 
 
 def _settle_ties(
@@ -306,14 +335,15 @@ def _settle_ties(
         scores: (B, k + 1) the largest scores, descending; (B, k) where there are no more items.
         items: of the same shape, their items.
         k: length of the list to return.
-        dense: from rows (T,) to their dense scores (T, C).
+        dense: from rows (T,), on the CPU, to their dense scores (T, C).
         rows_at_once: most rows to ask ``dense`` for.
     """
-    tied = (scores[:, 1:] == scores[:, :-1]).any(1).nonzero().squeeze(1)  # (T,)
+    tied = (scores[:, 1:] == scores[:, :-1]).any(1).cpu().nonzero().squeeze(1)  # (T,)
     scores, items = scores[:, :k].clone(), items[:, :k].clone()
     for start in range(0, len(tied), rows_at_once):
         rows = tied[start : start + rows_at_once]
-        scores[rows], items[rows] = dense(rows).topk(k)
+        at = to_device(rows, scores.device)
+        scores[at], items[at] = dense(rows).topk(k)
     return scores, items
 
 
@@ -322,11 +352,10 @@ def _target_ranks(scorer: _Scorer, targets: Pairs, target_scores: Tensor) -> Ten
     greater = torch.zeros(len(target_scores), dtype=torch.int64, device=target_scores.device)
     equal = torch.zeros_like(greater)
     bounds = target_scores.unsqueeze(1)  # (P, 1)
-    one_each = len(targets.rows) == len(scorer.hidden) and bool(
-        (targets.rows == torch.arange(len(scorer.hidden), device=targets.rows.device)).all()
-    )
+    one_each = torch.equal(targets.rows, torch.arange(len(scorer.hidden)))
+    rows = to_device(targets.rows, target_scores.device)
     for _, scores in scorer.chunks():
-        against = scores if one_each else scores[targets.rows]  # (P, c)
+        against = scores if one_each else scores[rows]  # (P, c)
         # Sums of floating-point ones: several times faster than sums of booleans, exact for any chunk.
         flags = torch.empty_like(against, dtype=torch.float32)
         greater += torch.gt(against, bounds, out=flags).sum(1).long()
@@ -342,38 +371,3 @@ def _mean_rank(greater: Tensor, equal: Tensor) -> Tensor:
 def _check_k(k: int, n_items: int) -> None:
     if not 1 <= k <= n_items:
         raise ValueError(f"k must be 1 to {n_items}, the number of items, got {k}")
-
-
-def _distinct(pairs: Pairs, n_items: int) -> Pairs:
-    """Return each pair once, without those of the padding item, by row."""
-    keys = torch.unique(pairs.rows * n_items + pairs.items)
-    keys = keys[keys % n_items != 0]
-    return Pairs(keys // n_items, keys % n_items)
-
-
-def _without(pairs: Pairs, others: Optional[Pairs], n_items: int) -> Pairs:
-    if others is None:
-        return pairs
-    kept = ~torch.isin(pairs.rows * n_items + pairs.items, others.rows * n_items + others.items)
-    return Pairs(pairs.rows[kept], pairs.items[kept])
-
-
-def _slice(pairs: Optional[Pairs], start: int, stop: int) -> Optional[Pairs]:
-    """Return the pairs of rows from ``start`` to ``stop``, rows counted from there; pairs are by row."""
-    if pairs is None:
-        return None
-    low, high = torch.searchsorted(pairs.rows, torch.tensor([start, stop], device=pairs.rows.device)).tolist()
-    return Pairs(pairs.rows[low:high] - start, pairs.items[low:high])
-
-
-def _sorted_by_item(pairs: Pairs) -> Pairs:
-    order = pairs.items.argsort()
-    return Pairs(pairs.rows[order], pairs.items[order])
-
-
-def _of_items(pairs: Pairs, start: int, stop: int) -> Pairs:
-    """Return the pairs, which are by item, of the items from ``start`` to ``stop``."""
-    low, high = torch.searchsorted(
-        pairs.items, torch.tensor([start, stop], device=pairs.items.device)
-    ).tolist()
-    return Pairs(pairs.rows[low:high], pairs.items[low:high])

@@ -12,7 +12,9 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_sce.evaluator.encoding import encode_rows
-from recbole_sce.evaluator.ranking import Pairs, rank_catalogue
+from recbole_sce.evaluator.pairs import Pairs
+from recbole_sce.evaluator.ranking import rank_catalogue
+from recbole_sce.utils.devices import to_device
 
 if TYPE_CHECKING:
     from recbole_sce.model.mixin import SCEMixin
@@ -113,7 +115,7 @@ def full_sort_scores(
         torch.mm(hidden, table.T, out=part)
         part[:, 0] = -torch.inf
         if exclude is not None:
-            part[exclude.rows, exclude.items] = -torch.inf
+            part[to_device(exclude.rows, device), to_device(exclude.items, device)] = -torch.inf
         start += len(hidden)
     return scores
 
@@ -153,7 +155,7 @@ def _encoded(
         if model.settings.exclude_seen:
             places, items = dataset.history(some)
             kept = items != interaction[dataset.iid_field][places]  # the target stays, as in evaluation
-            exclude = Pairs(places[kept].to(device), items[kept].to(device))
+            exclude = Pairs(places[kept], items[kept])
         yield encode_rows(model, interaction, device), exclude
 
 

@@ -23,12 +23,14 @@ from recbole_sce.compat import CheckpointError, safe_load
 from recbole_sce.data.ids import adopted
 from recbole_sce.data.rows import POSITION, Rows
 from recbole_sce.data.sequences import starts_of_runs
+from recbole_sce.data.transfer import move
 from recbole_sce.data.windows import continues_history
 from recbole_sce.errors import RecboleSCEError
 from recbole_sce.evaluator.encoding import encode_rows
-from recbole_sce.evaluator.ranking import Pairs
+from recbole_sce.evaluator.pairs import Pairs
 from recbole_sce.evaluator.topk import stream_topk
 from recbole_sce.model.mixin import SCEMixin
+from recbole_sce.utils.devices import to_device
 
 #: Users or histories worked on at a time.
 BATCH = 1024
@@ -330,7 +332,7 @@ class Recommender:
         seen = None
         if exclude_seen:
             rows = np.repeat(np.arange(len(histories)), [len(items) for items in histories])
-            seen = Pairs(*(torch.from_numpy(x).to(self.device) for x in (rows, np.concatenate(histories))))
+            seen = Pairs(torch.from_numpy(rows), torch.from_numpy(np.concatenate(histories)))
         try:
             scores, items = self._rank(self._batch(histories, users), seen, k)
         except KeyError as error:
@@ -384,7 +386,7 @@ class Recommender:
         parts = []
         step = max(1, _DENSE_BYTES // (4 * len(self._item_ids)))
         for start in range(0, len(batch), step):
-            part = batch[start : start + step].to(self.device)
+            part = move(batch[start : start + step], self.device)
             try:
                 scores = self.model.full_sort_predict(part).view(len(part), -1)  # (b, C)
             except NotImplementedError:
@@ -395,7 +397,8 @@ class Recommender:
             scores[:, 0] = -torch.inf
             if seen is not None:
                 here = (seen.rows >= start) & (seen.rows < start + len(part))
-                scores[seen.rows[here] - start, seen.items[here]] = -torch.inf
+                rows, items = seen.rows[here] - start, seen.items[here]
+                scores[to_device(rows, self.device), to_device(items, self.device)] = -torch.inf
             parts.append(scores.topk(k))
         return torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])
 

@@ -43,7 +43,8 @@ class ItemLoss(nn.Module):
     name = ""
     #: Needs ``histories``, the items of each state's history (:class:`Histories`).
     needs_histories = False
-    #: Needs ``owner`` (N,) int64, ascending: which row of the batch a state is of.
+    #: Needs ``owner`` (N,) int64, ascending: which row of the batch a state is of. It is on the CPU, as the
+    #: model's batch was, whatever device the states are on.
     needs_owner = False
     #: Allows later targets: its sum over items holds those of each state's row.
     allows_later_targets = False
@@ -77,7 +78,7 @@ class ItemLoss(nn.Module):
 
     @property
     def last_stats(self) -> LossStats:
-        """What the last call did; to read it may wait for the device."""
+        """What the last call did."""
         return LossStats(n_states=self._n_states, n_trained=self._n_states)
 
 
@@ -96,7 +97,7 @@ def call_loss(
         hidden: (N, d) floating point, row by row, each in its order.
         item_embeddings: (C, d) floating point.
         targets: (N,) int64, rows of ``item_embeddings``.
-        owner: (N,) int64, ascending: which row of the batch a state is of.
+        owner: (N,) int64, ascending: which row of the batch a state is of; on the CPU, or with the states.
         row_items: returns (B, L) int64, the items of each row of the batch; other numbers than rows of
             ``item_embeddings``, such as a mask's, count for nothing. Called for a loss that needs histories.
 

@@ -14,6 +14,7 @@ from recbole_sce.loss.base import ItemLoss, LossStats
 from recbole_sce.loss.inputs import check_inputs, check_one_a_state
 from recbole_sce.loss.ops.logits import compute_dtype
 from recbole_sce.loss.sce.histories import Histories
+from recbole_sce.utils.devices import to_device
 
 
 class LaterTargets(nn.Module):
@@ -47,7 +48,8 @@ class LaterTargets(nn.Module):
             hidden: (N, d) floating point, sequence by sequence, each in its order.
             item_embeddings: (C, d) floating point.
             targets: (N,) int64, rows of ``item_embeddings``.
-            owner: (N,) int64, ascending: which sequence a state is of.
+            owner: (N,) int64, ascending: which sequence a state is of. On the CPU nothing has to be read
+                back from an accelerator.
 
         Returns:
             A scalar in float32 (float64 for float64 states); zero for no states.
@@ -58,16 +60,19 @@ class LaterTargets(nn.Module):
         check_inputs(hidden, item_embeddings, targets)
         check_one_a_state("owner", owner, hidden, "the sequence of each hidden state")
         dtype = compute_dtype(hidden)
-        _, sequence, sizes = torch.unique_consecutive(owner, return_inverse=True, return_counts=True)
+        _, sequence, sizes = torch.unique_consecutive(owner.cpu(), return_inverse=True, return_counts=True)
         starts = sizes.cumsum(0) - sizes  # of the sequences
-        place = torch.arange(len(owner), device=owner.device) - starts[sequence]  # (N,)
+        place = torch.arange(len(owner)) - starts[sequence]  # (N,)
         longest = int(sizes.max()) if len(sizes) else 0
+        sequence, place = to_device(sequence, hidden.device), to_device(place, hidden.device)
         own = nn.functional.embedding(targets, item_embeddings, sparse=self.sparse_grad).to(dtype)  # (N, d)
         with torch.autocast(hidden.device.type, enabled=False):
             padded = own.new_zeros(len(sizes), longest, own.size(1)).index_put((sequence, place), own)
             present = own.new_zeros(len(sizes), longest, 1)
             present[sequence, place] = 1
-            weights = _weights(longest, self.discount).to(padded)  # (longest, longest)
+            weights = to_device(
+                _weights(longest, self.discount).to(dtype), hidden.device
+            )  # (longest, longest)
             # The own target weighs 1, so that the sum is at least 1 wherever there is a state.
             mixed = (weights @ padded) / (weights @ present).clamp(min=1)  # (sequences, longest, d)
             products = torch.linalg.vecdot(hidden.to(dtype), own - mixed[sequence, place])  # (N,)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from recbole_sce.utils.devices import to_device
+
 
 def check_inputs(
     hidden: Tensor, item_embeddings: Tensor, targets: Tensor, exclude_items: Sequence[int] = ()
@@ -100,7 +102,6 @@ def candidate_rows(ranks: Tensor, excluded: Sequence[int]) -> Tensor:
         ranks: int64 of any shape, from 0.
         excluded: from :func:`excluded_rows`.
     """
-    barred = torch.tensor(excluded, dtype=torch.int64, device=ranks.device)
-    return ranks + torch.searchsorted(
-        barred - torch.arange(len(barred), device=ranks.device), ranks, right=True
-    )
+    # Of each excluded row, the rank of the candidate that comes next.
+    next_ranks = torch.tensor(excluded, dtype=torch.int64) - torch.arange(len(excluded))
+    return ranks + torch.searchsorted(to_device(next_ranks, ranks.device), ranks, right=True)

@@ -14,6 +14,7 @@ from recbole_sce.loss.inputs import candidate_rows, check_count, check_inputs, e
 from recbole_sce.loss.ops.eager import never_compiled
 from recbole_sce.loss.ops.logits import compute_dtype, gather_rows, row_slices
 from recbole_sce.loss.ops.memory import RowGradient
+from recbole_sce.utils.devices import to_device
 
 
 def uniform_negatives(
@@ -39,7 +40,7 @@ def uniform_negatives(
     n_candidates = n_items - len(excluded) - 1
     shape = (len(targets), n_negatives if n_candidates > 0 else 0)
     drawn = torch.randint(max(n_candidates, 1), shape, generator=generator, device=targets.device)
-    barred = torch.tensor(excluded, dtype=torch.int64, device=targets.device)
+    barred = to_device(torch.tensor(excluded, dtype=torch.int64), targets.device)
     # From the rank among allowed rows to the row: first over the target's rank, then over excluded rows.
     drawn += drawn >= (targets - torch.searchsorted(barred, targets)).unsqueeze(-1)
     return candidate_rows(drawn, excluded)

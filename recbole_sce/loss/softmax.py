@@ -12,10 +12,13 @@ from recbole_sce.loss.base import ItemLoss
 from recbole_sce.loss.inputs import check_inputs, excluded_rows
 from recbole_sce.loss.ops.eager import never_compiled
 from recbole_sce.loss.ops.logits import compute_dtype, target_logits
-from recbole_sce.loss.ops.memory import lazy_zeros, workspace_bytes
+from recbole_sce.loss.ops.memory import lazy_zeros, tile_bytes
+from recbole_sce.utils.devices import to_device
 
-#: States a tile of logits on the CPU; the items are as many as then fit in a workspace.
+#: States a tile of logits; the items are as many as then fit in a workspace. On an accelerator a tile costs
+#: launches, so that few large ones are better.
 _STATES = 256
+_STATES_ON_DEVICE = 2**14
 
 
 class CrossEntropyLoss(ItemLoss):
@@ -147,9 +150,9 @@ class _CrossEntropy(torch.autograd.Function):
                 for rows, logits in chunk.tiles:
                     # (n, c): probabilities, less 1 at the target; all times the sum
                     slopes = logits.sub_(peaks[rows]).exp_()
-                    column = targets[rows] - chunk.start
-                    own = ((column >= 0) & (column < slopes.size(1))).nonzero().squeeze(1)
-                    slopes[own, column[own]] -= sums[rows][own, 0]
+                    column = (targets[rows] - chunk.start).unsqueeze(1)
+                    place = column.clamp(0, slopes.size(1) - 1)  # of other targets: nothing is added there
+                    slopes.scatter_add_(1, place, torch.where(column == place, -sums[rows], 0))
                     if ctx.needs_input_grad[0]:
                         grad_hidden[rows].addmm_(slopes, chunk.weights)
                     if grad_items is not None:
@@ -182,22 +185,26 @@ class _ItemChunk(NamedTuple):
 def _item_chunks(hidden: Tensor, item_embeddings: Tensor, excluded: Sequence[int]) -> Iterator[_ItemChunk]:
     """Yield all logits of hidden (N, d) against item_embeddings (C, d); those of excluded rows are -inf."""
     states = hidden.to(compute_dtype(hidden))
-    numbers = workspace_bytes(hidden.device) // (2 * states.element_size())
-    n_rows = max(1, min(len(states), _STATES if hidden.device.type == "cpu" else 16 * _STATES))
+    numbers = tile_bytes(hidden.device) // states.element_size()
+    most = _STATES if hidden.device.type == "cpu" else _STATES_ON_DEVICE
+    n_rows = max(1, min(len(states), most))
     n_items = max(1, min(len(item_embeddings), numbers // n_rows))
     space = states.new_empty(n_rows * n_items)
     for start in range(0, len(item_embeddings), n_items):
         weights = item_embeddings[start : start + n_items].to(states.dtype)
         inside = [row - start for row in excluded if start <= row < start + len(weights)]
+        columns = to_device(torch.tensor(inside, dtype=torch.int64), states.device) if inside else None
 
-        def tiles(weights: Tensor = weights, inside: list[int] = inside) -> Iterator[tuple[slice, Tensor]]:
+        def tiles(
+            weights: Tensor = weights, columns: Optional[Tensor] = columns
+        ) -> Iterator[tuple[slice, Tensor]]:
             for first in range(0, len(states), n_rows):
                 rows = slice(first, min(first + n_rows, len(states)))
                 size = rows.stop - rows.start
                 logits = space[: size * len(weights)].view(size, len(weights))
                 torch.mm(states[rows], weights.T, out=logits)
-                if inside:
-                    logits[:, inside] = -torch.inf
+                if columns is not None:
+                    logits.index_fill_(1, columns, -torch.inf)
                 yield rows, logits
 
         yield _ItemChunk(start, weights, tiles())

@@ -7,7 +7,9 @@ from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender import BERT4Rec
 from torch import Tensor
 
+from recbole_sce.data.transfer import on_host
 from recbole_sce.model.mixin import SCEMixin
+from recbole_sce.utils.devices import to_device
 
 
 class BERT4RecSCE(SCEMixin, BERT4Rec):  # type: ignore[misc]
@@ -51,10 +53,12 @@ class BERT4RecSCE(SCEMixin, BERT4Rec):  # type: ignore[misc]
             Hidden states (N, d + 1), the items (N,) int64 behind the masks, and the row (N,) int64 of each.
         """
         index = interaction[self.MASK_INDEX]  # (B, masks), 0 where there is none
-        rows, places = torch.nonzero(index, as_tuple=True)  # (N,) each
+        rows, places = torch.nonzero(on_host(interaction, self.MASK_INDEX), as_tuple=True)  # (N,) each
+        of_row = to_device(rows, index.device)
+        cells = of_row, to_device(places, index.device)
         hidden = self(interaction[self.MASK_ITEM_SEQ])  # (B, L, d)
-        targets = interaction[self.POS_ITEMS][rows, places]
-        return _with_one(hidden[rows, index[rows, places]]), targets, rows
+        targets = interaction[self.POS_ITEMS][cells]
+        return _with_one(hidden[of_row, index[cells]]), targets, rows
 
 
 def _with_one(hidden: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender import FEARec
 from torch import Tensor
 
+from recbole_sce.data.transfer import move, on_host
 from recbole_sce.model.mixin import SCEMixin
 from recbole_sce.settings import SCESettings, SettingsError
 
@@ -95,11 +96,11 @@ class FEARecSCE(SCEMixin, FEARec):  # type: ignore[misc]
         """Draw, for each row, a training row with the same target and another history, if there is one."""
         candidates = [
             torch.from_numpy(rows)[torch.randperm(len(rows))]
-            for rows in (self.same_item_index[item] for item in interaction[self.ITEM_ID].tolist())
+            for rows in (self.same_item_index[item] for item in on_host(interaction, self.ITEM_ID).tolist())
         ]
         counts = torch.tensor([len(rows) for rows in candidates])  # (B,)
         chosen = torch.stack([rows[0] for rows in candidates])  # (B,)
-        histories = interaction[self.ITEM_SEQ].cpu()  # (B, L)
+        histories = on_host(interaction, self.ITEM_SEQ)  # (B, L)
         open_rows = torch.arange(len(chosen))
         for attempt in range(1, int(counts.max())):
             equal = (self.dataset[chosen[open_rows]][self.ITEM_SEQ] == histories[open_rows]).all(1)
@@ -107,7 +108,7 @@ class FEARecSCE(SCEMixin, FEARec):  # type: ignore[misc]
             if len(open_rows) == 0:
                 break
             chosen[open_rows] = torch.stack([candidates[row][attempt] for row in open_rows.tolist()])
-        return self.dataset[chosen].to(self.device)
+        return move(self.dataset[chosen], self.device)
 
 
 def _spectral_distance(states: Tensor, others: Tensor) -> Tensor:

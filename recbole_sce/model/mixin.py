@@ -14,10 +14,12 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_sce.data.fields import target_list_field
+from recbole_sce.data.transfer import on_host
 from recbole_sce.loss import call_loss, check_discount
 from recbole_sce.model.losses import build_loss, resolve_loss_type
 from recbole_sce.settings import SCESettings, parse_settings, settings_of
 from recbole_sce.settings.recipes import choose_recipe
+from recbole_sce.utils.devices import to_device
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -164,19 +166,20 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
         """Return what a batch trains: hidden states (N, d), the items (N,) int64 that follow them, and rows.
 
         Rows (N,) int64, ascending, say which row of the batch a state is of; within a row states are in the
-        order of the sequence.
+        order of the sequence. They are best on the CPU, where the losses read them.
         """
         if self.settings.train_positions == "last":
             targets = interaction[self.POS_ITEM_ID]  # (B,)
-            return self.encode(interaction), targets, torch.arange(len(targets), device=targets.device)
+            return self.encode(interaction), targets, torch.arange(len(targets))
         if self.TARGET_SEQ not in interaction:
             raise ValueError(
                 f"train_positions: all trains windows, and this batch has none (no {self.TARGET_SEQ}): take "
                 "the training loader of recbole.data.data_preparation, or set train_positions: last"
             )
         targets = interaction[self.TARGET_SEQ]  # (B, L), 0 where a row has no target
-        rows, places = torch.nonzero(targets, as_tuple=True)  # (N,) each
-        return self.encode_positions(interaction)[rows, places], targets[rows, places], rows
+        rows, places = torch.nonzero(on_host(interaction, self.TARGET_SEQ), as_tuple=True)  # (N,) each
+        cells = to_device(rows, targets.device), to_device(places, targets.device)
+        return self.encode_positions(interaction)[cells], targets[cells], rows
 
     def extra_loss(self, interaction: Interaction, hidden: Tensor) -> Tensor:
         """Return what the model's base adds to its item softmax, a scalar; zero unless a model says more.

@@ -34,7 +34,7 @@ def weighed_by_states(model: SCEMixin) -> Iterator[None]:
 
     def weigh(loss_fct: Any, arguments: tuple[Tensor, ...], loss: Tensor) -> Tensor:
         n_states = stats_of(loss_fct, len(arguments[2])).n_trained
-        of_all = loss.detach().new_tensor(n_states)
+        of_all = loss.detach().new_full((), n_states)
         dist.all_reduce(of_all)
         return loss * (n_states * processes.world_size() / of_all.clamp(min=1))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import nn
+from torch import Tensor, nn
 
 from recbole_sce.loss import ItemLoss
 from recbole_sce.settings.checks import conflicts_of_row_updates
@@ -40,6 +40,8 @@ def use_sparse_item_gradients(model: SCEMixin) -> nn.Parameter:
     table = model.item_table()
     for module in _lookups(model):
         module.sparse = True
+        if table.device.type != "cpu" and module.padding_idx is not None:
+            _zero_padding(module, module.padding_idx)
     assert isinstance(table, nn.Parameter)
     assert isinstance(model.loss_fct, ItemLoss)
     model.loss_fct.sparse_grad = True
@@ -68,3 +70,18 @@ def _problem(model: SCEMixin) -> str:
             "item table is dense (a loss that allows_sparse_grad says so as an ItemLoss)"
         )
     return ""
+
+
+def _zero_padding(module: nn.Embedding, padding: int) -> None:
+    """Let a lookup give row ``padding`` a gradient of zeros, instead of leaving it out.
+
+    To leave it out, torch copies the other rows of the gradient, and waits for the device to know how many.
+    """
+    module.padding_idx = None
+
+    def hook(_: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        if output.requires_grad:
+            absent = (inputs[0] == padding).unsqueeze(-1)
+            output.register_hook(lambda gradient: gradient.masked_fill(absent, 0))
+
+    module.register_forward_hook(hook)

@@ -12,9 +12,11 @@ from recbole.data.interaction import Interaction
 from recbole.utils import EvaluatorType, set_color
 from torch import Tensor
 
+from recbole_sce.data.transfer import move
 from recbole_sce.evaluator.collector import StreamingCollector
 from recbole_sce.evaluator.encoding import encode_rows, streams
-from recbole_sce.evaluator.ranking import Pairs, Ranking, join_rankings, rank_candidates, rank_catalogue
+from recbole_sce.evaluator.pairs import Pairs
+from recbole_sce.evaluator.ranking import Ranking, join_rankings, rank_candidates, rank_catalogue
 from recbole_sce.training import distributed
 from recbole_sce.training.callbacks import finite
 from recbole_sce.training.callbacks.steps import COVERAGE, EpochSteps
@@ -29,8 +31,9 @@ if TYPE_CHECKING:
 
     from recbole_sce.model.mixin import SCEMixin
 
-#: Rows whose whole histories are held at a time.
+#: Rows whose whole histories are held at a time; on an accelerator, which is waited for each time, more.
 _ROWS_AT_ONCE = 1024
+_ROWS_AT_ONCE_ON_DEVICE = 4096
 #: What helps against weights that grow without bound.
 _ADVICE = (
     "A smaller learning_rate, clip_grad_norm: {max_norm: 1, error_if_nonfinite: true}, or inputs without "
@@ -214,8 +217,9 @@ class SCETrainer(ResumableTrainer):
         if self._item_table is None:
             self._item_table = self.model.item_table().detach()
         parts = []
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            stop = start + _ROWS_AT_ONCE
+        at_once = _ROWS_AT_ONCE if self.device.type == "cpu" else _ROWS_AT_ONCE_ON_DEVICE
+        for start in range(0, len(rows), at_once):
+            stop = start + at_once
             here = (positive_u >= start) & (positive_u < stop)
             parts.append(
                 self._rank(
@@ -230,12 +234,12 @@ class SCETrainer(ResumableTrainer):
     def _rank(self, interaction: Interaction, rows: Tensor, targets: Pairs, item_table: Tensor) -> Ranking:
         exclude = None
         if self.settings.exclude_seen:
-            exclude = Pairs(*(column.to(self.device) for column in self._eval_dataset.history(rows)))
+            exclude = Pairs(*self._eval_dataset.history(rows))
         ranking = rank_catalogue(
             encode_rows(self.model, interaction, self.device),
             item_table,
             max(self.config["topk"]),
-            Pairs(*(column.to(self.device) for column in targets)),
+            targets,
             exclude,
             self.eval_collector.needs_ranks,
             self.settings.eval_memory_mb,
@@ -251,17 +255,17 @@ class SCETrainer(ResumableTrainer):
             return scored
         interaction, row_idx, positive_u, positive_i = batched_data
         if interaction.length <= self.test_batch_size:
-            scores = self.model.predict(interaction.to(self.device))
+            scores = self.model.predict(move(interaction, self.device))
         else:
             scores = self._spilt_predict(interaction, interaction.length)
         items = interaction[self.config["ITEM_ID_FIELD"]]
         ranking = rank_candidates(
-            Pairs(row_idx.to(self.device), items.to(self.device)),
+            Pairs(row_idx, items),
             scores,
             int(positive_u[-1]) + 1,
             self.tot_item_num,
             max(self.config["topk"]),
-            Pairs(positive_u.to(self.device), positive_i.to(self.device)),
+            Pairs(positive_u, positive_i),
             self.settings.eval_memory_mb,
         )
         return interaction, ranking, positive_u, positive_i

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from recbole_sce.evaluator import ranking as evaluation
 from recbole_sce.evaluator.collector import StreamingCollector
-from recbole_sce.evaluator.ranking import Pairs, rank_candidates, rank_catalogue
+from recbole_sce.evaluator.pairs import Pairs
+from recbole_sce.evaluator.ranking import rank_candidates, rank_catalogue
 
 METRICS = ["Recall", "GAUC", "ItemCoverage"]  # between them they need all that a collector gathers
 

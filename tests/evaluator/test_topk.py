@@ -12,7 +12,7 @@ import pytest
 import torch
 from recbole.utils import case_study
 
-from recbole_sce.evaluator.ranking import Pairs
+from recbole_sce.evaluator.pairs import Pairs
 from recbole_sce.evaluator.topk import full_sort_scores, full_sort_topk, stream_topk
 
 Prepare = Callable[..., SimpleNamespace]

@@ -51,7 +51,7 @@ def bucket_loss(
 
     Returns:
         The loss, a scalar in float32 (float64 for float64 states), and the number of states that are in a
-        bucket, a scalar int64. The loss can be differentiated once.
+        bucket, a scalar int64 on the CPU. The loss can be differentiated once.
     """
     rows, items = buckets.rows.contiguous(), buckets.items.contiguous()
     if histories is None or len(targets) == 0:
@@ -108,7 +108,7 @@ class _BucketLoss(torch.autograd.Function):
                     )
             wanted = None
             if recorded and any(ctx.needs_input_grad[:2]):
-                wanted = Wanted(own.new_tensor(1 / max(len(trained), 1)))
+                wanted = Wanted(own.new_full((), 1 / max(len(trained), 1)))
                 if ctx.needs_input_grad[0]:
                     # The last row takes what padding writes.
                     wanted.hidden = hidden.new_zeros(len(hidden) + 1, hidden.size(1), dtype=dtype)
@@ -149,7 +149,7 @@ class _BucketLoss(torch.autograd.Function):
                         wanted.hidden += of_winners
         ctx.wanted = wanted
         ctx.dtype = hidden.dtype
-        n_covered = torch.tensor(len(winners), device=hidden.device)
+        n_covered = torch.tensor(len(winners))  # known on the CPU already
         ctx.mark_non_differentiable(n_covered)
         return loss, n_covered
 
@@ -263,9 +263,10 @@ def _winning_pairs(losses: Tensor, rows: Tensor, n_states: int) -> Tensor:
     """
     largest = losses.new_full((n_states,), -torch.inf).scatter_reduce_(0, rows, losses, "amax")
     # Written so that a loss that is no number wins, and is seen. Of equal losses the first pair wins.
-    candidates = (~(losses < largest[rows])).nonzero().squeeze(1)
+    pairs = torch.arange(len(losses), device=losses.device)
+    candidates = torch.where(losses < largest[rows], len(losses), pairs)
     first = torch.full_like(largest, len(losses), dtype=torch.int64)
-    first.scatter_reduce_(0, rows[candidates], candidates, "amin")
+    first.scatter_reduce_(0, rows, candidates, "amin")
     return first[first < len(losses)].sort().values
 
 
@@ -282,7 +283,8 @@ def _tiles(winners: Tensor, shares: Tensor, rows: Tensor, items: Tensor, hidden:
     """Group the winning pairs by bucket, buckets with about as many pairs together."""
     if len(winners) == 0 or items.size(1) == 0:
         return
-    counts = torch.bincount(winners // rows.size(1), minlength=len(rows))
+    bucket_of = winners // rows.size(1)
+    counts = rows.new_zeros(len(rows)).scatter_add_(0, bucket_of, torch.ones_like(bucket_of))
     starts = counts.cumsum(0) - counts
     order = counts.argsort(descending=True)
     widths = counts[order].tolist()

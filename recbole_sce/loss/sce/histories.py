@@ -19,7 +19,8 @@ class Histories(NamedTuple):
     """G lists of items, and which of them belongs to each of N states.
 
     ``items`` (G, L) int64 are rows of the item embeddings, in any order, -1 where a list has no more of them.
-    ``owner`` (N,) int64, ascending, says whose list is whose, 0 to G - 1. A list may hold the targets of its
+    ``owner`` (N,) int64, ascending, says whose list is whose, 0 to G - 1. It may be on the CPU even where
+    ``items`` are on an accelerator, which then need not be waited for. A list may hold the targets of its
     states, and items more than once: they count once.
     """
 
@@ -29,7 +30,7 @@ class Histories(NamedTuple):
     @classmethod
     def none(cls, targets: Tensor) -> Histories:
         """Return an empty list for each state, whose targets (N,) these are."""
-        return cls(targets.new_empty(len(targets), 0), torch.arange(len(targets), device=targets.device))
+        return cls(targets.new_empty(len(targets), 0), torch.arange(len(targets)))
 
     def distinct(self, excluded: Sequence[int] = ()) -> Histories:
         """Return the same with each item of a list once, and none of the ``excluded`` rows."""
@@ -56,10 +57,10 @@ def check_histories(histories: Histories, hidden: Tensor, item_embeddings: Tenso
             "(histories, items) of torch.int64 are"
         )
     check_one_a_state("histories.owner", owner, hidden, "the history of each hidden state")
-    if not items.device == owner.device == hidden.device:
+    if items.device != hidden.device or owner.device not in (hidden.device, torch.device("cpu")):
         raise ValueError(
-            f"histories: {items.device} and {owner.device} are not allowed; {hidden.device}, the device of "
-            "hidden, is"
+            f"histories must be on {hidden.device}, the device of hidden, got items on {items.device} and "
+            f"owner on {owner.device}; owner may be on the CPU, too"
         )
     if hidden.device.type != "cpu":
         return

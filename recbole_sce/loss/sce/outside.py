@@ -26,6 +26,7 @@ from recbole_sce.loss.inputs import candidate_rows, check_count, excluded_rows
 from recbole_sce.loss.ops.logits import compute_dtype, gather_rows, rows_at_once, softmax_
 from recbole_sce.loss.ops.memory import RowGradient
 from recbole_sce.loss.sce.histories import Histories
+from recbole_sce.utils.devices import to_device
 
 #: Up to so many times the size of the sample the catalogue is shuffled, which leaves out doubles.
 _SHUFFLE = 16
@@ -170,10 +171,14 @@ class Outside:
         self._n_outside = sample.n_items - items.size(1) * (bucket < len(items)) - alone
         self._n_sampled = self._size - n_held[bucket] - alone * (self._target_sampled < self._size)
         # The states of one list, cut into P pieces: where in the batch a piece begins, and whose list it has.
-        states = torch.arange(len(owner), device=owner.device)
-        of_list = states - torch.searchsorted(owner, owner)  # (N,), how many states of its list come before
-        self._starts = (of_list % _PIECE == 0).nonzero().squeeze(1)
-        self._owner = owner[self._starts]
+        owner = owner.cpu()
+        of_list = torch.arange(len(owner)) - torch.searchsorted(
+            owner, owner
+        )  # (N,), states before in its list
+        starts = (of_list % _PIECE == 0).nonzero().squeeze(1)
+        self._bounds = [*starts.tolist(), len(owner)]
+        self._starts = to_device(starts, targets.device)
+        self._owner = to_device(owner[starts], targets.device)
 
     def complete(self, totals: Tensor, wanted: Optional[Wanted]) -> tuple[Tensor, Tensor]:
         """Add the sums of exp over the items outside to the sums over those inside, and their gradients.
@@ -266,13 +271,13 @@ class Outside:
 
     def _tiles(self, table: Tensor) -> Iterator[_Tile]:
         """Yield all states, those of some pieces at a time, with their logits outside."""
-        (n_states, d), length = self._hidden.shape, self._history.size(1)
+        d, length = self._hidden.size(1), self._history.size(1)
         of_state = 3 * length + len(table) + 3 * d  # numbers
         most_numbers = rows_at_once(1, self._hidden)
         most_pieces = max(1, _MEMBER_BYTES // (max(length, 1) * (len(self._items) + 1)))
         member = _Members(self._items, len(self._item_embeddings))
         space = table.new_empty(0)
-        bounds = [*self._starts.tolist(), n_states]
+        bounds = self._bounds
         first = 0
         while first < len(self._starts):
             # As many pieces as a workspace holds with their padding; one, which is small, in any case.

@@ -187,7 +187,7 @@ class ScalableCrossEntropyLoss(ItemLoss):
 
     @property
     def last_stats(self) -> LossStats:
-        """What the last call did; to read it may wait for the device.
+        """What the last call did.
 
         Where the sample held all candidates there were no buckets, and nothing was estimated.
         """

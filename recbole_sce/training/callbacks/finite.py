@@ -73,7 +73,9 @@ def _of_inputs(interaction: Interaction) -> list[str]:
 def _of_states(model: SCEMixin, interaction: Interaction) -> list[str]:
     hidden, _, rows = model.training_states(interaction)  # (N, d), ..., (N,)
     found = _named("hidden states, row", hidden)
-    return [f"{text} (batch rows {_listed(torch.unique(rows[_bad_rows(hidden)]))})" for text in found]
+    return [
+        f"{text} (batch rows {_listed(torch.unique(rows.cpu()[_bad_rows(hidden).cpu()]))})" for text in found
+    ]
 
 
 def _named(what: str, tensor: Tensor) -> list[str]:

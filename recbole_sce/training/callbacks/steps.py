@@ -40,7 +40,6 @@ class EpochSteps:
         def watch(interaction: Any) -> Any:
             losses = calculate_loss(interaction)
             self.done += 1
-            # RecBole reads the loss right behind, and so waits for the device in any case.
             coverage = stats_of(self._model.loss_fct, 0).bucket_coverage
             if coverage is not None:
                 self._coverages.append(coverage)
