@@ -1,4 +1,4 @@
-"""SASRec of this package, of RecBole, RecTools and RePlay: the same data and metric, time, quality and memory."""
+"""SASRec of this package beside RecBole, RecTools and RePlay: time, quality and memory on the same data."""
 
 import sys
 

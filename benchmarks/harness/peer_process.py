@@ -9,7 +9,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ class Epochs:
         if not self.peak_mib:
             self.peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
-    def hand_back(self, epoch: int, users: Sequence[str], lists: Any) -> None:
+    def hand_back(self, epoch: int, users: Any, lists: Any) -> None:
         """Write the (n, k) items of n users after ``epoch`` (from 1), and say what training took so far."""
         np.savez(Path(self._case.folder) / f"lists-{epoch}.npz", users=_texts(users), items=_texts(lists))
         seconds, targets = self._measured[epoch - 1]
@@ -96,7 +96,7 @@ class Epochs:
         print(f"\n{json.dumps({**record, 'peak_mib': self.peak_mib, **self._versions})}", flush=True)
 
 
-def hand_back_targets(case: PeerCase, users: Sequence[str], items: Sequence[str]) -> None:
+def hand_back_targets(case: PeerCase, users: Any, items: Any) -> None:
     """Write the item that the peer's own split holds out for the test of each user."""
     np.savez(Path(case.folder) / "targets.npz", users=_texts(users), items=_texts(items))
 

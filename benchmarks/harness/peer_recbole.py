@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from peer_process import ITEM, TIME, USER, Epochs, PeerCase, hand_back_targets, seen_items
+
+from harness.peer_process import ITEM, TIME, USER, Epochs, PeerCase, hand_back_targets, seen_items
 
 #: Users whose scores of all items are held at a time.
 _ROWS = 512
@@ -20,10 +21,11 @@ def main() -> None:
     case = PeerCase.from_arguments()
     os.chdir(case.folder)  # RecBole writes logs and checkpoints
     torch.set_num_threads(1)
-    import recbole_sce
     from recbole.config import Config
     from recbole.data import create_dataset, data_preparation
     from recbole.utils import get_model, get_trainer, init_seed
+
+    import recbole_sce
 
     settings = {
         "data_path": case.data_path,

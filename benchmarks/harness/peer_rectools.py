@@ -13,12 +13,13 @@ from typing import Any
 
 import pandas as pd
 import torch
-from peer_process import ITEM, TIME, USER, Epochs, PeerCase, hand_back_targets
 from pytorch_lightning import Callback, Trainer, seed_everything
 from rectools import Columns
 from rectools.dataset import Dataset, Interactions
 from rectools.model_selection import LastNSplitter
 from rectools.models import SASRecModel
+
+from harness.peer_process import ITEM, TIME, USER, Epochs, PeerCase, hand_back_targets
 
 
 class EpochEnds(Callback):  # type: ignore[misc]

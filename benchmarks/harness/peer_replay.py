@@ -16,7 +16,6 @@ import lightning
 import numpy as np
 import pandas as pd
 import torch
-from peer_process import ITEM, TIME, USER, Epochs, PeerCase, hand_back_targets
 from replay.data import FeatureHint, FeatureSource, FeatureType
 from replay.data.nn import ParquetModule, TensorFeatureInfo, TensorFeatureSource, TensorSchema
 from replay.nn.lightning import LightningModule
@@ -25,6 +24,8 @@ from replay.nn.lightning.postprocessor import SeenItemsFilter
 from replay.nn.sequential import SasRec
 from replay.nn.transform.template import make_default_sasrec_transforms
 from replay.splitters import LastNSplitter
+
+from harness.peer_process import ITEM, TIME, USER, Epochs, PeerCase, hand_back_targets
 
 #: Rows a batch: of training as many as RecTools has by default, since RePlay's loaders have no default.
 _TRAIN_ROWS, _TEST_ROWS = 128, 512

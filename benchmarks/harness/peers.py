@@ -1,9 +1,9 @@
 """SASRec of this package beside what a user would take instead: RecBole, RecTools, RePlay.
 
-All get the same log, in the same order, and the same encoder; each splits it, trains and ranks in its own way,
-with its own defaults of all else, in a process of one thread. The lists of all are measured by one function:
-leave-one-out, all items ranked, those that a user has seen left out. RecTools and RePlay are installed into
-environments below ``--work``. Run it with::
+All get the same log, in the same order, and an encoder of the same size. Each splits the log, trains and
+ranks in its own way and with its own defaults, in a process of one thread. One function measures the lists of
+all: leave-one-out, all items ranked, those that a user has seen left out. RecTools and RePlay are installed
+into environments below ``--work``. Run it with::
 
     python benchmarks/peers.py run --help
 """
@@ -41,7 +41,7 @@ class Peer:
 
     Attributes:
         name: of its rows.
-        program: the file in this folder that trains it.
+        program: the module that trains it.
         model, loss: of the case.
         requirements: of an environment of its own; without, it runs in this one.
         epochs: how many are trained, by data set; of others one.
@@ -56,11 +56,15 @@ class Peer:
 
 
 PEERS = (
-    Peer("recbole_sce, SCE", "peer_recbole.py", "SASRecSCE", "SCE", (), {"ml-1m": 5, "amazon-beauty": 12}),
-    Peer("recbole_sce, CE", "peer_recbole.py", "SASRecSCE", "CE", (), {"ml-1m": 4, "amazon-beauty": 8}),
-    Peer("RecTools", "peer_rectools.py", "SASRec", "", (_TORCH, "rectools[torch]==0.19.0"), {"ml-1m": 3}),
-    Peer("RePlay", "peer_replay.py", "SasRec", "", (_TORCH, "replay-rec[torch]==0.22.0"), {"ml-1m": 3}),
-    Peer("RecBole", "peer_recbole.py", "SASRec", "", (), {}),
+    Peer(
+        "recbole_sce, SCE", "harness.peer_recbole", "SASRecSCE", "SCE", (), {"ml-1m": 5, "amazon-beauty": 12}
+    ),
+    Peer("recbole_sce, CE", "harness.peer_recbole", "SASRecSCE", "CE", (), {"ml-1m": 4, "amazon-beauty": 8}),
+    Peer(
+        "RecTools", "harness.peer_rectools", "SASRec", "", (_TORCH, "rectools[torch]==0.19.0"), {"ml-1m": 3}
+    ),
+    Peer("RePlay", "harness.peer_replay", "SasRec", "", (_TORCH, "replay-rec[torch]==0.22.0"), {"ml-1m": 3}),
+    Peer("RecBole", "harness.peer_recbole", "SASRec", "", (), {}),
 )
 COLUMNS = (
     "dataset",
@@ -92,7 +96,8 @@ def prepare(source: Path, target: Path) -> pd.DataFrame:
     equal times, in the order of ``source``. The times are numbers from 1 for each user, so that no peer has
     ties to break in a way of its own: in ml-1m 42 % of the users rated their last two films in one second.
     """
-    log = pd.read_csv(source, sep="\t", usecols=[USER, ITEM, TIME], dtype={USER: str, ITEM: str})
+    types = {USER: str, ITEM: str, TIME: np.float64}
+    log: pd.DataFrame = pd.read_csv(source, sep="\t", usecols=[USER, ITEM, TIME], dtype=types)
     while True:
         enough = (log.groupby(USER)[ITEM].transform("size") >= _CORE) & (
             log.groupby(ITEM)[USER].transform("size") >= _CORE
@@ -146,9 +151,14 @@ def train(
     """
     folder = Path(case.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    environ = {**os.environ, "PYTHONPATH": str(HERE), "PYTHONWARNINGS": "ignore", "CUDA_VISIBLE_DEVICES": ""}
+    environ = {
+        **os.environ,
+        "PYTHONPATH": f"{HERE}{os.pathsep}{HERE / 'benchmarks'}",
+        "PYTHONWARNINGS": "ignore",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
     environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    command = [python, str(Path(__file__).with_name(peer.program)), json.dumps(asdict(case))]
+    command = [python, "-m", peer.program, json.dumps(asdict(case))]
     with (
         (folder / "errors.txt").open("w+", encoding="utf-8") as errors,
         subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
@@ -243,8 +253,8 @@ def table(rows: Sequence[Row]) -> str:
     The ratio is of the time of a target to that of this package with the same loss, exact cross-entropy.
     """
     lines = [
-        "| data set | peer | epochs | targets an epoch | processor s an epoch | µs a target | "
-        "times that of recbole_sce, CE | recbole_sce, SCE | NDCG@10 | recall@10 | peak MiB |",
+        "| data set | peer | epochs | targets per epoch | processor s per epoch | µs per target | "
+        "times that of recbole_sce, CE | of recbole_sce, SCE | NDCG@10 | recall@10 | peak MiB |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
@@ -306,12 +316,13 @@ def render(arguments: argparse.Namespace) -> None:
             common.machine("cpu", 1),
             table(rows),
             f"![NDCG@10 against processor time]({drawing.name})",
-            "SASRec with two layers, two heads and d = 64 on the last 50 items, one thread, one seed; all else "
-            "are each package's defaults. The same log, split and metric for all: leave-one-out, all items "
-            "ranked, those seen left out. An epoch is not the same work everywhere: RecTools and RePlay train "
-            "the last 50 positions of a user, the others all; so the time of a target is compared. Peak: resident "
-            "memory of the process up to the end of the first epoch. NDCG@10 and recall@10: of the test items, "
-            "after the last epoch that was trained, which is early for all.",
+            "SASRec with two layers, two heads and d = 64 on the last 50 items, one thread, one seed. All "
+            "else is what each package has as its default. The log, the split and the metric are the same "
+            "for all: leave-one-out, all items ranked, those seen left out. An epoch is not the same work "
+            "everywhere: RecTools and RePlay train the last 50 positions of a user, the others all. So the "
+            "time of a target is compared. Peak: resident memory of the process up to the end of the first "
+            "epoch. NDCG@10 and recall@10 are of the test items, after the last epoch that was trained; no "
+            "peer has converged there.",
         ]
     )
     arguments.markdown.write_text(text + "\n", encoding="utf-8")

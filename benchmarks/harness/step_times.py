@@ -6,6 +6,7 @@ checkouts have: the import that registers models, and the name of the field of t
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
@@ -75,8 +76,8 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     """Make data, model and trainer of a case, and measure what it says.
 
     Args:
-        case: ``checkout``, the folder that recbole_sce must come from; ``dataset`` and ``settings`` of RecBole;
-            ``kind``, steps, epoch or evaluation; ``steps``, how many, of the kind steps.
+        case: ``checkout``, the folder that recbole_sce must come from; ``dataset`` and ``settings`` of
+            RecBole; ``kind``: steps, epoch or evaluation; ``steps``: how many, of the kind steps.
 
     Raises:
         ImportError: recbole_sce, or its property files, come from another folder.
@@ -84,16 +85,15 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
-    import recbole_sce
-    import recbole_sce.properties
     from recbole.config import Config
     from recbole.data import create_dataset, data_preparation
     from recbole.utils import get_model, get_trainer, init_seed
 
+    import recbole_sce
     from recbole_sce.data.fields import target_list_field
 
     checkout = Path(case["checkout"]).resolve()
-    for module in (recbole_sce, recbole_sce.properties):
+    for module in (recbole_sce, importlib.import_module("recbole_sce.properties")):
         folder = Path(next(iter(module.__path__))).resolve()
         if checkout not in folder.parents:
             raise ImportError(
@@ -116,9 +116,9 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     if case["kind"] == "evaluation":
         return {**shared, **evaluate(trainer, test_data)}
     steps = case["steps"] if case["kind"] == "steps" else None
-    found = train(trainer, train_data, steps, lambda batch: int((batch[field] > 0).sum()))
+    times = train(trainer, train_data, steps, lambda batch: int((batch[field] > 0).sum()))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {**shared, **found, "peak_mib": peak}
+    return {**shared, **times, "peak_mib": peak}
 
 
 def main(argument: str) -> None:

@@ -1,4 +1,4 @@
-"""Processor time of whole training steps, of an epoch and of an evaluation of SASRecSCE, as its defaults train.
+"""Processor time of training steps, of an epoch and of an evaluation of SASRecSCE with its defaults.
 
 With ``--against`` another checkout, the state before a change for instance, is measured in the same run:
 each repetition is a process of each of them, in turn, so that what else the machine does meets both. One
@@ -28,9 +28,9 @@ from recbole_sce.data.synthetic import LogSpec, generate_log, write_inter
 PROGRAM = Path(__file__).with_name("step_times.py")
 HERE = Path(__file__).resolve().parents[2]
 #: What the results call this checkout, and the other one.
-AFTER, BEFORE = "this", "other"
-#: 19,400 users, 11,900 items, 8.6 interactions a user, of which 5.6 are trained: the size of Amazon Toys,
-#: 5-core, from which leave-one-out takes two; the first has nothing before it.
+THIS, OTHER = "this", "other"
+#: 19,400 users, 11,900 items, 8.6 interactions per user, of which 5.6 are targets of training: the size of
+#: Amazon Toys, 5-core. Leave-one-out takes two, and the first has nothing before it.
 TOYS_LIKE = LogSpec(167_600, 12_000, mean_length=9.13, min_length=5, popularity_exponent=0.55)
 #: 3 * 10^5 items in 9 * 10^5 interactions of short histories.
 LARGE = LogSpec(900_000, 380_000, mean_length=7.0, min_length=4, popularity_exponent=0.45)
@@ -83,9 +83,9 @@ COLUMNS = (
     "users",
     "items",
     "steps",
-    "milliseconds_a_step",
-    "targets_a_step",
-    "microseconds_a_target",
+    "milliseconds_per_step",
+    "targets_per_step",
+    "microseconds_per_target",
     "epoch_seconds",
     "evaluation_seconds",
     "peak_mib",
@@ -95,7 +95,7 @@ Row = dict[str, Any]
 
 def run(arguments: argparse.Namespace) -> Iterator[Row]:
     """Measure each case ``--repetitions`` times with each checkout, and yield a row of each measurement."""
-    checkouts = {AFTER: HERE} | ({BEFORE: arguments.against.resolve()} if arguments.against else {})
+    checkouts = {THIS: HERE} | ({OTHER: arguments.against.resolve()} if arguments.against else {})
     commits = {name: _commit(folder) for name, folder in checkouts.items()}
     with tempfile.TemporaryDirectory(prefix="recbole-sce-steps-") as folder:
         for case in arguments.cases:
@@ -161,9 +161,9 @@ def row_of(measured: Mapping[str, Any]) -> Row:
     seconds, targets = measured["step_seconds"], measured["step_targets"]
     row |= {
         "steps": len(seconds),
-        "milliseconds_a_step": round(1e3 * statistics.median(seconds), 2),
-        "targets_a_step": round(statistics.mean(targets), 1),
-        "microseconds_a_target": round(1e6 * sum(seconds) / sum(targets), 2),
+        "milliseconds_per_step": round(1e3 * statistics.median(seconds), 2),
+        "targets_per_step": round(statistics.mean(targets), 1),
+        "microseconds_per_target": round(1e6 * sum(seconds) / sum(targets), 2),
         "peak_mib": round(measured["peak_mib"]),
     }
     if measured["epoch_seconds"] is not None:
@@ -185,15 +185,17 @@ def _commit(checkout: Path) -> str:
 def _text(row: Row) -> str:
     if row["kind"] == "evaluation":
         return f"{row['evaluation_seconds']:.2f} s"
-    text = f"{row['milliseconds_a_step']:.1f} ms, {row['microseconds_a_target']:.1f} microseconds a target"
+    text = (
+        f"{row['milliseconds_per_step']:.1f} ms, {row['microseconds_per_target']:.1f} microseconds per target"
+    )
     return f"{row['epoch_seconds']:.1f} s, {text}" if row["kind"] == "epoch" else text
 
 
-#: What decides a case of a kind, with the digits that a table shows: column, heading.
-_SHOWN = {
-    "steps": ("microseconds_a_target", "µs a target"),
-    "epoch": ("epoch_seconds", "s an epoch"),
-    "evaluation": ("evaluation_seconds", "s an evaluation"),
+#: The column that decides about a case of a kind.
+_DECIDING = {
+    "steps": "microseconds_per_target",
+    "epoch": "epoch_seconds",
+    "evaluation": "evaluation_seconds",
 }
 
 
@@ -204,17 +206,16 @@ def table(rows: Sequence[Row]) -> str:
     checkout than in the other; of the time of all where an epoch or an evaluation is.
     """
     lines = [
-        "| case | items | targets a step | ms a step | µs a target | s in all | "
-        "before: targets a step | ms a step | µs a target | s in all | times faster (all pairs) |",
+        "| case | items | targets per step | ms per step | µs per target | s in all | "
+        "other: targets per step | ms per step | µs per target | s in all | times faster |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name in dict.fromkeys(row["case"] for row in rows):
         of_case = [row for row in rows if row["case"] == name]
         cells = [name, f"{of_case[0]['items']:,}"]
-        for checkout in (AFTER, BEFORE):
+        for checkout in (THIS, OTHER):
             cells += _cells([row for row in of_case if row["checkout"] == checkout])
-        column = _SHOWN[of_case[0]["kind"]][0]
-        ratios = _ratios(of_case, column)
+        ratios = _ratios(of_case, _DECIDING[of_case[0]["kind"]])
         if ratios:
             cells.append(f"**{statistics.median(ratios):.2f}** ({min(ratios):.2f} to {max(ratios):.2f})")
         else:
@@ -226,9 +227,9 @@ def table(rows: Sequence[Row]) -> str:
 def _cells(rows: Sequence[Row]) -> list[str]:
     whole = _median(rows, "epoch_seconds") or _median(rows, "evaluation_seconds")
     shown = (
-        (_median(rows, "targets_a_step"), ",.0f"),
-        (_median(rows, "milliseconds_a_step"), ",.1f"),
-        (_median(rows, "microseconds_a_target"), ",.1f"),
+        (_median(rows, "targets_per_step"), ",.0f"),
+        (_median(rows, "milliseconds_per_step"), ",.1f"),
+        (_median(rows, "microseconds_per_target"), ",.1f"),
         (whole, ",.2f"),
     )
     return ["" if value is None else format(value, form) for value, form in shown]
@@ -242,7 +243,7 @@ def _median(rows: Iterable[Row], column: str) -> float | None:
 def _ratios(rows: Sequence[Row], column: str) -> list[float]:
     """Return how many times faster this checkout was in each repetition that both have."""
     by = {(row["checkout"], row["repetition"]): row[column] for row in rows}
-    return [value / by[AFTER, n] for (name, n), value in by.items() if name == BEFORE and (AFTER, n) in by]
+    return [value / by[THIS, n] for (name, n), value in by.items() if name == OTHER and (THIS, n) in by]
 
 
 def growth(rows: Sequence[Row]) -> str:
@@ -250,11 +251,11 @@ def growth(rows: Sequence[Row]) -> str:
     lines = []
     for short in dict.fromkeys(row["case"] for row in rows if "L = 50" in row["case"]):
         longer = short.replace("L = 50", "L = 200")
-        for checkout in (AFTER, BEFORE):
+        for checkout in (THIS, OTHER):
             times = [
                 _median(
                     [row for row in rows if row["case"] == name and row["checkout"] == checkout],
-                    "microseconds_a_target",
+                    "microseconds_per_target",
                 )
                 for name in (short, longer)
             ]
@@ -273,11 +274,11 @@ def report(rows: Sequence[Row]) -> str:
             common.machine("cpu", 1),
             ", ".join(f"{name}: commit {commit}" for name, commit in commits),
             table(rows),
-            "Processor time of one thread, SASRecSCE with its defaults, medians over repetitions of a process "
-            "each. A step includes the making of its batch and all that the trainer does between two steps; "
-            "the first three do not count. The time of a target is that of all measured steps by their "
-            "targets. Ratios are of the other checkout's time of a target, epoch or evaluation to this one's, "
-            "in the same repetition: their median, least and most.",
+            "Processor time of one thread, SASRecSCE with its defaults, medians over repetitions of a "
+            "process each. A step includes the making of its batch and all that the trainer does between "
+            "two steps; the first three do not count. The time of a target is that of all measured steps "
+            "by their targets. Ratios are of the other checkout's time of a target, epoch or evaluation to "
+            "this one's, in the same repetition: their median, least and most.",
             growth(rows) and "Time of a target, L = 200 against L = 50:\n\n" + growth(rows),
         )
         if part
@@ -295,15 +296,14 @@ def _parser() -> argparse.ArgumentParser:
         "--cases",
         nargs="+",
         metavar="CASE",
-        default=list(CASES),
-        type=_case,
-        help=f"some of {names} (default: all); a name's beginning stands for all that begin so",
+        default=[""],
+        help=f"beginnings of {names} (default: all of them)",
     )
     parser.add_argument(
         "--data-path", type=Path, default=Path("dataset"), help="where ml-1m and amazon-beauty are (dataset)"
     )
     parser.add_argument("--against", type=Path, metavar="FOLDER", help="another checkout to measure, too")
-    parser.add_argument("--steps", type=common.at_least(2), default=30, metavar="N", help="a process (30)")
+    parser.add_argument("--steps", type=common.at_least(2), default=30, metavar="N", help="per process (30)")
     parser.add_argument(
         "--repetitions", type=common.at_least(1), default=3, metavar="N", help="processes of each (3)"
     )
@@ -311,23 +311,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _case(text: str) -> list[Case]:
-    cases = [case for case in CASES if case.name.startswith(text)]
-    if not cases:
-        raise argparse.ArgumentTypeError(
-            f"must begin one of {', '.join(case.name for case in CASES)}, got {text}"
-        )
-    return cases
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark with command-line arguments; return the exit status."""
     argv = common.arguments_of(argv)
     parser = _parser()
     arguments = parser.parse_args(argv)
-    chosen = [case for part in arguments.cases for case in (part if isinstance(part, list) else [part])]
-    arguments.cases = list(dict.fromkeys(map(id, chosen)))
-    arguments.cases = [case for case in CASES if id(case) in arguments.cases]
+    for text in arguments.cases:
+        if not any(case.name.startswith(text) for case in CASES):
+            names = ", ".join(case.name for case in CASES)
+            parser.error(f"--cases must be beginnings of {names}, got {text}")
+    arguments.cases = [case for case in CASES if case.name.startswith(tuple(arguments.cases))]
     if arguments.against and not (arguments.against / "recbole_sce").is_dir():
         parser.error(f"--against must be a checkout of this project, got {arguments.against}")
     for case in arguments.cases:
