@@ -327,10 +327,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         file = arguments.data_path / case.dataset / f"{case.dataset}.inter"
         if case.dataset not in GENERATED and not file.exists():
             parser.error(f"--data-path must have {case.dataset}, got no {file}; or choose other --cases")
-    rows = list(run(arguments))
+    rows: list[Row] = []
+    for row in run(arguments):
+        rows.append(row)
+        if arguments.csv:
+            common.write_csv(arguments.csv, COLUMNS, rows)
     result = report(rows)
     print(result)
-    if arguments.csv:
-        common.write_csv(arguments.csv, COLUMNS, rows)
     common.write_markdown(arguments.markdown, "steps.py", argv, result)
     return 0
