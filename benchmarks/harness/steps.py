@@ -2,7 +2,8 @@
 
 With ``--against`` another checkout, the state before a change for instance, is measured in the same run:
 each repetition is a process of each of them, in turn, so that what else the machine does meets both. One
-thread, processor time, medians over repetitions. Run it with::
+thread, processor time, medians over repetitions. A run that was cut off goes on with the rows of ``--csv``.
+Run it with::
 
     python benchmarks/steps.py --help
 """
@@ -10,6 +11,7 @@ thread, processor time, medians over repetitions. Run it with::
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import statistics
@@ -90,11 +92,23 @@ COLUMNS = (
     "evaluation_seconds",
     "peak_mib",
 )
+_TEXTS = {"case", "checkout", "commit", "kind"}
+_FRACTIONS = {
+    "milliseconds_per_step",
+    "targets_per_step",
+    "microseconds_per_target",
+    "epoch_seconds",
+    "evaluation_seconds",
+}
 Row = dict[str, Any]
 
 
-def run(arguments: argparse.Namespace) -> Iterator[Row]:
-    """Measure each case ``--repetitions`` times with each checkout, and yield a row of each measurement."""
+def run(arguments: argparse.Namespace, there: Iterable[Row]) -> Iterator[Row]:
+    """Measure each case ``--repetitions`` times with each checkout, and yield a row of each measurement.
+
+    What one of the rows that are ``there`` has measured is left out.
+    """
+    done = {(row["case"], row["checkout"], row["repetition"]) for row in there}
     checkouts = {THIS: HERE} | ({OTHER: arguments.against.resolve()} if arguments.against else {})
     commits = {name: _commit(folder) for name, folder in checkouts.items()}
     with tempfile.TemporaryDirectory(prefix="recbole-sce-steps-") as folder:
@@ -107,6 +121,8 @@ def run(arguments: argparse.Namespace) -> Iterator[Row]:
             versions = {}
             for repetition in range(arguments.repetitions):
                 for name, checkout in checkouts.items():
+                    if (case.name, name, repetition) in done:
+                        continue
                     measured = _measure_apart(case, checkout, data_path, Path(folder), arguments.steps)
                     versions[name] = measured["torch"]
                     if len(set(versions.values())) > 1:
@@ -171,15 +187,29 @@ def row_of(measured: Mapping[str, Any]) -> Row:
     return row
 
 
+def read_rows(path: Path) -> list[Row]:
+    """Return the rows that are there, numbers as numbers."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    return [{key: _value(key, text) for key, text in line.items() if text} for line in lines]
+
+
+def _value(column: str, text: str) -> Any:
+    if column in _TEXTS:
+        return text
+    return float(text) if column in _FRACTIONS else int(text)
+
+
 def _commit(checkout: Path) -> str:
-    """Return the commit of a checkout, or nothing where it is no clone."""
-    done = subprocess.run(
-        ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--exclude", "*"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.strip()
+    """Return the last commit of a checkout that changed the package, with a + where files differ from it."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(checkout), *words, "--", "recbole_sce", "properties"]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    return git("log", "-1", "--format=%h") + ("+" if git("status", "--porcelain") else "")
 
 
 def _text(row: Row) -> str:
@@ -267,12 +297,15 @@ def growth(rows: Sequence[Row]) -> str:
 
 def report(rows: Sequence[Row]) -> str:
     """Return machine, table and what it means as Markdown."""
-    commits = dict.fromkeys((row["checkout"], row["commit"]) for row in rows)
+    commits = {
+        name: ", ".join(dict.fromkeys(row["commit"] for row in rows if row["checkout"] == name))
+        for name in dict.fromkeys(row["checkout"] for row in rows)
+    }
     return "\n\n".join(
         part
         for part in (
             common.machine("cpu", 1),
-            ", ".join(f"{name}: commit {commit}" for name, commit in commits),
+            "; ".join(f"{name}: commit {commit}" for name, commit in commits.items()),
             table(rows),
             "Processor time of one thread, SASRecSCE with its defaults, medians over repetitions of a "
             "process each. A step includes the making of its batch and all that the trainer does between "
@@ -327,8 +360,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         file = arguments.data_path / case.dataset / f"{case.dataset}.inter"
         if case.dataset not in GENERATED and not file.exists():
             parser.error(f"--data-path must have {case.dataset}, got no {file}; or choose other --cases")
-    rows: list[Row] = []
-    for row in run(arguments):
+    rows = read_rows(arguments.csv) if arguments.csv else []
+    for row in run(arguments, list(rows)):
         rows.append(row)
         if arguments.csv:
             common.write_csv(arguments.csv, COLUMNS, rows)

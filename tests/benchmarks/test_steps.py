@@ -101,6 +101,9 @@ def test_a_run_measures_all_kinds_of_both_checkouts(tmp_path: Path, monkeypatch:
     ]
     assert all(float(one["microseconds_per_target"]) > 0 for one in rows if one["kind"] != "evaluation")
     assert all(float(one[f"{one['kind']}_seconds"]) > 0 for one in rows if one["kind"] != "steps")
+    measured = (tmp_path / "steps.csv").read_text(encoding="utf-8")
+    assert steps.main(["--repetitions", "1", "--steps", "2", *against, *files]) == 0
+    assert (tmp_path / "steps.csv").read_text(encoding="utf-8") == measured  # nothing is measured again
     written = (tmp_path / "steps.md").read_text(encoding="utf-8")
     assert written.startswith("```\npython benchmarks/steps.py --repetitions 1")
     assert "| toys-like, epoch |" in written
