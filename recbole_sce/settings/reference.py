@@ -31,7 +31,7 @@ def property_file() -> str:
 
 
 def markdown() -> str:
-    """Return ``docs/settings.md``: tables of the keys of recbole_sce and of those of RecBole."""
+    """Return ``docs/reference/settings.md``: tables of the keys of recbole_sce and of those of RecBole."""
     lines = [
         "# Settings",
         "",
