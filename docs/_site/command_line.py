@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import typer
+
 from recbole_sce.cli import COMMANDS, app
 
 _HEAD = """\
@@ -14,7 +15,7 @@ _HEAD = """\
 
 <!-- Made from the code by: python docs/_site/command_line.py > docs/reference/command-line.md -->
 
-`recbole-sce COMMAND --help` shows the same text. `--debug`, anywhere on the line, adds the traceback of an error.
+`recbole-sce COMMAND --help` shows the same text. `--debug`, anywhere on the line, adds the traceback.
 `run`, `tune` and `compare` take every [setting](settings.md) as `--key=value`. It wins over files.
 
 | exit code | meaning |

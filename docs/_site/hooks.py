@@ -1,7 +1,7 @@
-"""What MkDocs does beyond its plugins: pages made from code, notebooks and files outside docs/, tables from data.
+"""What MkDocs does beyond its plugins: pages made of code and notebooks, tables made of data.
 
-Links are written so that they also work where the sources are browsed. Here a link that leaves ``docs/`` leads to
-the page made of that file, or becomes plain text if there is none.
+Links are written so that they also work where the sources are browsed. Here a link that leaves ``docs/``
+leads to the page made of that file, or becomes plain text if there is none.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
+START = "index.md"
 #: Files of the repository that are pages of the site.
 INCLUDED = {
     "ARCHITECTURE.md": "project/architecture.md",
@@ -28,7 +29,7 @@ INCLUDED = {
     "CHANGELOG.md": "project/changelog.md",
     "SECURITY.md": "project/security.md",
     "CODE_OF_CONDUCT.md": "project/code-of-conduct.md",
-    "README.md": "index.md",
+    "README.md": START,
     "examples/story.ipynb": "notebooks/story.md",
     "examples/tuning.ipynb": "notebooks/tuning.md",
 }
@@ -41,7 +42,11 @@ API = {
         "The [table of models](../models.md) lists the variants.",
         [("recbole_sce", ["register_model", "property_file"]), ("recbole_sce.model", ["SCEMixin"])],
     ),
-    "settings": ("Settings", "The [table of keys](../settings.md) says what each means.", ["recbole_sce.settings"]),
+    "settings": (
+        "Settings",
+        "The [list of keys](../settings.md) says what each means.",
+        ["recbole_sce.settings"],
+    ),
     "data": (
         "Data",
         "From a raw log to training rows.",
@@ -64,7 +69,10 @@ API = {
         "Recommending",
         "The [guide](../../guides/recommend.md) shows how they are used.",
         [
-            ("recbole_sce.inference.recommender", ["Recommender", "TopItems", "Skipped", "RecommendationError"]),
+            (
+                "recbole_sce.inference.recommender",
+                ["Recommender", "TopItems", "Skipped", "RecommendationError"],
+            ),
             ("recbole_sce.inference.vectors", ["save_item_vectors", "build_index", "write_index", "recall"]),
         ],
     ),
@@ -81,6 +89,7 @@ API = {
 }
 
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
+_STYLE = re.compile(r"<style scoped>.*?</style>", re.DOTALL)
 _FENCED = re.compile(r"(^```.*?^```$)", re.DOTALL | re.MULTILINE)
 
 
@@ -94,57 +103,56 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Show pictures and tables that a page names, and turn links that leave ``docs/``."""
     source = page.file.src_uri
-    if page.file.generated_by:  # its links are turned already
-        return markdown
-    parts = _FENCED.split(markdown)
-    return "".join(part if _FENCED.match(part) else _linked(part, f"docs/{source}", source) for part in parts)
+    return markdown if page.file.generated_by else as_page(markdown, f"docs/{source}", source)
 
 
 def generated_pages() -> Iterator[tuple[str, str | bytes]]:
     """Yield the path and the content of each page that is made when the site is built."""
     for name, path in INCLUDED.items():
-        file = ROOT / name
         if name.endswith(".ipynb"):
-            yield from _notebook(file, path)
-        elif path != "index.md":
-            parts = _FENCED.split(file.read_text(encoding="utf-8"))
-            yield path, "".join(part if _FENCED.match(part) else _linked(part, name, path) for part in parts)
+            yield from _notebook(ROOT / name, path)
+        elif path != START:
+            yield path, as_page((ROOT / name).read_text(encoding="utf-8"), name, path)
     yield EXAMPLES, _examples()
     for name, (title, introduction, modules) in API.items():
         yield f"reference/api/{name}.md", _api_page(title, introduction, modules)
 
 
-def _linked(text: str, source: str, page: str) -> str:
-    """Return ``text`` of the file ``source`` for the site's ``page``: its links, pictures and tables."""
-    lines = []
-    for line in text.split("\n"):
-        alone = _LINK.fullmatch(line.strip())
-        shown = _shown_in_place(alone, source) if alone else None
-        lines.append(shown if shown is not None else _LINK.sub(lambda match: _turned(match, source, page), line))
-    return "\n".join(lines)
+def as_page(text: str, source: str, page: str) -> str:
+    """Return Markdown of the file ``source`` for the site's ``page``: its links, pictures and tables."""
+    parts = _FENCED.split(text)  # code and what is around it, in turn
+    for number in range(0, len(parts), 2):
+        lines = parts[number].split("\n")
+        parts[number] = "\n".join(
+            _shown_in_place(line, source) or _LINK.sub(lambda link: _turned(link, source, page), line)
+            for line in lines
+        )
+    return "".join(parts)
 
 
-def _shown_in_place(match: re.Match[str], source: str) -> str | None:
-    """Return what stands for a link that has its line to itself: a picture, or a table from data."""
-    target = ROOT / _target(match[3], source)
-    if match[1] and target.suffix == ".svg" and target.parent.name == "pictures":
+def _shown_in_place(line: str, source: str) -> str | None:
+    """Return what stands for a link that has its line to itself: a picture, settings, or a table."""
+    link = _LINK.fullmatch(line.strip())
+    if link is None:
+        return None
+    target = ROOT / _target(link[3], source)
+    if target.parent.name == "pictures":
         return f'<div class="picture">{target.read_text(encoding="utf-8")}</div>'
-    if target.suffix == ".yaml" and target.is_file():
+    if target.suffix == ".yaml":
         return f"```yaml\n{target.read_text(encoding='utf-8')}```"
     if target.suffix == ".csv":
         return _table(target)
-    if target.suffix == ".md" and target.parent.name == "results" and target.parent.parent.name == "benchmarks":
+    if target.suffix == ".md" and target.parent == ROOT / "benchmarks" / "results":
         return target.read_text(encoding="utf-8")
     return None
 
 
-def _turned(match: re.Match[str], source: str, page: str) -> str:
+def _turned(link: re.Match[str], source: str, page: str) -> str:
     """Return a link of the file ``source`` as it leads from ``page``."""
-    picture, text, address = match.groups()
+    picture, text, address = link.groups()
     if re.match(r"[a-z]+:|#", address):
-        return match[0]
-    target = _target(address, source)
-    anchor = address.partition("#")[2]
+        return link[0]
+    target, anchor = _target(address, source), address.partition("#")[2]
     if target.startswith("docs/"):
         place = target.removeprefix("docs/")
     elif target in INCLUDED:
@@ -153,7 +161,8 @@ def _turned(match: re.Match[str], source: str, page: str) -> str:
         place, anchor = EXAMPLES, posixpath.basename(target).replace(".", "")
     else:
         return text
-    return f"{picture}[{text}]({posixpath.relpath(place, posixpath.dirname(page))}{'#' * bool(anchor)}{anchor})"
+    place = posixpath.relpath(place, posixpath.dirname(page))
+    return f"{picture}[{text}]({place}{'#' if anchor else ''}{anchor})"
 
 
 def _target(address: str, source: str) -> str:
@@ -164,7 +173,7 @@ def _target(address: str, source: str) -> str:
 def _table(path: Path) -> str:
     with path.open(encoding="utf-8", newline="") as file:
         head, *rows = csv.reader(file)
-    numeric = [all(re.match(r"[-+−]?\d|$", row[i]) for row in rows) for i in range(len(head))]
+    numeric = [all(re.match(r"[-+\u2212]?\d|$", row[i]) for row in rows) for i in range(len(head))]
     rule = ["---:" if right else "---" for right in numeric]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *rows))
 
@@ -189,7 +198,7 @@ def _api_page(title: str, introduction: str, modules: list[Any]) -> str:
 def _home(module: str, name: str) -> str:
     """Return the module that defines ``name``, where a class or function says so."""
     thing = getattr(importlib.import_module(module), name)
-    return str(getattr(thing, "__module__", module)) if callable(thing) and hasattr(thing, "__name__") else module
+    return str(thing.__module__) if hasattr(thing, "__name__") else module
 
 
 def _notebook(file: Path, page: str) -> Iterator[tuple[str, str | bytes]]:
@@ -205,7 +214,7 @@ def _notebook(file: Path, page: str) -> Iterator[tuple[str, str | bytes]]:
                 yield f"{posixpath.dirname(page)}/{picture}", base64.b64decode(data["image/png"])
                 parts.append(f"![Output]({picture})")
             elif "text/html" in data:
-                parts.append(re.sub(r"<style scoped>.*?</style>", "", "".join(data["text/html"]), flags=re.DOTALL))
+                parts.append(_STYLE.sub("", "".join(data["text/html"])))
             else:
                 parts.append(f"```text\n{''.join(data['text/plain']).rstrip()}\n```")
     yield page, "\n\n".join(parts) + "\n"

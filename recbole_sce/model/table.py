@@ -1,4 +1,4 @@
-"""The table of all models, made from the code: ``python -m recbole_sce.model.table > docs/reference/models.md``."""
+"""The page of all models: ``python -m recbole_sce.model.table > docs/reference/models.md``."""
 
 from __future__ import annotations
 
