@@ -17,7 +17,7 @@ MINUTES ?= 10
 # One worker per core; tests of several processes one after another.
 PARALLEL ?= -n auto --dist loadgroup
 
-.PHONY: help demo test test-quick nightly check test-modern test-triton soak recbole-suite clean
+.PHONY: help demo test test-quick nightly check docs docs-serve reference test-modern test-triton soak recbole-suite clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -59,6 +59,10 @@ $(MODERN)/.installed: pyproject.toml .ci/modern.py
 	$(MODERN)/bin/python -m pip install --quiet --no-deps "$(RECBOLE_RELEASE)" --editable .
 	touch $@
 
+$(VENV)/.installed-docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	touch $@
+
 $(VENV)/.installed-triton: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --editable ".[triton]"
 	touch $@
@@ -76,11 +80,27 @@ nightly: $(INSTALLED)  ## all tests, and those that take long
 test-quick: $(INSTALLED)  ## the tests that train nothing
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not nightly"
 
-check: $(INSTALLED)  ## ruff and mypy
+check: $(INSTALLED)  ## ruff, mypy, spelling and prose
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/python -m pytest tests/docs/test_prose.py
+
+docs: $(VENV)/.installed-docs  ## the documentation site, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --clean
+
+docs-serve: $(VENV)/.installed-docs  ## the documentation site, while you write
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
+
+# Tests compare these pages with the code.
+reference: $(INSTALLED)  ## the pages of the reference that are rendered from the code
+	$(BIN)/python -m recbole_sce.settings yaml > properties/model/SCE.yaml
+	$(BIN)/python -m recbole_sce.settings markdown > docs/reference/settings.md
+	$(BIN)/python -m recbole_sce.model.table > docs/reference/models.md
+	$(BIN)/python docs/_site/command_line.py > docs/reference/command-line.md
+	$(BIN)/python docs/_site/patches.py
 
 test-modern: $(MODERN)/.installed  ## the quick tests with the packages of Python 3.12 and later
 	$(MODERN)/bin/python -m pytest $(PARALLEL) -m "not slow and not nightly"
@@ -99,4 +119,4 @@ soak: $(INSTALLED)  ## many inputs, and long training
 	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES)
 
 clean:  ## remove environments and builds
-	rm -rf $(VENV) $(MODERN) build dist *.egg-info
+	rm -rf $(VENV) $(MODERN) build dist site *.egg-info

@@ -82,7 +82,7 @@ _NOT_IN_COMMAND = (
     *WITHOUT_EFFECT,
 )
 _CSV = Path("benchmarks/results/quality.csv")
-_PAGE = Path("docs/quality.md")
+_PAGE = Path("docs/results/quality.md")
 #: Where the costs of losses come from, and the number of positions that is shown.
 _COSTS_CSV, _COSTS_OF = Path(__file__).parents[1] / "results" / "loss-small-cpu.csv", 3000
 

@@ -2,7 +2,7 @@
 
 A user's next item is one draw from what the user is about to want, and the items after it are more. Caser
 predicts the next few items (Tang and Wang, WSDM 2018), PinnerFormer any later one (Pancha et al., KDD 2022,
-dense all-action loss). What it gives here: docs/experiments.md.
+dense all-action loss). What it gives here: docs/notes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The table of all models, made from the code: ``python -m recbole_sce.model.table > docs/models.md``."""
+"""The page of all models: ``python -m recbole_sce.model.table > docs/reference/models.md``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from recbole_sce.model import MODELS, NOT_SERVED, SCEMixin
 _TITLE = """\
 # Models
 
-<!-- Made from the code by: python -m recbole_sce.model.table > docs/models.md -->
+<!-- Made from the code by: python -m recbole_sce.model.table > docs/reference/models.md -->
 
 Each is RecBole's sequential recommender of the same name without `SCE`: its encoder, its parameters, its
 configuration keys. Its item softmax is replaced by the loss that `loss_type` names (SCE, CE, CE-, gBCE or

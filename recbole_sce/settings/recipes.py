@@ -29,7 +29,7 @@ KEY = "recipe"
 AUTO = "auto"
 #: Interactions of a user, on average, from which on ``auto`` takes data for dense. On validation, as far as
 #: was trained, the data sets with 9 and 10 are better off with the recipe of sparse data, those with 31 and
-#: 165 are not; ml-100k, with 106, but of 943 users, is (docs/experiments.md). Nothing was measured from 10
+#: 165 are not; ml-100k, with 106, but of 943 users, is (docs/notes). Nothing was measured from 10
 #: to 31.
 DENSE_FROM = 20
 #: How alike two keys are if one is taken for the other, misspelt (1: equal).

@@ -1,9 +1,9 @@
-"""The schema as a property file and as a table of the documentation."""
+"""The schema as a property file and as a page of the documentation."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
@@ -31,26 +31,22 @@ def property_file() -> str:
 
 
 def markdown() -> str:
-    """Return ``docs/settings.md``: tables of the keys of recbole_sce and of those of RecBole."""
-    lines = [
+    """Return ``docs/reference/settings.md``: the keys of recbole_sce, one by one, and those of RecBole."""
+    parts = [
         "# Settings",
-        "",
         "<!-- Made of recbole_sce/settings/schema.py by python -m recbole_sce.settings. -->",
-        "",
-        "Every key of recbole_sce works wherever RecBole takes settings: in a file, in `config_dict`, on the "
-        "command line. A value that is impossible is refused before data is read.",
+        "Every key works wherever RecBole takes settings: in a file, in `config_dict`, on the command line. "
+        "An impossible value is refused before data is read.",
+        _overview(),
     ]
     for group in _GROUPS:
-        lines += ["", f"## {group}", "", *_table(_keys_of(group))]
-    lines += [
-        "",
+        parts += [f"## {group}", *(_section(schema, key) for schema, key in _keys_of(group))]
+    parts += [
         "## Keys of RecBole",
-        "",
         "These are RecBole's own. For models of recbole_sce they are checked before data is read.",
-        "",
-        *_table(_keys_of("RecBole"), with_default=False),
+        _table(["Key", "Must be", "Meaning"], (_row(schema, key) for schema, key in _keys_of("RecBole"))),
     ]
-    return "\n".join(lines) + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
 def _keys_of(group: str) -> Iterator[tuple[type[BaseModel], str]]:
@@ -74,26 +70,42 @@ def _entry(schema: type[BaseModel], key: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(keys: Iterator[tuple[type[BaseModel], str]], with_default: bool = True) -> list[str]:
-    head = (
-        ["Key", "Default", "Must be", "Applies to", "Meaning"]
-        if with_default
-        else ["Key", "Must be", "Meaning"]
-    )
-    rows = [head, ["---"] * len(head)]
-    for schema, key in keys:
-        field = schema.model_fields[key]
-        cells = [f"`{key}`", must_be(schema, key), str(field.description)]
-        if with_default:
-            cells[1:1] = [f"`{_yaml(field.default)}`"]
-            cells[3:3] = [_extra(schema, key)["applies_to"]]
-        rows.append([cell.replace("|", "\\|") for cell in cells])
-    return ["| " + " | ".join(row) + " |" for row in rows]
+def _overview() -> str:
+    """Return a table of all keys of recbole_sce with their defaults."""
+    rows = [
+        [f"[`{key}`](#{key.lower()})", f"`{_shown(schema.model_fields[key].default)}`", group]
+        for group in _GROUPS
+        for schema, key in _keys_of(group)
+    ]
+    return _table(["Key", "Default", "Group"], rows)
+
+
+def _section(schema: type[BaseModel], key: str) -> str:
+    """Return what the page says of one key."""
+    field = schema.model_fields[key]
+    applies_to = _extra(schema, key)["applies_to"]
+    facts = [f"Default: `{_shown(field.default)}`", f"Must be: {must_be(schema, key)}"]
+    if applies_to:
+        facts.append(f"Applies to: {applies_to}")
+    return "\n".join([f"### {key}", "", str(field.description), "", *(f"- {fact}" for fact in facts)])
+
+
+def _row(schema: type[BaseModel], key: str) -> list[str]:
+    return [f"`{key}`", must_be(schema, key), str(schema.model_fields[key].description)]
+
+
+def _table(head: list[str], rows: Iterable[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def _extra(schema: type[BaseModel], key: str) -> dict[str, str]:
     extra: Any = schema.model_fields[key].json_schema_extra
     return dict(extra)
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value)
 
 
 def _yaml(value: Any) -> str:

@@ -282,7 +282,7 @@ class TestPage:
 
     def test_the_committed_pages_are_of_the_committed_rows(self, tmp_path: Path) -> None:
         rows = quality.read_rows(COMMITTED)
-        committed = {path.name: path for path in (COMMITTED.parents[2] / "docs").glob("quality*")}
+        committed = {path.name: path for path in (COMMITTED.parents[2] / "docs" / "results").glob("quality*")}
         committed["README.md"] = COMMITTED.parents[2] / "README.md"
         for name in ("quality.md", "README.md"):
             shutil.copy(committed[name], tmp_path)

@@ -19,7 +19,7 @@ from recbole_sce.utils.properties import properties_folder
 
 PROPERTIES = Path(str(properties_folder()))
 RECBOLE = Path(recbole.__file__).parent / "properties"
-DOCS = Path(__file__).parents[2] / "docs" / "models.md"
+DOCS = Path(__file__).parents[2] / "docs" / "reference" / "models.md"
 
 
 def test_every_sequential_recommender_of_recbole_is_served_or_the_reason_is_given() -> None:
@@ -43,7 +43,7 @@ def test_every_model_is_exported_and_registered() -> None:
 
 def test_the_page_of_models_is_what_the_code_says() -> None:
     assert DOCS.read_text(encoding="utf-8") == models_markdown(), (
-        "python -m recbole_sce.model.table > docs/models.md"
+        "python -m recbole_sce.model.table > docs/reference/models.md"
     )
 
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
     ("path", "text"),
     [
         ("properties/model/SCE.yaml", reference.property_file()),
-        ("docs/settings.md", reference.markdown()),
+        ("docs/reference/settings.md", reference.markdown()),
     ],
 )
 def test_the_file_is_what_the_schema_renders(path: str, text: str) -> None:

@@ -1,7 +1,7 @@
 """The items of each state's own history, which the completed softmax scores one by one.
 
 What a user has just had scores high and is rarely what follows: the hardest negatives of a state, which
-buckets around random centres often miss (docs/loss.md).
+buckets around random centres often miss (docs/concepts/completed-sum.md).
 """
 
 from __future__ import annotations

@@ -1,0 +1,57 @@
+"""Each command in the documentation exists and takes what it is given; each block of settings is valid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from recbole.config import Config
+
+from docs.commands import check_command, command_lines
+from docs.pages import PAGES, ROOT, Block, blocks, name_of
+from recbole_sce.cli.errors import InputError
+
+COMMANDS = [
+    pytest.param(words, id=f"{name_of(page)}: {' '.join(words)[:60]}")
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]
+    for block in blocks(page, "shell", "")
+    for words in command_lines(block.text)
+    if block.language or words[0] in ("pip", "recbole-sce", "make")
+]
+SETTINGS = [
+    pytest.param(block, id=f"{name_of(page)}: {block.text.splitlines()[0]}")
+    for page in PAGES
+    for block in blocks(page, "yaml")
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_the_command_is_one(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    check_command(words)
+    assert "unknown" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "recbole-sce run --epoch=3",
+        "recbole-sce walk",
+        "make nothing",
+        'pip install ".[nothing]"',
+        "python benchmarks/nothing.py",
+        "somebody",
+    ],
+)
+def test_a_command_that_is_none_is_found(line: str) -> None:
+    (words,) = command_lines(line)
+    with pytest.raises((InputError, KeyError, AssertionError)):
+        check_command(words)
+
+
+@pytest.mark.parametrize("block", SETTINGS)
+def test_the_settings_are_valid(block: Block, tiny_dataset: dict[str, Any], tmp_path: Path) -> None:
+    settings = yaml.safe_load(block.text)
+    config = Config("SASRecSCE", "tiny", config_dict={"data_path": tiny_dataset["data_path"], **settings})
+    assert all(key in config for key in settings)
