@@ -43,6 +43,7 @@ def on_host(batch: Interaction, field: str) -> Tensor:
     """
     column: Tensor = batch[field]
     if isinstance(batch, _DeviceBatch):
+        origin: Tensor
         copied, origin = batch.origins.get(field, (None, column))
         if copied is column and not column.is_inference() and column._version == 0:
             return origin

@@ -82,6 +82,6 @@ def _zero_padding(module: nn.Embedding, padding: int) -> None:
     def hook(_: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
         if output.requires_grad:
             absent = (inputs[0] == padding).unsqueeze(-1)
-            output.register_hook(lambda gradient: gradient.masked_fill(absent, 0))
+            output.register_hook(lambda gradient: gradient.masked_fill(absent, 0))  # type: ignore[no-untyped-call]
 
     module.register_forward_hook(hook)

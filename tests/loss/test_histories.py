@@ -167,7 +167,11 @@ ROWS = torch.arange(6)
         (torch.ones(6, 2).long(), ROWS - 1, "histories.owner: numbers that do not ascend from 0 to 5"),
         (torch.ones(6, 2).long(), ROWS.flip(0), "histories.owner: numbers that do not ascend"),
         (torch.ones(0, 2).long(), ROWS * 0, "histories.owner: numbers that do not ascend"),
-        (torch.ones(6, 2, device="meta").long(), ROWS, "histories must be on cpu, the device of hidden, got items on meta"),
+        (
+            torch.ones(6, 2, device="meta").long(),
+            ROWS,
+            "histories must be on cpu, the device of hidden, got items on meta",
+        ),
     ],
 )
 def test_what_are_no_histories_is_refused(items: torch.Tensor, owner: torch.Tensor, message: str) -> None:
