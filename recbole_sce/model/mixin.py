@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from recbole_sce.data.fields import target_list_field
 from recbole_sce.data.transfer import on_host
 from recbole_sce.loss import call_loss, check_discount
+from recbole_sce.model.encoder import fuse_layers
 from recbole_sce.model.losses import build_loss, resolve_loss_type
 from recbole_sce.settings import SCESettings, parse_settings, settings_of
 from recbole_sce.settings.recipes import choose_recipe
@@ -62,6 +63,7 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
         choose_recipe(config, dataset)
         settings = settings_of(config)
         super().__init__(_encoder_config(config), dataset)
+        fuse_layers(self)
         self.settings = settings
         n_items = self.n_items - 1  # without padding
         #: What ``loss_type`` stands for: of ``auto``, the loss chosen.
