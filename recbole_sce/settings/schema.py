@@ -180,7 +180,7 @@ class SCESettings(BaseModel):
         "auto",
         "SCE, CE-, gBCE, BCE",
         "Update only the rows of the item table that a step touches; others follow when next touched, ranked "
-        "or saved. auto: from 50,000 items on, with learner adam or adamw.",
+        "or saved. auto: from 100,000 items on, with learner adam or adamw.",
     )
     ema_decay: InsideUnit | None = _key(
         "Training",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: Items from which on ``sparse_item_updates: auto`` updates single rows: in smaller catalogues a step of all
 #: rows costs no more (benchmarks/results/updates-cpu.md).
-AUTO_FROM = 50_000
+AUTO_FROM = 100_000
 
 
 def updates_rows(config: Config, model: SCEMixin) -> bool:

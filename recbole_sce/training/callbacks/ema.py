@@ -79,19 +79,23 @@ class WeightAverage:
         self._updated = self._steps
 
     def _catch_up_all(self) -> None:
-        if self._row_decay is not None:
+        if self._row_decay is not None and self._of_table is not None:
             every = torch.arange(len(self._row_decay), device=self._row_decay.device)
             for rows in torch.split(every, _ROWS_AT_ONCE):
-                self._catch_up(rows)
+                self._catch_up(rows, self._parameters[self._of_table].index_select(0, rows))
+
+    def _before_rows(self, parameter: Tensor, rows: Tensor, values: Tensor) -> None:
+        if self._of_table is not None and parameter is self._parameters[self._of_table]:
+            self._catch_up(rows, values)
 
     @torch.no_grad()
-    def _catch_up(self, rows: Tensor) -> None:
-        """Bring the means of ``rows`` (m,) of the table up to date with the rows as they are."""
+    def _catch_up(self, rows: Tensor, values: Tensor) -> None:
+        """Bring the means of ``rows`` (m,) of the table, which are ``values`` (m, d), up to date."""
         if self._of_table is None or self._row_decay is None:
             return
-        mean, parameter = self._means[self._of_table], self._parameters[self._of_table]
+        mean = self._means[self._of_table]
         left = (self._log_decay - self._row_decay[rows]).exp_().to(mean.dtype).unsqueeze(1)
-        mean.index_copy_(0, rows, torch.lerp(parameter[rows], mean[rows], left))
+        mean.index_copy_(0, rows, torch.lerp(values, mean.index_select(0, rows), left))
         self._row_decay[rows] = self._log_decay
 
     @contextmanager
@@ -99,15 +103,15 @@ class WeightAverage:
         """Take note, within, of each step of ``optimizer``."""
 
         def before_step(*_: object) -> None:
-            if isinstance(optimizer, RowAdam) and self._of_table is not None:
-                for group, parameter, rows in optimizer.touched_rows():
-                    optimizer.catch_up_rows(group, parameter, rows)
-                    self._catch_up(rows)
+            if self._of_table is not None:
                 gradient = self._parameters[self._of_table].grad
                 if gradient is not None and not gradient.is_sparse:
                     self._catch_up_all()
 
         with ExitStack() as hooks:
+            if isinstance(optimizer, RowAdam):
+                optimizer.before_rows = self._before_rows
+                hooks.callback(setattr, optimizer, "before_rows", None)
             hooks.callback(optimizer.register_step_pre_hook(before_step).remove)
             hooks.callback(optimizer.register_step_post_hook(lambda *_: self.update()).remove)
             yield
