@@ -187,6 +187,8 @@ def _layer(config: Config, name: Any, values: Mapping[str, Any], causal: bool) -
     if name in (*RECIPES, AUTO):
         for key in [key for key in holding if key not in config.internal_config_dict]:
             leave_out(key, f"{config.model} has no such key")
+    if "train_batch_positions" in holding and "train_batch_size" in external:
+        leave_out("train_batch_positions", "you set train_batch_size")
     learner = {**values, **holding}.get("learner")
     if holding.get("weight_decay") and str(learner).lower() != "adamw":
         leave_out("weight_decay", f"learner {learner} would add it to the gradient")

@@ -90,7 +90,7 @@ class TestAuto:
         caplog.set_level(logging.INFO)
         config = chosen(user_inter_num_interval=f"[{least},inf)")
         assert config["recipe"] == name
-        content = recipes.read_recipe(name)
+        content = {**recipes.read_recipe(name), "epochs": 1}  # which the test sets itself
         assert {key: config[key] for key in content} == content
         (line,) = (message for message in caplog.messages if message.startswith("recipe: "))
         assert line.startswith(f"recipe: {name}, chosen by auto since a user has ")
@@ -226,6 +226,12 @@ class TestGivingWay:
         assert f"left out: {key} (" in caplog.text
         assert reason in caplog.text
 
+    def test_a_batch_is_bounded_by_what_the_user_sets(self, chosen: Any) -> None:
+        assert chosen(recipe="sparse")["train_batch_positions"] == 1024
+        assert chosen(recipe="sparse", train_batch_size=7)["train_batch_positions"] is None
+        both = chosen(recipe="sparse", train_batch_size=7, train_batch_positions=9)
+        assert both["train_batch_positions"] == 9
+
     def test_it_is_never_the_users(self, config_of: Any) -> None:
         with pytest.raises(SettingsError, match=r"target_discount must be 0 with loss_type BCE, got 0\.4"):
             config_of(recipe="sparse", loss_type="BCE", target_discount=0.4)
@@ -250,7 +256,7 @@ class TestGivingWay:
         before = layer.detach().clone()
         layer.grad = torch.zeros_like(layer)
         trainer.optimizer.step()
-        assert torch.allclose(layer, before * (1 - 0.001 * decay), rtol=1e-6, atol=0)
+        assert torch.allclose(layer, before * (1 - config["learning_rate"] * decay), rtol=1e-6, atol=0)
 
 
 class TestOwnFile:

@@ -223,7 +223,7 @@ class TestRuns:
         self, trained: Callable[..., SimpleNamespace], settings: dict[str, Any]
     ) -> None:
         torch.optim.Adam([nn.Parameter(torch.zeros(1))])  # from now on torch wraps the step of its class
-        run = trained(ema_decay=0.99, **settings)
+        run = trained(ema_decay=0.99, train_batch_positions=None, **settings)
         steps = safe_load(last_path(run.trainer.saved_model_file))["training"]["average"]["steps"]
         assert steps == 6 * run.steps_an_epoch > 100
 
