@@ -207,8 +207,8 @@ def report(outcomes: Sequence[Outcome], arguments: argparse.Namespace) -> str:
             step_table(outcomes),
             "Processor seconds of a step after the first, by what they are spent on (backward: with all "
             "checks). Working memory: the peak of these steps less what is there before or after them, which "
-            "is parameters, gradients and optimiser state. Dense logits: three times targets x items x 4 bytes "
-            "(the logits, their softmax, their gradient: what benchmarks/loss.py measures of "
+            "is parameters, gradients and optimiser state. Dense logits: three times targets x items x 4 "
+            "bytes (the logits, their softmax, their gradient: what benchmarks/loss.py measures of "
             "F.cross_entropy).",
             "\n".join(generated + served),
         ]
