@@ -1,4 +1,4 @@
-"""From a raw log to lists of recommendations: seconds and peak memory of each stage, RecBole's way and ours.
+"""From a raw log to lists of recommendations: processor time and peak memory of each stage, two ways.
 
 A log is generated: items and users follow power laws, and the order of items can be learnt. Each side then
 goes through all stages in a process of its own (:mod:`harness.stages`): convert the log to an atomic file,
@@ -197,18 +197,18 @@ def report(outcomes: Sequence[Outcome], arguments: argparse.Namespace) -> str:
         [
             common.machine("cpu", arguments.threads),
             table(outcomes),
-            "A cell: seconds, peak resident memory of the process, and in brackets how much of it is beyond "
-            "what the stage began with, to which the last column refers. "
+            "A cell: processor seconds of all threads, peak resident memory of the process, and in brackets "
+            "how much of it is beyond what the stage began with, to which the last column refers. "
             f"Each process may allocate {arguments.memory_gib:.1f} GiB. RecBole trains SASRec with exact "
             f"cross-entropy on {arguments.recbole_batch_size:,} rows a batch, recbole_sce SASRecSCE on "
             f"{arguments.train_batch_size:,} (train_positions: {arguments.train_positions}); "
             f"MAX_ITEM_LIST_LENGTH {arguments.max_length}, d = {arguments.width}, eval_batch_size "
             f"{arguments.eval_batch_size:,}.",
             step_table(outcomes),
-            "Seconds of a step after the first, by what they are spent on (backward: with all checks). "
-            "Working memory: the peak of these steps less what is there before or after them, which is "
-            "parameters, gradients and optimiser state. Dense logits: three times targets x items x 4 bytes "
-            "(the logits, their softmax, their gradient: what benchmarks/loss.py measures of "
+            "Processor seconds of a step after the first, by what they are spent on (backward: with all "
+            "checks). Working memory: the peak of these steps less what is there before or after them, which "
+            "is parameters, gradients and optimiser state. Dense logits: three times targets x items x 4 "
+            "bytes (the logits, their softmax, their gradient: what benchmarks/loss.py measures of "
             "F.cross_entropy).",
             "\n".join(generated + served),
         ]
@@ -219,8 +219,8 @@ def _parser() -> argparse.ArgumentParser:
     free = psutil.virtual_memory().available / 2**30
     parser = argparse.ArgumentParser(
         prog="scale.py",
-        description="Measure seconds and peak resident memory of each stage from a raw log to lists of "
-        "recommendations, with RecBole alone and with recbole_sce, each in a process of its own.",
+        description="Measure processor time and peak resident memory of each stage from a raw log to lists "
+        "of recommendations, with RecBole alone and with recbole_sce, each in a process of its own.",
     )
     parser.add_argument(
         "--cases",

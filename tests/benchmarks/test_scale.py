@@ -43,11 +43,11 @@ def test_both_sides_go_through_all_stages(tmp_path: Path, capsys: pytest.Capture
         rows = list(csv.DictReader(file))
     stages = ["convert", "read the file", "parsed to loaders"]
     train, last = ["model and first step", "2 more steps"], ["evaluate", "export"]
-    sparse = [f"{name}, sparse_item_updates" for name in train]
+    dense = [f"{name}, sparse_item_updates: False" for name in train]
     assert [(row["side"], row["name"]) for row in rows] == [
         ("generate", "generate"),
         *(("RecBole", name) for name in stages + train + last),
-        *(("recbole_sce", name) for name in stages + train + sparse + last),
+        *(("recbole_sce", name) for name in stages + dense + train + last),
     ]
     assert all(float(row["seconds"]) > 0 and not row["failure"] for row in rows)
     details = {(row["side"], row["name"]): json.loads(row["details"]) for row in rows}
