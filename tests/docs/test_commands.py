@@ -12,6 +12,7 @@ from recbole.config import Config
 from docs.commands import check_command, command_lines
 from docs.pages import PAGES, ROOT, Block, blocks, name_of
 from recbole_sce.cli.errors import InputError
+from recbole_sce.experiments.space import read_space
 
 COMMANDS = [
     pytest.param(words, id=f"{name_of(page)}: {' '.join(words)[:60]}")
@@ -24,6 +25,12 @@ SETTINGS = [
     pytest.param(block, id=f"{name_of(page)}: {block.text.splitlines()[0]}")
     for page in PAGES
     for block in blocks(page, "yaml")
+]
+SPACES = [
+    pytest.param(block, id=name_of(page))
+    for page in PAGES
+    for block in blocks(page, "text")
+    if "uniform" in block.text
 ]
 
 
@@ -55,3 +62,9 @@ def test_the_settings_are_valid(block: Block, tiny_dataset: dict[str, Any], tmp_
     settings = yaml.safe_load(block.text)
     config = Config("SASRecSCE", "tiny", config_dict={"data_path": tiny_dataset["data_path"], **settings})
     assert all(key in config for key in settings)
+
+
+@pytest.mark.parametrize("block", SPACES)
+def test_the_space_can_be_searched(block: Block, tmp_path: Path) -> None:
+    (tmp_path / "space.hyper").write_text(block.text)
+    assert read_space(tmp_path / "space.hyper").names
