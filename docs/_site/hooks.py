@@ -220,7 +220,8 @@ def _notebook(file: Path, page: str) -> Iterator[tuple[str, str | bytes]]:
                 yield f"{posixpath.dirname(page)}/{picture}", base64.b64decode(data["image/png"])
                 parts.append(f"![Output]({picture})")
             elif "text/html" in data:
-                parts.append(_STYLE.sub("", "".join(data["text/html"])))
+                table = _STYLE.sub("", "".join(data["text/html"]))
+                parts.append(table.replace('<table border="1" class="dataframe">', "<table>"))
             else:
                 parts.append(f"```text\n{''.join(data['text/plain']).rstrip()}\n```")
     yield page, "\n\n".join(parts) + "\n"
