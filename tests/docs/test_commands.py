@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,15 @@ SPACES = [
 def test_the_command_is_one(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     check_command(words)
     assert "unknown" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_shell_reads_the_commands(page: Path) -> None:
+    if shutil.which("bash") is None:
+        pytest.skip("needs bash")
+    text = "\n".join(block.text for block in blocks(page, "shell"))
+    done = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True)
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize(
