@@ -75,7 +75,8 @@ def _row(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         names = f"`{parameter.name.upper()}`"
     elif parameter.metavar:
-        names += f" `{parameter.metavar}`"
+        values = parameter.metavar.strip("[]").split("|")
+        names += " " + " or ".join(f"`{value}`" for value in values)
     return "| " + " | ".join(cell.strip().replace("|", "\\|") for cell in (names, default, text)) + " |"
 
 

@@ -22,6 +22,9 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
 START = "index.md"
+RESULTS = "benchmarks/results"
+MEASURED = ROOT / RESULTS
+ABOUT_MEASUREMENTS = ("notes/", "results/")
 #: Files of the repository that are pages of the site.
 INCLUDED = {
     "ARCHITECTURE.md": "project/architecture.md",
@@ -103,6 +106,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Show pictures and tables that a page names, and turn links that leave ``docs/``."""
     source = page.file.src_uri
+    if source.startswith(
+        ABOUT_MEASUREMENTS
+    ):  # their tables name many keys: pages that explain them come first
+        page.meta["search"] = {"boost": 0.3}
     return markdown if page.file.generated_by else as_page(markdown, f"docs/{source}", source)
 
 
@@ -114,6 +121,8 @@ def generated_pages() -> Iterator[tuple[str, str | bytes]]:
         elif path != START:
             yield path, as_page((ROOT / name).read_text(encoding="utf-8"), name, path)
     yield EXAMPLES, _examples()
+    for file in sorted(MEASURED.glob("*.svg")):
+        yield f"results/{file.name}", file.read_bytes()
     for name, (title, introduction, modules) in API.items():
         yield f"reference/api/{name}.md", _api_page(title, introduction, modules)
 
@@ -124,13 +133,13 @@ def as_page(text: str, source: str, page: str) -> str:
     for number in range(0, len(parts), 2):
         lines = parts[number].split("\n")
         parts[number] = "\n".join(
-            _shown_in_place(line, source) or _LINK.sub(lambda link: _turned(link, source, page), line)
+            _shown_in_place(line, source, page) or _LINK.sub(lambda link: _turned(link, source, page), line)
             for line in lines
         )
     return "".join(parts)
 
 
-def _shown_in_place(line: str, source: str) -> str | None:
+def _shown_in_place(line: str, source: str, page: str) -> str | None:
     """Return what stands for a link that has its line to itself: a picture, settings, or a table."""
     link = _LINK.fullmatch(line.strip())
     if link is None:
@@ -142,8 +151,8 @@ def _shown_in_place(line: str, source: str) -> str | None:
         return f"```yaml\n{target.read_text(encoding='utf-8')}```"
     if target.suffix == ".csv":
         return _table(target)
-    if target.suffix == ".md" and target.parent == ROOT / "benchmarks" / "results":
-        return target.read_text(encoding="utf-8")
+    if target.suffix == ".md" and target.parent == MEASURED:
+        return as_page(target.read_text(encoding="utf-8"), f"{RESULTS}/{target.name}", page)
     return None
 
 
@@ -157,6 +166,8 @@ def _turned(link: re.Match[str], source: str, page: str) -> str:
         place = target.removeprefix("docs/")
     elif target in INCLUDED:
         place = INCLUDED[target]
+    elif picture and posixpath.dirname(target) == RESULTS:
+        place = f"results/{posixpath.basename(target)}"
     elif target.startswith("examples/") and target.endswith(".py"):
         place, anchor = EXAMPLES, posixpath.basename(target).replace(".", "")
     else:
@@ -214,7 +225,8 @@ def _notebook(file: Path, page: str) -> Iterator[tuple[str, str | bytes]]:
                 yield f"{posixpath.dirname(page)}/{picture}", base64.b64decode(data["image/png"])
                 parts.append(f"![Output]({picture})")
             elif "text/html" in data:
-                parts.append(_STYLE.sub("", "".join(data["text/html"])))
+                table = _STYLE.sub("", "".join(data["text/html"]))
+                parts.append(table.replace('<table border="1" class="dataframe">', "<table>"))
             else:
                 parts.append(f"```text\n{''.join(data['text/plain']).rstrip()}\n```")
     yield page, "\n\n".join(parts) + "\n"

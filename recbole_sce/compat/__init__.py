@@ -1,7 +1,7 @@
 """Patches of RecBole 1.2.1 on current numpy, pandas, scipy, torch, setuptools, hyperopt and ray.
 
 Each is a record (:class:`recbole_sce.utils.patching.Patch`) of symptom, cause, place and need.
-``python -m recbole_sce.compat`` prints them as the table of docs/reference/patches.md.
+``python -m recbole_sce.compat`` prints them as the list of docs/reference/patches.md.
 What RecBole evaluates or unpickles is read as data (SECURITY.md).
 """
 

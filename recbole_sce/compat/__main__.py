@@ -1,9 +1,9 @@
-"""Print the table of patches: ``python -m recbole_sce.compat``."""
+"""Print the list of patches: ``python -m recbole_sce.compat``."""
 
 from __future__ import annotations
 
 from recbole_sce.compat import BEFORE_RECBOLE, PATCHES
-from recbole_sce.utils.patching import table
+from recbole_sce.utils.patching import markdown
 
 if __name__ == "__main__":
-    print(table([*BEFORE_RECBOLE, *PATCHES]), end="")
+    print(markdown([*BEFORE_RECBOLE, *PATCHES]), end="")

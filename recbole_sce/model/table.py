@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,29 +14,36 @@ _TITLE = """\
 
 <!-- Made from the code by: python -m recbole_sce.model.table > docs/reference/models.md -->
 
-Each is RecBole's sequential recommender of the same name without `SCE`: its encoder, its parameters, its
-configuration keys. Its item softmax is replaced by the loss that `loss_type` names (SCE, CE, CE-, gBCE or
-BCE; `auto` chooses SCE or CE), which leaves out row 0, RecBole's padding item. RecBole's built-in softmax
-counts it as an item.
-Scores, in training as in evaluation, are products of hidden states and the table scored.
+A variant is RecBole's sequential recommender of the same name without `SCE`. It has its base's encoder,
+parameters and settings. The loss that `loss_type` names takes the place of the item softmax. Row 0,
+RecBole's padding item, is never a candidate.
 
-Positions: with `train_positions: all` every position of a sequence predicts its next item in one pass;
-with `last` each row predicts one, as in RecBole. Where both are given, `all` is the default.
+Scores are products of hidden states and one table, in training as in evaluation.
 
-A model of your own takes a few lines: examples/custom_model.py. One that extends SASRecSCE with a loss of
-its own needs `target_discount: 0`, or `LaterTargetsLoss(loss, discount)`, if the loss's sum over items holds
-those of each row.
+*Positions* says what a row trains: `all` of its positions in one pass, or the `last` one, as in RecBole.
+Where both are given, `all` is the default.
+
+A model of your own takes a [few lines](../guides/own-model.md).
 """
 
 
 def models_markdown() -> str:
     """Return the documentation page of models: what each trains, scores and adds, and which are left out."""
-    served = _rows(
-        ("Model", "Encoder", "Positions", "Table scored", "Beside the item softmax", "Notes"),
-        ((f"`{cls.__name__}`", *_describe(cls)) for cls in MODELS),
+    described = {cls.__name__: _describe(cls) for cls in MODELS}
+    overview = _rows(
+        ("Model", "Encoder", "Positions"),
+        ((f"[`{name}`](#{name.lower()})", facts[0], facts[1]) for name, facts in described.items()),
     )
+    sections = "\n".join(_section(name, *facts) for name, facts in described.items())
     left_out = _rows(("RecBole's model", "Why"), ((f"`{name}`", why) for name, why in NOT_SERVED.items()))
-    return f"{_TITLE}\n{served}\n## Not served\n\n{left_out}"
+    return f"{_TITLE}\n{overview}\n## One by one\n\n{sections}\n## Not served\n\n{left_out}"
+
+
+def _section(name: str, encoder: str, positions: str, table: str, extra: str, notes: str) -> str:
+    facts = [("Positions", positions), ("Table scored", table), ("Beside the item softmax", extra)]
+    lines = [f"- {title}: {fact}" for title, fact in facts if fact]
+    text = [f"### {name}", "", f"{encoder}.", "", *lines, *(["", f"{notes}."] if notes else [])]
+    return "\n".join(text) + "\n"
 
 
 def _describe(cls: type[SCEMixin]) -> tuple[str, str, str, str, str]:
@@ -56,7 +64,7 @@ def _returned(method: Callable[..., Any]) -> str:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.replace("``", "`").split()).rstrip(".")
+    return " ".join(re.sub(r":\w+:`", "`", text).replace("``", "`").split()).rstrip(".")
 
 
 def _rows(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

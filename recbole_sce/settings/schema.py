@@ -322,7 +322,7 @@ def _texts(annotation: Any) -> Iterator[str]:
         yield next(one.text for one in get_args(annotation) if isinstance(one, Allowed))
     elif get_origin(annotation) is Literal:
         *first, last = get_args(annotation)
-        yield f"{', '.join(first)} or {last}"
+        yield f"{', '.join(first)} or {last}" if first else last
     elif get_origin(annotation) in (Union, types.UnionType):
         for part in get_args(annotation):
             yield from _texts(part)

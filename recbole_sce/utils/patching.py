@@ -66,13 +66,19 @@ def active() -> list[Patch]:
     return list(_active.values())
 
 
-def table(patches: Iterable[Patch]) -> str:
-    """Return a table of patches in Markdown."""
-    lines = ["| patch | symptom | cause | where in RecBole | needed from |", "|---|---|---|---|---|"]
+def markdown(patches: Iterable[Patch]) -> str:
+    """Return a list of patches in Markdown, with a section for each."""
+    patches = list(patches)
+    lines = ["| patch | needed from |", "|---|---|"]
+    lines += [f"| [{each.name}](#{each.name}) | {each.needed} |" for each in patches]
     for each in patches:
-        name = f"[{each.name}]({each.link})" if each.link else each.name
-        cells = (name, each.symptom, each.cause, each.where, each.needed)
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        lines += ["", f"### {each.name}", "", f"- Symptom: {each.symptom}"]
+        lines += [
+            f"- Cause: {each.cause}",
+            f"- Where in RecBole: {each.where}",
+            f"- Needed from: {each.needed}",
+        ]
+        lines += [f"- Reported: <{each.link}>"] if each.link else []
     return "\n".join(lines) + "\n"
 
 

@@ -18,7 +18,7 @@ from scipy.sparse import dok_matrix
 from recbole_sce import compat
 from recbole_sce.compat import stack
 from recbole_sce.utils import patching
-from recbole_sce.utils.patching import Patch, table
+from recbole_sce.utils.patching import Patch, markdown
 
 Python = Callable[[str], "subprocess.CompletedProcess[str]"]
 
@@ -127,7 +127,7 @@ def test_a_patch_says_what_it_mends(patch: Patch) -> None:
 def test_the_documentation_lists_all_patches() -> None:
     page = Path(__file__).parent.parent.parent / "docs" / "reference" / "patches.md"
     written = page.read_text(encoding="utf-8").split("python -m recbole_sce.compat. -->\n\n")[1]
-    assert written == table([*compat.BEFORE_RECBOLE, *compat.PATCHES])
+    assert written == markdown([*compat.BEFORE_RECBOLE, *compat.PATCHES])
 
 
 def test_a_function_is_replaced_wherever_it_was_imported_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from recbole.config import Config
 from docs.commands import check_command, command_lines
 from docs.pages import PAGES, ROOT, Block, blocks, name_of
 from recbole_sce.cli.errors import InputError
+from recbole_sce.experiments.space import read_space
 
 COMMANDS = [
     pytest.param(words, id=f"{name_of(page)}: {' '.join(words)[:60]}")
@@ -25,12 +28,27 @@ SETTINGS = [
     for page in PAGES
     for block in blocks(page, "yaml")
 ]
+SPACES = [
+    pytest.param(block, id=name_of(page))
+    for page in PAGES
+    for block in blocks(page, "text")
+    if "uniform" in block.text
+]
 
 
 @pytest.mark.parametrize("words", COMMANDS)
 def test_the_command_is_one(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     check_command(words)
     assert "unknown" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_shell_reads_the_commands(page: Path) -> None:
+    if shutil.which("bash") is None:
+        pytest.skip("needs bash")
+    text = "\n".join(block.text for block in blocks(page, "shell"))
+    done = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True)
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize(
@@ -55,3 +73,9 @@ def test_the_settings_are_valid(block: Block, tiny_dataset: dict[str, Any], tmp_
     settings = yaml.safe_load(block.text)
     config = Config("SASRecSCE", "tiny", config_dict={"data_path": tiny_dataset["data_path"], **settings})
     assert all(key in config for key in settings)
+
+
+@pytest.mark.parametrize("block", SPACES)
+def test_the_space_can_be_searched(block: Block, tmp_path: Path) -> None:
+    (tmp_path / "space.hyper").write_text(block.text)
+    assert read_space(tmp_path / "space.hyper").names

@@ -47,14 +47,15 @@ def test_the_page_of_models_is_what_the_code_says() -> None:
     )
 
 
-def test_the_table_says_what_a_model_overrides() -> None:
-    rows = {line.split(" | ")[0]: line.split(" | ") for line in models_markdown().splitlines()}
-    assert rows["| `SASRecSCE`"][2:5] == ["`all`, `last`", "`item_embedding`", ""]
-    assert rows["| `NARMSCE`"][2:5] == ["`last`", "`item_embedding`", ""]
-    assert rows["| `NPESCE`"][3] == "`relu(item_embedding)`"
-    assert rows["| `GCSANSCE`"][4].startswith("`reg_weight` times the norm")
-    assert rows["| `BERT4RecSCE`"][2].startswith("masked positions")
-    assert "| `RepeatNet`" in rows
+def test_the_page_says_what_a_model_overrides() -> None:
+    parts = {part.partition("\n")[0]: part for part in models_markdown().split("\n### ")}
+    assert "- Positions: `all`, `last`\n- Table scored: `item_embedding`\n" in parts["SASRecSCE"]
+    assert "Beside the item softmax" not in parts["SASRecSCE"]
+    assert "- Positions: `last`\n" in parts["NARMSCE"]
+    assert "- Table scored: `relu(item_embedding)`\n" in parts["NPESCE"]
+    assert "- Beside the item softmax: `reg_weight` times the norm" in parts["GCSANSCE"]
+    assert "- Positions: masked positions" in parts["BERT4RecSCE"]
+    assert "| `RepeatNet`" in models_markdown()
 
 
 @pytest.mark.parametrize("cls", MODELS, ids=lambda cls: cls.__name__)
