@@ -18,11 +18,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Optional
-
-import yaml
 
 from harness.loss import cost_table
 from harness.pictures import panels, svg
@@ -35,8 +32,10 @@ LOSSES = ("SCE", "CE", "CE-", "gBCE", "BCE")
 _OURS, _EXACT = "SASRecSCE", "SASRecSCE, exact CE"
 _RECBOLES = ("SASRec", "GRU4Rec", "BERT4Rec")
 _PICTURED = (_OURS, _EXACT, *_RECBOLES)
+#: Rows under RecBole's protocol, trained in batches of 64 rows; recipes have bounded positions since.
+_PICTURED_LABELS = {_OURS: "SCE-64-rows", _EXACT: "CE-64-rows"}
 #: Labels of runs of SASRecSCE with its recipe that leave seen items out of the ranking, and their losses.
-_WITHOUT_SEEN = {"SCE-without-seen": "SCE", "CE-without-seen": "exact CE"}
+WITHOUT_SEEN = {"SCE-without-seen": "SCE", "CE-without-seen": "exact CE"}
 _COSTS = ("epochs", "training_cpu_seconds", "resident_mib")
 MODELS = (
     *(f"{loss}=SASRecSCE:{loss}" for loss in LOSSES),
@@ -163,23 +162,18 @@ def command_of(dataset: str, record: Mapping[str, Any]) -> str:
     It has what the run was given, and the values that the package's own property files had for the model.
     """
     given = _settings(record["spec"])
-    by_data = _recipe_keys() if given.get("recipe") == "auto" else set()
+    chosen = record.get("chosen_settings", {})  # by the recipe, once the data are read
     of_package = {
         key: value
         for key, value in record["package_settings"].items()
-        if value is not None and key not in by_data  # which the recipe sets once the data are read
+        if value is not None and key not in chosen
     }
     settings = {**of_package, **given}
+    if {**of_package, **chosen}.get("train_batch_positions") and "train_batch_size" not in given:
+        settings.pop("train_batch_size", None)  # in force only without these
     words = ["recbole-sce", "run", "--model", record["model"], "--dataset", dataset, "--data_path=DATA_PATH"]
     words += _as_options({key: value for key, value in settings.items() if key not in _NOT_IN_COMMAND})
     return shlex.join(words)  # which puts it into single quotes
-
-
-def _recipe_keys() -> set[str]:
-    """Return the keys that a recipe may set."""
-    recipes = files("recbole_sce.properties") / "recipe"
-    texts = [file.read_text(encoding="utf-8") for file in recipes.iterdir() if file.name.endswith(".yaml")]
-    return {key for text in texts for key in yaml.safe_load(text) or {}}
 
 
 def _as_options(settings: Mapping[str, Any]) -> list[str]:
@@ -292,11 +286,11 @@ def render(rows: Sequence[Row], page: Path, overview_page: Optional[Path] = None
         raise QualityError("there are no rows to make tables of")
     pictures = {name: page.with_name(f"{page.stem}-{name}.svg") for name in ("memory", "time")}
     images = [f"![Quality against {name}]({path.name})" for name, path in pictures.items()]
-    parts = [_dataset_part(dataset, labels) for dataset, labels in _groups(rows).items()]
+    parts = [_dataset_part(dataset, labels) for dataset, labels in groups(rows).items()]
     texts = {page: _with_figures(page, "\n\n".join([*images, *parts]))}
     if overview_page is not None:
         text = _with_figures(overview_page, overview(rows))
-        texts[overview_page] = _between(text, "costs", cost_table(_COSTS_CSV, _COSTS_OF), overview_page)
+        texts[overview_page] = between(text, "costs", cost_table(_COSTS_CSV, _COSTS_OF), overview_page)
     defaults = _defaults(rows)
     ends, curves = (
         {name: {model: of(own.get(model, [])) for model in _PICTURED} for name, own in defaults.items()}
@@ -311,7 +305,7 @@ def render(rows: Sequence[Row], page: Path, overview_page: Optional[Path] = None
 
 def _end(own: Sequence[Row]) -> list[list[tuple[float, float]]]:
     """Return peak memory and test score of a group of rows as a curve of one point; none where unknown."""
-    memory, score = _mean(own, "resident_mib")[0], _mean(own, "ndcg@10")[0]
+    memory, score = mean(own, "resident_mib")[0], mean(own, "ndcg@10")[0]
     return [] if memory is None or score is None else [[(memory, score)]]
 
 
@@ -329,20 +323,20 @@ def _curve(row: Row) -> list[tuple[float, float]]:
 def overview(rows: Sequence[Row]) -> str:
     """Return a table of SASRecSCE with SCE and with exact CE, of the data sets that have both.
 
-    Both leave seen items out of the ranking, as the labels :data:`_WITHOUT_SEEN` say, and share all else.
+    Both leave seen items out of the ranking, as the labels :data:`WITHOUT_SEEN` say, and share all else.
     """
     lines = [
         "| data set | loss | seeds | test NDCG@10 | Recall@10 | epochs | processor s | peak MiB |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
-    for dataset, labels in _groups(rows).items():
-        if not labels.keys() >= _WITHOUT_SEEN.keys():
+    for dataset, labels in groups(rows).items():
+        if not labels.keys() >= WITHOUT_SEEN.keys():
             continue
-        items = int(labels[next(iter(_WITHOUT_SEEN))][0]["items"])
-        for label, loss in _WITHOUT_SEEN.items():
+        items = int(labels[next(iter(WITHOUT_SEEN))][0]["items"])
+        for label, loss in WITHOUT_SEEN.items():
             own = labels[label]
-            scores = [_spread(_mean(own, name), 4) for name in ("ndcg@10", "recall@10")]
-            costs = [_spread((_mean(own, name)[0], None), 0) for name in _COSTS]
+            scores = [spread(mean(own, name), 4) for name in ("ndcg@10", "recall@10")]
+            costs = [spread((mean(own, name)[0], None), 0) for name in _COSTS]
             cells = [f"{dataset}, {items:,} items", loss, str(len(own)), *scores, *costs]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -354,8 +348,8 @@ def _defaults(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
     RecBole's models may have been allowed different numbers of epochs, as their labels say: the most count.
     """
     found: dict[str, dict[str, list[Row]]] = {}
-    for dataset, labels in _groups(rows).items():
-        trained = {_OURS: labels.get("SCE", []), _EXACT: labels.get("CE", [])}
+    for dataset, labels in groups(rows).items():
+        trained = {name: labels.get(label, []) for name, label in _PICTURED_LABELS.items()}
         for model in _RECBOLES:
             own = [kept for label, kept in labels.items() if re.fullmatch(rf"{model}(-\d+-epochs)?", label)]
             trained[model] = max(own, key=lambda kept: int(kept[0]["epochs_allowed"]), default=[])
@@ -366,10 +360,10 @@ def _defaults(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
 def _with_figures(page: Path, figures: str) -> str:
     """Return a page's text with figures between its two marks."""
     begun = "# Quality\n\n<!-- figures: begin -->\n<!-- figures: end -->\n"
-    return _between(page.read_text(encoding="utf-8") if page.exists() else begun, "figures", figures, page)
+    return between(page.read_text(encoding="utf-8") if page.exists() else begun, "figures", figures, page)
 
 
-def _between(text: str, name: str, figures: str, page: Path) -> str:
+def between(text: str, name: str, figures: str, page: Path) -> str:
     """Return the text of a page with figures between its marks of that name."""
     marks = [f"<!-- {name}: {end} -->" for end in ("begin", "end")]
     before, begin, rest = text.partition(marks[0])
@@ -379,7 +373,7 @@ def _between(text: str, name: str, figures: str, page: Path) -> str:
     return before + "\n\n".join([begin, figures, end]) + after
 
 
-def _groups(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
+def groups(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
     """Return the rows by data set and label."""
     groups: dict[str, dict[str, list[Row]]] = {}
     for row in rows:
@@ -403,7 +397,7 @@ _HEADINGS = {
 
 def _dataset_part(dataset: str, labels: Mapping[str, Sequence[Row]]) -> str:
     first = next(iter(labels.values()))[0]
-    means = {label: _mean(own, "ndcg@10")[0] for label, own in labels.items()}
+    means = {label: mean(own, "ndcg@10")[0] for label, own in labels.items()}
     enough = min(_ENOUGH_SEEDS, max(len(own) for own in labels.values()))
     best = max(means[label] or 0.0 for label, own in labels.items() if len(own) >= enough)
     lines = [
@@ -415,7 +409,7 @@ def _dataset_part(dataset: str, labels: Mapping[str, Sequence[Row]]) -> str:
         "|---|---|" + "---:|" * len(_HEADINGS),
     ]
     for label, own in labels.items():
-        cells = [_spread(_mean(own, column), decimals) for column, (_, decimals) in _HEADINGS.items()]
+        cells = [spread(mean(own, column), decimals) for column, (_, decimals) in _HEADINGS.items()]
         if len(own) >= enough and means[label] == best:
             cells[0] = f"**{cells[0]}**"
         if any(row["epochs"] == row["epochs_allowed"] for row in own):
@@ -457,18 +451,18 @@ def _machines(rows: Iterable[Row]) -> list[str]:
     return list(told)
 
 
-def _mean(rows: Sequence[Row], column: str) -> tuple[Optional[float], Optional[float]]:
+def mean(rows: Sequence[Row], column: str) -> tuple[Optional[float], Optional[float]]:
     """Return mean (None of nothing) and sample standard deviation (None of less than two) over rows."""
     values = [float(row[column]) for row in rows if row.get(column)]
-    mean = statistics.fmean(values) if values else None
-    return mean, statistics.stdev(values) if len(values) > 1 else None
+    center = statistics.fmean(values) if values else None
+    return center, statistics.stdev(values) if len(values) > 1 else None
 
 
-def _spread(pair: tuple[Optional[float], Optional[float]], decimals: int) -> str:
-    mean, deviation = pair
-    if mean is None:
+def spread(pair: tuple[Optional[float], Optional[float]], decimals: int) -> str:
+    value, deviation = pair
+    if value is None:
         return "-"
-    text = f"{mean:,.{decimals}f}"
+    text = f"{value:,.{decimals}f}"
     return text if deviation is None else f"{text} ± {deviation:,.{decimals}f}"
 
 

@@ -1,0 +1,80 @@
+"""Published figures beside rows of ours, under the protocol of the papers: seen items left out."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from harness.quality import WITHOUT_SEEN, Row, between, groups, mean, read_rows, spread
+
+_ROOT = Path(__file__).parents[2]
+PUBLISHED = _ROOT / "benchmarks" / "results" / "published.csv"
+_ROWS = _ROOT / "benchmarks" / "results" / "quality.csv"
+_PAGE = _ROOT / "docs" / "results" / "leave-one-out.md"
+
+
+def published_table(rows: Sequence[Row], published: Path = PUBLISHED) -> str:
+    """Return a table a data set: figures of papers and of rows that leave seen items out, the best first."""
+    with published.open(encoding="utf-8", newline="") as file:
+        elsewhere = list(csv.DictReader(file))
+    parts = []
+    for dataset, labels in groups(rows).items():
+        own = {label: labels[label] for label in WITHOUT_SEEN if label in labels}
+        others = [entry for entry in elsewhere if entry["dataset"] == dataset]
+        if own and others:
+            parts.append(_part(dataset, own, others))
+    return "\n\n".join(parts)
+
+
+def _part(dataset: str, own: Mapping[str, Sequence[Row]], others: Sequence[Mapping[str, str]]) -> str:
+    lines = [(float(entry["ndcg@10"]), _line_of_paper(entry)) for entry in others]
+    lines += [(mean(kept, "ndcg@10")[0] or 0.0, _line_of_ours(label, kept)) for label, kept in own.items()]
+    lines.sort(key=lambda line: -line[0])
+    first = next(iter(own.values()))[0]
+    commands = [f"{kept[0]['command']} {kept[0].get('chosen', '')}".strip() for kept in own.values()]
+    return "\n".join(
+        [
+            f"## {dataset}",
+            "",
+            f"{int(first['users']):,} users, {int(first['items']):,} items.",
+            "",
+            "| model | test NDCG@10 | Recall@10 | seeds | epochs | processor s | peak MiB | source |",
+            "|---|---:|---:|---:|---:|---:|---:|---|",
+            *(line for _, line in lines),
+            "",
+            '??? example "The command of each row (other seeds: `--seed`)"',
+            "",
+            "    ```shell",
+            *(f"    {command}" for command in commands),
+            "    ```",
+        ]
+    )
+
+
+def _line_of_paper(entry: Mapping[str, str]) -> str:
+    score = f"{float(entry['ndcg@10']):.4f}"
+    return f"| {entry['model']} | {score} | | | | | | [{entry['source']}]({entry['url']}) |"
+
+
+def _line_of_ours(label: str, kept: Sequence[Row]) -> str:
+    scores = [spread(mean(kept, name), 4) for name in ("ndcg@10", "recall@10")]
+    costs = [
+        spread((mean(kept, name)[0], None), 0) for name in ("epochs", "training_cpu_seconds", "resident_mib")
+    ]
+    cells = [f"**SASRecSCE, {WITHOUT_SEEN[label]}**", *scores, str(len(kept)), *costs, "this package"]
+    return f"| {' | '.join(cells)} |"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Render the page; return the exit status."""
+    parser = argparse.ArgumentParser(prog="published.py", description="Published figures beside ours.")
+    parser.add_argument("--csv", type=Path, default=_ROWS, help="rows of ours; default: %(default)s")
+    parser.add_argument("--page", type=Path, default=_PAGE, help="default: %(default)s")
+    arguments = parser.parse_args(argv)
+    text = arguments.page.read_text(encoding="utf-8")
+    text = between(text, "figures", published_table(read_rows(arguments.csv)), arguments.page)
+    arguments.page.write_text(text, encoding="utf-8", newline="\n")
+    print(arguments.page)
+    return 0

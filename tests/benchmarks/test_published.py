@@ -1,0 +1,57 @@
+"""Published figures beside ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from harness import published, quality
+
+ROOT = Path(__file__).parents[2]
+
+
+def row(label: str, seed: int, score: float, dataset: str = "tiny") -> quality.Row:
+    return {
+        "dataset": dataset,
+        "label": label,
+        "seed": str(seed),
+        "ndcg@10": str(score),
+        "recall@10": "0.5",
+        "epochs": "3",
+        "training_cpu_seconds": "1234.5",
+        "resident_mib": "700",
+        "users": "2000",
+        "items": "41",
+        "command": f"recbole-sce run --seed={seed}",
+    }
+
+
+@pytest.fixture
+def papers(tmp_path: Path) -> Path:
+    path = tmp_path / "published.csv"
+    path.write_text(
+        "dataset,model,ndcg@10,source,url\n"
+        "tiny,Better,0.4,A paper,https://example.org/a\n"
+        "tiny,Worse,0.1,A paper,https://example.org/a\n"
+        "other,Elsewhere,0.9,A paper,https://example.org/a\n"
+    )
+    return path
+
+
+def test_the_best_is_first_and_data_sets_without_both_are_left_out(papers: Path) -> None:
+    rows = [row("SCE-without-seen", 1, 0.1), row("SCE-without-seen", 2, 0.3), row("SCE", 1, 0.8)]
+    table = published.published_table([*rows, row("SCE-without-seen", 1, 0.5, "alone")], papers)
+    lines = [line.split(" | ") for line in table.splitlines() if line.startswith("| ")][1:]
+    assert [line[0] for line in lines] == ["| Better", "| **SASRecSCE, SCE**", "| Worse"]
+    assert lines[1][1:5] == ["0.2000 ± 0.1414", "0.5000 ± 0.0000", "2", "3"]
+    assert "    recbole-sce run --seed=1\n" in table
+    assert "Elsewhere" not in table
+    assert "alone" not in table
+
+
+def test_the_page_is_of_the_rows() -> None:
+    page = ROOT / "docs" / "results" / "leave-one-out.md"
+    rows = quality.read_rows(ROOT / "benchmarks" / "results" / "quality.csv")
+    table = published.published_table(rows)
+    assert "SASRecSCE, exact CE" in table
+    assert table in page.read_text(encoding="utf-8")
