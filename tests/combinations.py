@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import kinds
 import numpy as np
 import torch
 import yaml
@@ -70,22 +71,9 @@ FEATURES: dict[str, Any] = {
         "item": ["item_id", "kind", "price"],
     },
 }
-GRAPH: dict[str, Any] = {
-    "load_col": {
-        "inter": ["user_id", "item_id", "timestamp"],
-        "kg": ["head_id", "relation_id", "tail_id"],
-        "link": ["item_id", "entity_id"],
-        "ent": ["ent_id", "ent_vec"],
-        "rel": ["rel_id", "rel_vec"],
-    },
-    "preload_weight": {"ent_id": "ent_vec", "rel_id": "rel_vec"},
-    "additional_feat_suffix": ["ent", "rel"],
-    "alias_of_entity_id": ["ent_id"],
-    "alias_of_relation_id": ["rel_id"],
-}
 NEEDS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("FDSA", "GRU4RecF", "SASRecF"), FEATURES),
-    **dict.fromkeys(("GRU4RecKG", "KSR"), GRAPH),
+    **dict.fromkeys(("GRU4RecKG", "KSR"), kinds.GRAPH),
     "FEARec": {"n_layers": 2},
 }
 #: S3Rec needs a checkpoint of pre-training, which is no matter of settings.

@@ -13,18 +13,19 @@ from recbole.utils import get_model, get_trainer, init_seed
 SMALL = {"hidden_size": 16, "inner_size": 16, "embedding_size": 16, "n_layers": 1, "n_heads": 1}
 
 
-def prepare(model: str, dataset: str, settings: dict[str, Any]) -> SimpleNamespace:
-    """Return ``config``, ``model``, the loaders ``train``, ``valid`` and ``test``."""
+def prepare(model: str | type, dataset: str, settings: dict[str, Any]) -> SimpleNamespace:
+    """Return ``config``, ``dataset``, ``model``, the loaders ``train``, ``valid`` and ``test``."""
     config = Config(model, dataset, config_dict=settings)
     init_seed(config["seed"], config["reproducibility"])
-    train, valid, test = data_preparation(config, create_dataset(config))
+    log = create_dataset(config)
+    train, valid, test = data_preparation(config, log)
     init_seed(config["seed"], config["reproducibility"])
-    made = get_model(model)(config, train._dataset).to(config["device"])
-    return SimpleNamespace(config=config, model=made, train=train, valid=valid, test=test)
+    made = get_model(config["model"])(config, train._dataset).to(config["device"])
+    return SimpleNamespace(config=config, dataset=log, model=made, train=train, valid=valid, test=test)
 
 
-def prepare_trainer(model: str, dataset: str, settings: dict[str, Any]) -> SimpleNamespace:
+def prepare_trainer(model: str | type, dataset: str, settings: dict[str, Any]) -> SimpleNamespace:
     """Return what :func:`prepare` returns, and the ``trainer`` of the model."""
     made = prepare(model, dataset, settings)
-    made.trainer = get_trainer(made.config["MODEL_TYPE"], model)(made.config, made.model)
+    made.trainer = get_trainer(made.config["MODEL_TYPE"], made.config["model"])(made.config, made.model)
     return made

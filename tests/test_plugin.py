@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import factory
 import pytest
 import torch
 from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
+from recbole.data import create_dataset
 from recbole.model.sequential_recommender import SASRec
 from recbole.utils import get_model, get_trainer
 
@@ -225,8 +226,7 @@ class TestLargeCatalogueHooks:
 @pytest.fixture
 def prepared_model(tiny_dataset: dict[str, object]) -> Any:
     def prepare(name: str) -> tuple[Any, Any, Any]:
-        config = Config(name, "tiny", config_dict={**tiny_dataset, "train_neg_sample_args": None})
-        train, _, test = data_preparation(config, create_dataset(config))
-        return config, get_model(name)(config, train._dataset).eval(), test
+        made = factory.prepare(name, "tiny", {**tiny_dataset, "train_neg_sample_args": None})
+        return made.config, made.model.eval(), made.test
 
     return prepare

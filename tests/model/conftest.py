@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, Optional
 
 import factory
+import kinds
 import numpy as np
 import pytest
 import torch
@@ -61,18 +62,9 @@ FEATURES = {
     "load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "class", "year"]},
 }
 GRAPH = {
-    "load_col": {
-        "inter": ["user_id", "item_id", "timestamp"],
-        "kg": ["head_id", "relation_id", "tail_id"],
-        "link": ["item_id", "entity_id"],
-        "ent": ["ent_id", "ent_vec"],
-        "rel": ["rel_id", "rel_vec"],
-    },
-    "preload_weight": {"ent_id": "ent_vec", "rel_id": "rel_vec"},
-    "additional_feat_suffix": ["ent", "rel"],
-    "alias_of_entity_id": ["ent_id"],
-    "alias_of_relation_id": ["rel_id"],
-    "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
+    **kinds.GRAPH,
+    "load_col": {**kinds.GRAPH["load_col"], "inter": ["user_id", "item_id", "timestamp"]},
+    "eval_args": {**kinds.TIMED, "mode": "full"},
 }
 NEEDS: dict[str, dict[str, Any]] = {
     "FDSA": FEATURES,

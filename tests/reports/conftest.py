@@ -10,9 +10,7 @@ from typing import Any
 
 import pytest
 from cli.conftest import call
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
-from recbole.utils import get_model, get_trainer, init_seed
+from factory import SMALL, prepare_trainer
 
 __all__ = ["call"]
 
@@ -46,7 +44,6 @@ class Toy:
         path.write_text("\n".join([header, *("\t".join(row) for row in rows)]) + "\n")
 
     def settings(self, model: str = "SASRecSCE", **keys: Any) -> dict[str, Any]:
-        small = {"hidden_size": 16, "inner_size": 16, "embedding_size": 16, "n_layers": 1, "n_heads": 1}
         neg = {} if model.endswith("SCE") else {"train_neg_sample_args": None}
         return {
             **{
@@ -56,27 +53,12 @@ class Toy:
                 "use_gpu": False,
             },
             **{"load_col": {"inter": ["user_id", "item_id", "timestamp"]}, "MAX_ITEM_LIST_LENGTH": 8},
-            **{"show_progress": False, "learning_rate": 0.01, **small, **neg, **keys},
+            **{"show_progress": False, "learning_rate": 0.01, **SMALL, **neg, **keys},
         }
 
     def prepared(self, model: str = "SASRecSCE", **keys: Any) -> SimpleNamespace:
         """Make what ``run_recbole`` makes before it trains."""
-        config = Config(model, "toy", config_dict=self.settings(model, **keys))
-        init_seed(1, True)
-        dataset = create_dataset(config)
-        train, valid, test = data_preparation(config, dataset)
-        init_seed(1, True)
-        network = get_model(model)(config, train.dataset)
-        trainer = get_trainer(config["MODEL_TYPE"], model)(config, network)
-        return SimpleNamespace(
-            config=config,
-            dataset=dataset,
-            train=train,
-            valid=valid,
-            test=test,
-            model=network,
-            trainer=trainer,
-        )
+        return prepare_trainer(model, "toy", self.settings(model, **keys))
 
     def trained(self, model: str = "SASRecSCE", **keys: Any) -> SimpleNamespace:
         """Train, and return also where the best model is, as ``file``."""

@@ -10,11 +10,11 @@ from unittest import mock
 import pytest
 import recbole.data.dataset
 import recbole.trainer
+from factory import prepare_trainer
 from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
 from recbole.model.sequential_recommender import GRU4Rec, SASRec
 from recbole.quick_start import objective_function, quick_start, run, run_recbole
-from recbole.utils import get_model, get_trainer
+from recbole.utils import get_model
 
 from recbole_sce import SCEMixin, plugin
 from recbole_sce.model import SASRecSCE
@@ -44,11 +44,9 @@ def _registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def by_hand(model: type, settings: dict[str, Any]) -> Any:
-    config = Config(model=model, dataset="tiny", config_dict=settings)
-    train, valid, _ = data_preparation(config, create_dataset(config))
-    assert get_model(config["model"]) is model
-    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model(config, train.dataset))
-    return trainer.fit(train, valid, show_progress=False)[0]
+    run = prepare_trainer(model, "tiny", settings)
+    assert type(run.model) is model
+    return run.trainer.fit(run.train, run.valid, show_progress=False)[0]
 
 
 WAYS: dict[str, Run] = {

@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
-from recbole.utils import get_model, get_trainer, init_seed
+from factory import prepare_trainer
 
 from recbole_sce.settings import KEYS, SCESettings, reference
 from recbole_sce.settings.schema import RecBoleSettings
@@ -43,14 +41,9 @@ def test_every_key_is_described_in_one_place() -> None:
 
 def weights(settings: dict[str, Any]) -> dict[str, Any]:
     """Return what one epoch makes of SASRecSCE under ``settings``, and its validation."""
-    config = Config("SASRecSCE", "tiny", config_dict=settings)
-    init_seed(config["seed"], config["reproducibility"])
-    train, valid, _ = data_preparation(config, create_dataset(config))
-    init_seed(config["seed"], config["reproducibility"])
-    model = get_model("SASRecSCE")(config, train.dataset)
-    trainer = get_trainer(config["MODEL_TYPE"], "SASRecSCE")(config, model)
-    score, result = trainer.fit(train, valid, saved=False)
-    return {"score": score, "result": result, **model.state_dict()}
+    run = prepare_trainer("SASRecSCE", "tiny", settings)
+    score, result = run.trainer.fit(run.train, run.valid, saved=False)
+    return {"score": score, "result": result, **run.model.state_dict()}
 
 
 @pytest.fixture(scope="module")
