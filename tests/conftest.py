@@ -111,13 +111,16 @@ def runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def run(spec: RunSpec, folder: Path, progress: Callable[..., None]) -> dict[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
+        news: list[dict[str, Any]] = []
         with monkeypatch.context() as patch:
             patch.chdir(folder)
             try:
-                record, per_user = process.execute(spec, progress)
+                record, per_user = process.execute(spec, news.append)
                 np.savez_compressed("users.npz", **per_user)
             except Exception as error:
                 record = process.failure(error)
+        for event in json.loads(json.dumps(news)):
+            progress(event)
         return json.loads(json.dumps(record))
 
     for module in (comparison, tuning):
