@@ -291,6 +291,8 @@ def _check_settings_of_built_in_models() -> None:
     from recbole.data import utils
     from recbole.trainer import Trainer
 
+    from recbole_sce.model.checks import check_data_settings, check_training_settings
+
     @compat.wrap_everywhere(utils, "data_preparation")
     def data_preparation(original: Callable[..., Any], config: Config, dataset: Any) -> Any:
         check_data_settings(config)
@@ -310,40 +312,6 @@ def _check_settings_of_built_in_models() -> None:
         if valid_data:
             check_training_settings(self.config, saved)
         return original(self, train_data, valid_data, verbose, saved, *args, **kwargs)
-
-
-def check_data_settings(config: Config) -> None:
-    """Refuse settings, of any model, that no data can be prepared by.
-
-    Raises:
-        SettingsError: there are some.
-    """
-    from recbole_sce.data.columns import check_columns
-    from recbole_sce.model import SCEMixin
-    from recbole_sce.settings import recbole_keys, refuse
-
-    refuse(recbole_keys.problems_of_evaluation(config))
-    check_columns(config, issubclass(config.model_class, SCEMixin))
-
-
-def check_training_settings(config: Config, saved: bool = True) -> None:
-    """Refuse settings, of any model, that a training with validation would fail by.
-
-    Args:
-        config: RecBole's ``Config``.
-        saved: whether checkpoints are written.
-
-    Raises:
-        SettingsError: there are some.
-    """
-    from recbole_sce.data.columns import problems_of_labels
-    from recbole_sce.safe_io.checkpoints import problems_of_keeping
-    from recbole_sce.settings import recbole_keys, refuse
-    from recbole_sce.settings.checks import conflicts_of_heads
-
-    problems = [*recbole_keys.problems_of_a_fit(config), *problems_of_labels(config)]
-    problems += [one.message for one in conflicts_of_heads(config)]
-    refuse([*problems, *(problems_of_keeping(config.external_config_dict) if saved else ())])
 
 
 def _split_temporally() -> None:

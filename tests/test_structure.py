@@ -14,7 +14,6 @@ LONGER = {
     "experiments/tuning.py": "one study: its space, its trials and how it goes on after an interruption",
     "inference/recommender.py": "one class; what it searches with lies in evaluator",
     "loss/ops/triton_kernels.py": "kernels that share their blocks, with the code that starts them",
-    "safe_io/saved_data.py": "one format: what may be read, and how it is built",
 }
 
 

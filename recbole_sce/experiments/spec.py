@@ -212,7 +212,7 @@ def read_files(files: Sequence[str]) -> dict[str, Any]:
 def _config(model: str, dataset: str, settings: Mapping[str, Any], files: Sequence[str]) -> Any:
     from recbole.config import Config
 
-    from recbole_sce.plugin import check_data_settings, check_training_settings
+    from recbole_sce.model.checks import check_data_settings, check_training_settings
 
     try:
         config = Config(model, dataset, list(files), copy.deepcopy(dict(settings)))
