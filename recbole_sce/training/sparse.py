@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from recbole_sce.model.mixin import SCEMixin
 
 #: Items from which on ``sparse_item_updates: auto`` updates single rows: in smaller catalogues a step of all
-#: rows costs no more (benchmarks/results/updates-cpu.md).
+#: rows costs no more (benchmarks/studies/row_updates.py).
 AUTO_FROM = 100_000
 
 
