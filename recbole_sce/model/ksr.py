@@ -37,3 +37,18 @@ class KSRSCE(SCEMixin, KSR):  # type: ignore[misc]
         joined = torch.cat((self.item_embedding.weight, self.entity_embedding.weight), 1)  # (n_items, d + k)
         table: Tensor = self.dense_layer_i(joined)
         return table
+
+    def memory_update(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
+        """Return the memory (B, relations, k) of each row after its last item.
+
+        RecBole: ``KSR.memory_update``, which picks by masks the rows that end with an item, and so waits for
+        an accelerator at each item.
+        """
+        memory = self.entity_embedding.weight.new_zeros(len(item_seq), *self.relation_Matrix.shape)
+        of_last = torch.zeros_like(memory)
+        for place in range(item_seq.size(1)):
+            _, update = self._get_kg_embedding(item_seq[:, place])
+            memory = self._memory_update_cell(memory, update)
+            ends = (item_seq_len - 1 == place).view(-1, 1, 1)
+            of_last = torch.where(ends, memory, of_last)
+        return of_last

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender import SHAN
 from torch import Tensor
 
 from recbole_sce.model.mixin import SCEMixin
+from recbole_sce.model.padding import padding_first
 
 
 class SHANSCE(SCEMixin, SHAN):  # type: ignore[misc]
@@ -21,10 +21,8 @@ class SHANSCE(SCEMixin, SHAN):  # type: ignore[misc]
 
     def encode(self, interaction: Interaction) -> Tensor:
         """Return the hidden states (B, d) after the whole history of each row."""
-        item_seq = interaction[self.ITEM_SEQ]  # (B, L), padding behind
-        columns = torch.arange(item_seq.size(1), device=item_seq.device)
-        source = (columns + interaction[self.ITEM_SEQ_LEN].unsqueeze(1)) % item_seq.size(1)
-        hidden: Tensor = self(item_seq.gather(1, source), interaction[self.USER_ID])
+        item_seq = padding_first(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])  # (B, L)
+        hidden: Tensor = self(item_seq, interaction[self.USER_ID])
         return hidden
 
     def extra_loss(self, interaction: Interaction, hidden: Tensor) -> Tensor:

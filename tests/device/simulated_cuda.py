@@ -34,10 +34,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_map_only
 
+#: Modules that group tensors by device, as C++ sees it.
+_GROUPING = ("torch.utils._foreach_utils", "torch.nn.utils.clip_grad", "torch.optim.optimizer")
 #: Private names of torch that are patched or used.
 _PRIVATE = (
-    (torch.utils._foreach_utils, "_group_tensors_by_device_and_dtype"),
-    (torch.nn.utils.clip_grad, "_group_tensors_by_device_and_dtype"),
+    *((sys.modules[module], "_group_tensors_by_device_and_dtype") for module in _GROUPING),
     (torch.serialization, "_package_registry"),
     (torch._C._nn, "_parse_to"),
     (torch.UntypedStorage, "_cdata"),
@@ -607,8 +608,8 @@ class SimulatedCuda(TorchDispatchMode):
                 renamed[(at[0] if at else device), dtype] = (tensors, places)
             return renamed
 
-        patch(torch.utils._foreach_utils, "_group_tensors_by_device_and_dtype", grouped)
-        patch(torch.nn.utils.clip_grad, "_group_tensors_by_device_and_dtype", grouped)
+        for module in _GROUPING:
+            patch(sys.modules[module], "_group_tensors_by_device_and_dtype", grouped)
 
     def _patch_amp(self) -> None:
         """Let autocast of the device be that of the CPU, where the tensors are."""
