@@ -110,6 +110,7 @@ TABLE: dict[str, tuple[list[Any], list[Any]]] = {
     "exclude_seen": SWITCH,
     "eval_memory_mb": COUNT_OR_AUTO,
     "sparse_item_updates": SWITCH,
+    "learning_rate_schedule": (["constant", "linear"], ["cosine", 1, True, [], ""]),
     "ema_decay": ([None, 0.5, 0.999], [0, 1, -1, "slow", [0.9], True, float("nan")]),
     "resume": ([None, "auto"], ["nowhere.pth", 3, True, [], "", "."]),
     "temporal_holdout": ([None, 0.5, 0.9], [0, 1, -1, "late", [0.5], True, float("nan")]),

@@ -8,20 +8,21 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_sce.data.rows import Batch
 from recbole_sce.utils.devices import to_device
 
 
-class HostBatch(Interaction):  # type: ignore[misc]
+class HostBatch(Batch):
     """A batch on the CPU; :meth:`to` copies it to CUDA through pinned memory, and the host goes on."""
 
-    def to(self, device: Any, selected_field: Any = None) -> Interaction:
+    def to(self, device: Any, selected_field: Any = None) -> Batch:
         """Return the batch on ``device`` (RecBole: ``Interaction.to``)."""
         if selected_field is not None:
             return super().to(device, selected_field)
         return _DeviceBatch(self, torch.device(device))
 
 
-class _DeviceBatch(Interaction):  # type: ignore[misc]
+class _DeviceBatch(Batch):
     """A batch on another device that remembers where its tensors come from."""
 
     def __init__(self, host: Interaction, device: torch.device) -> None:

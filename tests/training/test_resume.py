@@ -308,7 +308,7 @@ class TestChangedSettings:
         fit(resumed)
         assert resumed.trainer.start_epoch == 1
         monkeypatch.setattr("recbole_sce.settings.recipes.DENSE_FROM", 2)  # another version chooses otherwise
-        with pytest.raises(CheckpointError, match=r"hidden_dropout_prob: 0\.5 then, 0\.2 now"):
+        with pytest.raises(CheckpointError, match=r"hidden_dropout_prob: 0\.5 then, 0\.1 now"):
             fit(prepare(resume=str(last)))
 
     def test_epochs_may_not_be_fewer_than_are_done(self, prepare: Prepare) -> None:
