@@ -49,6 +49,7 @@ PROCESSES = (
     "benchmarks/test_kills.py",
     "compat/test_distributed.py",
     "compat/test_launch.py",
+    "device/test_processes.py",
     "experiments/test_process.py",
     "experiments/test_ray_tune.py",
     "utils/test_memory.py",
