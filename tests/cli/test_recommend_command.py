@@ -85,7 +85,7 @@ def test_histories_and_mistakes(checkpoint: Path, call: Call, tmp_path: Path) ->
         (["--histories", histories, "-u", "u1"], "--histories cannot go with --user"),
         (["--histories", tmp_path / "none.csv"], "none.csv does not exist"),
         (["--histories", histories, "--history", "test"], "--history is about users"),
-        (["--out", tmp_path / "top.xlsx"], "a file ending in .csv, .parquet, .jsonl is"),
+        (["--out", tmp_path / "top.xlsx"], "--out must be a file ending in .csv, .parquet, .jsonl, got "),
         (["--out", tmp_path / "no" / "top.csv"], "does not exist"),
         (["--data_path", tmp_path / "nowhere"], "does not exist; set data_path"),
         (["--usr", "u1"], "No such option"),
