@@ -86,7 +86,7 @@ def test_histories_and_mistakes(checkpoint: Path, call: Call, tmp_path: Path) ->
         (["--histories", tmp_path / "none.csv"], "none.csv does not exist"),
         (["--histories", histories, "--history", "test"], "--history is about users"),
         (["--out", tmp_path / "top.xlsx"], "--out must be a file ending in .csv, .parquet, .jsonl, got "),
-        (["--out", tmp_path / "no" / "top.csv"], "does not exist"),
+        (["--out", tmp_path / "no" / "top.csv"], "--out must be a file in a folder that exists, got "),
         (["--data_path", tmp_path / "nowhere"], "does not exist; set data_path"),
         (["--usr", "u1"], "No such option"),
     ]
