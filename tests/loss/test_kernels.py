@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -21,3 +23,24 @@ def test_kernels_without_triton_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(kernels, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match="RECBOLE_SCE_TRITON: 1 needs triton"):
         kernels.kernels_for(torch.empty(1))
+
+
+@pytest.mark.parametrize(
+    ("capability", "suits"), [((7, 5), False), ((8, 0), False), ((8, 6), True), ((12, 0), True)]
+)
+def test_an_old_gpu_keeps_pytorch_and_is_named_once(
+    capability: tuple[int, int],
+    suits: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("RECBOLE_SCE_TRITON", "1")
+    monkeypatch.setattr(kernels, "find_spec", lambda name: name)
+    monkeypatch.setattr(kernels, "import_module", lambda name: SimpleNamespace(supports=lambda dtype: True))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    kernels._suits.cache_clear()
+    tensor = SimpleNamespace(is_cuda=True, device="cuda", dtype=torch.float32)
+    assert [kernels.kernels_for(tensor) is not None for _ in range(2)] == [suits, suits]
+    needs = "RECBOLE_SCE_TRITON: 1 needs a GPU of compute capability 8.6 or later, got"
+    assert sum(needs in message for message in caplog.messages) == (not suits)
+    kernels._suits.cache_clear()

@@ -22,7 +22,7 @@ from recbole_sce.loss import (
     scalable_cross_entropy,
 )
 from recbole_sce.loss.ops import memory
-from recbole_sce.loss.ops.kernels import SWITCH, kernels_for
+from recbole_sce.loss.ops.kernels import LEAST_CAPABILITY, SWITCH, kernels_for
 from recbole_sce.loss.sce import search
 
 pytest.importorskip("triton", reason="the kernels need triton, which is not installed (make test-triton)")
@@ -66,20 +66,37 @@ def spied(monkeypatch: pytest.MonkeyPatch, *names: str) -> list[str]:
     return called
 
 
-@pytest.mark.slow
-def test_all_kernels_compile_for_a_gpu(tmp_path: Path) -> None:
+def spilled(capability: int, dtype: str, folder: Path) -> dict[str, int]:
+    """Return the bytes that a thread of each kernel spills, as compiled for a GPU."""
     script = Path(__file__).with_name("compile_kernels.py")
     done = subprocess.run(
-        [sys.executable, str(script), "90", "bfloat16"],
-        env={**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)},
+        [sys.executable, str(script), str(capability), dtype],
+        env={**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(folder)},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    kernels = sorted(name for name in vars(triton_kernels) if name.endswith("_kernel"))
-    assert sorted(done.stdout.splitlines()) == [f"{name} True" for name in kernels]
-    assert len(kernels) == 5
+    lines = (line.split() for line in done.stdout.splitlines())
+    return {name: int(n_bytes) for name, n_bytes in lines}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("capability", "dtype"),
+    [(86, "float32"), (86, "float16"), (89, "bfloat16"), (90, "float32"), (90, "bfloat16"), (120, "float32")],
+)
+def test_all_kernels_compile_and_keep_to_registers(capability: int, dtype: str, tmp_path: Path) -> None:
+    n_bytes = spilled(capability, dtype, tmp_path)
+    assert set(n_bytes) == {name for name in vars(triton_kernels) if name.endswith("_kernel")}
+    assert max(n_bytes.values()) <= 64
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("capability", "dtype"), [(75, "float16"), (80, "float32"), (80, "bfloat16")])
+def test_what_is_refused_spills(capability: int, dtype: str, tmp_path: Path) -> None:
+    assert divmod(capability, 10) < LEAST_CAPABILITY
+    assert max(spilled(capability, dtype, tmp_path).values()) > 128
 
 
 # The search.
