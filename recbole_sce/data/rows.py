@@ -95,15 +95,24 @@ class Rows(Interaction):  # type: ignore[misc]
         return self.interaction[POSITION].long() - lengths, lengths
 
 
+class MissingFieldError(KeyError):
+    """A batch lacks a field; ``field`` is its name."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
 class Batch(Interaction):  # type: ignore[misc]
     """Rows with their sequences as a model takes them; a field that is missing is named with the remedy."""
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, str) and index not in self.interaction:
-            raise KeyError(
+            raise MissingFieldError(
                 f"the batch has no field {index!r}; it has {', '.join(self.interaction)}. The history of a "
                 "further column of the interactions is there if the model's class names the column in its "
-                "attribute sequence_fields, such as ('timestamp',), and load_col loads it"
+                "attribute sequence_fields, such as ('timestamp',), and load_col loads it",
+                index,
             )
         return super().__getitem__(index)
 

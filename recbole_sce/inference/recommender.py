@@ -21,7 +21,7 @@ from torch import Tensor
 
 from recbole_sce.compat import CheckpointError, safe_load
 from recbole_sce.data.ids import adopted
-from recbole_sce.data.rows import POSITION, Rows
+from recbole_sce.data.rows import POSITION, MissingFieldError, Rows
 from recbole_sce.data.sequences import starts_of_runs
 from recbole_sce.data.transfer import move
 from recbole_sce.data.windows import continues_history
@@ -336,14 +336,15 @@ class Recommender:
         try:
             scores, items = self._rank(self._batch(histories, users), seen, k)
         except KeyError as error:
-            if users is None and error.args[:1] == (self._dataset.uid_field,):
+            missing = error.field if isinstance(error, MissingFieldError) else next(iter(error.args), error)
+            if users is None and missing == self._dataset.uid_field:
                 raise RecommendationError(
                     f"{type(self.model).__name__} scores by an embedding of the user, so it serves no "
                     "histories but those of the users that it was trained with: ask for users"
                 ) from None
             raise RecommendationError(
                 f"{type(self.model).__name__} reads more of a history than its items, which alone are known "
-                f"here: {error.args[0] if error.args else error}"
+                f"here: {missing}"
             ) from error
         if scores.isnan().any():
             raise RecommendationError(
