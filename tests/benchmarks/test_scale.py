@@ -34,7 +34,7 @@ def case(side: str, folder: Path = Path("."), **changes: object) -> Case:
 @needs_proc
 @pytest.mark.slow
 def test_both_sides_go_through_all_stages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--cases", "2e3x300", "--steps", "3", "--width", "8", "--max-length", "6", "--k", "5"]
+    arguments = ["--cases", "6e3x300", "--steps", "3", "--width", "8", "--max-length", "6", "--k", "5"]
     arguments += ["--eval-users", "20", "--export-users", "30", "--memory-gib", "8", "--threads", "1"]
     arguments += ["--recbole-batch-size", "64"]
     files = ["--csv", str(tmp_path / "scale.csv"), "--markdown", str(tmp_path / "scale.md")]
@@ -58,8 +58,8 @@ def test_both_sides_go_through_all_stages(tmp_path: Path, capsys: pytest.Capture
         assert min(step[part] for part in ("data", "forward", "backward", "optimiser")) > 0
         assert step["dense_logits_mib"] == pytest.approx(4 * 300 * step["targets"] / 2**20)
     written = (tmp_path / "scale.md").read_text(encoding="utf-8")
-    assert "python benchmarks/scale.py --cases 2e3x300" in written
-    assert "| 2,000 | 300 | parsed to loaders |" in written
+    assert "python benchmarks/scale.py --cases 6e3x300" in written
+    assert "| 6,000 | 300 | parsed to loaders |" in written
     assert written.endswith(capsys.readouterr().out)
     assert {path.name for path in tmp_path.iterdir()} == {"scale.csv", "scale.md"}  # logs are gone
 
