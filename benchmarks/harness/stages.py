@@ -374,8 +374,11 @@ class _FirstBatches:
     shuffle = False
 
     def __init__(self, batches: Iterator[Any], n: int) -> None:
-        self._batches = islice(batches, n)
+        self._batches, self._n = islice(batches, n), n
         self.seconds = 0.0
+
+    def __len__(self) -> int:
+        return self._n
 
     def __iter__(self) -> Iterator[Any]:
         while True:
