@@ -174,6 +174,9 @@ class WeightAverage:
         self._steps, self._updated = state["steps"], state["updated"]
         self._log_decay = state.get("log_decay", 0.0)
         row_decay = state.get("row_decay")
+        if row_decay is None and state["means"] and self._of_table is not None:
+            # A state of before the means of rows waited: all are up to date.
+            row_decay = torch.zeros(len(self._parameters[self._of_table]), dtype=torch.float64)
         self._row_decay = None if row_decay is None else row_decay.to(self._parameters[0].device, copy=True)
         self._means = [
             mean.to(parameter.device, copy=True) for mean, parameter in zip(state["means"], self._parameters)

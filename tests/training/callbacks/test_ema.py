@@ -79,6 +79,15 @@ class TestWeightAverage:
                 assert not torch.allclose(table, now, rtol=0, atol=1e-3)
             assert torch.equal(table, now)
 
+    def test_of_rows_goes_on_from_a_state_of_before_they_were_caught_up(self) -> None:
+        table = nn.Parameter(torch.zeros(5, 2))
+        average = WeightAverage([table], 0.9, table)
+        average.load_state_dict({"steps": 50, "updated": 50, "means": [torch.ones(5, 2)]})
+        for _ in range(3):
+            average.update()
+        with average.in_place():
+            torch.testing.assert_close(table.detach(), torch.full((5, 2), (52 / 61) * (53 / 62) * (54 / 63)))
+
     def test_of_a_table_whose_gradient_is_dense_after_all_is_that_of_each_step(self) -> None:
         averages = []
         for table in (nn.Parameter(torch.zeros(5, 2)), nn.Parameter(torch.zeros(5, 2))):
