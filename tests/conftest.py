@@ -87,6 +87,17 @@ def tiny_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, o
 
 
 @pytest.fixture
+def forget_registered() -> Iterator[None]:
+    """Forget, after a test, the models that it has registered."""
+    from recbole_sce import plugin
+
+    before = dict(plugin._models)
+    yield
+    plugin._models.clear()
+    plugin._models.update(before)
+
+
+@pytest.fixture
 def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, str], None]:
     """Put back, for the rest of the test, what patches have replaced."""
 

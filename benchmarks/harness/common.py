@@ -60,6 +60,14 @@ def machine(device: str, threads: int) -> str:
     )
 
 
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV; none if it is not there yet."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write what was measured, a row a line; what a row does not have is an empty cell."""
     with path.open("w", encoding="utf-8", newline="") as file:

@@ -11,7 +11,6 @@ into environments below ``--work``. Run it with::
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import subprocess
@@ -241,10 +240,7 @@ def _text(value: Any) -> str:
 
 def read_rows(path: Path) -> list[Row]:
     """Return the rows that are there."""
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return common.read_csv(path)
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Optional
 
+from harness.common import read_csv
 from harness.loss import cost_table
 from harness.pictures import panels, svg
 from recbole_sce.experiments.comparison import Event, compare
@@ -210,10 +211,7 @@ def _text(value: Any) -> str:
 
 def read_rows(path: Path) -> list[Row]:
     """Return the rows of a CSV; none if it is not there yet."""
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return read_csv(path)
 
 
 def merged(rows: Iterable[Row], new: Iterable[Row]) -> list[Row]:

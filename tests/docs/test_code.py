@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,8 +18,10 @@ from recbole.model.sequential_recommender import GRU4Rec
 
 from docs.commands import command_lines
 from docs.pages import PAGES, blocks, name_of
-from recbole_sce import experiments, plugin
+from recbole_sce import experiments
 from recbole_sce.cli import app
+
+pytestmark = pytest.mark.usefixtures("forget_registered")
 
 SMALL = {
     "epochs": 1,
@@ -56,14 +57,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     best, *_ = (path for path in (folder / "saved").glob("*.pth") if not path.stem.endswith("-last"))
     best.rename(folder / "saved" / "SASRecSCE-best.pth")
     return folder
-
-
-@pytest.fixture(autouse=True)
-def forget_registered() -> Iterator[None]:
-    before = dict(plugin._models)
-    yield
-    plugin._models.clear()
-    plugin._models.update(before)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,9 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.model.sequential_recommender import GRU4Rec
 from torch import nn
 
-from recbole_sce import SCEMixin, plugin, register_model
+from recbole_sce import SCEMixin, register_model
+
+pytestmark = pytest.mark.usefixtures("forget_registered")
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_model.py"
 
@@ -29,14 +30,6 @@ class Mean(SequentialRecommender):
 
     def forward(self, item_seq: torch.Tensor, item_seq_len: torch.Tensor) -> torch.Tensor:
         return self.item_embedding(item_seq).sum(1) / item_seq_len.unsqueeze(1)
-
-
-@pytest.fixture(autouse=True)
-def forget_registered() -> Iterator[None]:
-    before = dict(plugin._models)
-    yield
-    plugin._models.clear()
-    plugin._models.update(before)
 
 
 def test_what_a_model_writes_into_histories_beside_items_is_no_item(prepared: Any) -> None:
