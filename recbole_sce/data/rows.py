@@ -11,6 +11,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_sce.data.sequences import gather_padded, histories_and_targets
+from recbole_sce.errors import RecboleSCEError
 
 #: Private column of rows: position in the log of a row's target.
 POSITION = "__position__"
@@ -95,8 +96,10 @@ class Rows(Interaction):  # type: ignore[misc]
         return self.interaction[POSITION].long() - lengths, lengths
 
 
-class MissingFieldError(KeyError):
+class MissingFieldError(RecboleSCEError, KeyError):
     """A batch lacks a field; ``field`` is its name."""
+
+    __str__ = RecboleSCEError.__str__  # a KeyError shows its message in quotes
 
     def __init__(self, message: str, field: str = "") -> None:
         super().__init__(message)

@@ -189,12 +189,7 @@ def test_a_comparison_for_real(tiny_dataset: dict[str, Any], tmp_path: Path) -> 
     model = found.records[0]
     assert model["recipe"] == "sparse"
     assert model["package_settings"]["weight_decay"] == 0
-    assert model["chosen_settings"] == {
-        "hidden_dropout_prob": 0.5,
-        "attn_dropout_prob": 0.5,
-        "weight_decay": 0.1,
-        "target_discount": 0.4,
-    }
+    assert {"weight_decay": 0.1, "target_discount": 0.4}.items() <= model["chosen_settings"].items()
     assert [entry["epoch"] for entry in model["curve"]] == [1, 2]
     assert [event.kind for event in events if event.kind != "progress"] == [
         "started",
