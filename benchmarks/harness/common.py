@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
@@ -58,6 +59,16 @@ def machine(device: str, threads: int) -> str:
         f"{name} ({capability}), {threads} threads, Python {known['python']}, torch {torch.__version__}, "
         f"{known['system']}"
     )
+
+
+def source_commit(checkout: Path) -> str:
+    """Return the last commit of a checkout that changed the package, with a + where files differ from it."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(checkout), *words, "--", "recbole_sce", "properties"]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    return git("log", "-1", "--format=%h") + ("+" if git("status", "--porcelain") else "")
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

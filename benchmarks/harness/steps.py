@@ -110,7 +110,7 @@ def run(arguments: argparse.Namespace, there: Iterable[Row]) -> Iterator[Row]:
     """
     done = {(row["case"], row["checkout"], row["repetition"]) for row in there}
     checkouts = {THIS: HERE} | ({OTHER: arguments.against.resolve()} if arguments.against else {})
-    commits = {name: _commit(folder) for name, folder in checkouts.items()}
+    commits = {name: common.source_commit(folder) for name, folder in checkouts.items()}
     with tempfile.TemporaryDirectory(prefix="recbole-sce-steps-") as folder:
         for case in arguments.cases:
             data_path = arguments.data_path
@@ -200,16 +200,6 @@ def _value(column: str, text: str) -> Any:
     if column in _TEXTS:
         return text
     return float(text) if column in _FRACTIONS else int(text)
-
-
-def _commit(checkout: Path) -> str:
-    """Return the last commit of a checkout that changed the package, with a + where files differ from it."""
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(checkout), *words, "--", "recbole_sce", "properties"]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-
-    return git("log", "-1", "--format=%h") + ("+" if git("status", "--porcelain") else "")
 
 
 def _text(row: Row) -> str:

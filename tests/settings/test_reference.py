@@ -11,6 +11,7 @@ import yaml
 from factory import prepare_trainer
 
 from recbole_sce.settings import KEYS, SCESettings, reference
+from recbole_sce.settings.recipes import read_recipe
 from recbole_sce.settings.schema import RecBoleSettings
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +52,7 @@ def with_defaults() -> dict[str, Any]:
     return {}
 
 
-@pytest.mark.parametrize("key", [*KEYS, "train_batch_size", "train_neg_sample_args"])
+@pytest.mark.parametrize("key", [*KEYS, "train_neg_sample_args"])
 def test_setting_a_key_to_its_default_changes_nothing(
     tiny_dataset: dict[str, Any], with_defaults: dict[str, Any], key: str
 ) -> None:
@@ -60,8 +61,8 @@ def test_setting_a_key_to_its_default_changes_nothing(
         del settings[small]
     if not with_defaults:
         with_defaults.update(weights(settings))
-    default = {**SCESettings.model_fields, **RecBoleSettings.model_fields}[key].default
-    now = weights({**settings, key: default})
+    defaults = {**SCESettings().model_dump(), "train_neg_sample_args": None, **read_recipe("plain")}
+    now = weights({**settings, key: defaults[key]})
     assert now.keys() == with_defaults.keys()
     for name, value in now.items():
         same = (
