@@ -162,7 +162,10 @@ class TestNamedFiles:
     }
 
     def test_all_are_found(self) -> None:
-        assert property_file_names() == [*self.PAPER, "protocol/leave-one-out", "protocol/temporal"]
+        assert property_file_names() == [
+            *self.PAPER,
+            *(f"protocol/{name}" for name in ("leave-one-out", "recbole", "temporal")),
+        ]
         with pytest.raises(ValueError, match=r"'paper/behence' is no property file.*paper/behance"):
             recbole_sce.property_file("paper/behence")
 

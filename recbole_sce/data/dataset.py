@@ -20,7 +20,7 @@ from recbole_sce.data.fields import target_list_field
 from recbole_sce.data.filtering import CountRule, filter_by_counts
 from recbole_sce.data.reading import read_columns, read_header
 from recbole_sce.data.rows import POSITION, Batch, Index, Rows, compact, select, widen
-from recbole_sce.data.sequences import gather_padded, next_item_rows, starts_of_runs
+from recbole_sce.data.sequences import gather_padded, next_item_rows, starts_of_runs, values_of_slices
 from recbole_sce.data.splits import leave_one_out_rows, ratio_rows
 from recbole_sce.data.windows import continues_history, continues_position, cut_windows
 from recbole_sce.settings import settings_of
@@ -514,9 +514,8 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
             lengths = self.inter_feat[self.item_list_length_field][rows].long()
         else:
             lengths = stops - self.user_starts[self.inter_feat[self.uid_field][rows].long()]
-        places = torch.arange(len(rows)).repeat_interleave(lengths)  # (H,)
-        from_start = torch.arange(len(places)) - (lengths.cumsum(0) - lengths)[places]
-        return places, self.log[self.iid_field][(stops - lengths)[places] + from_start].long()
+        places, items = values_of_slices(self.log[self.iid_field], stops - lengths, stops)
+        return places, items.long()
 
     # Counts and statistics
 

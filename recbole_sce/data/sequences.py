@@ -44,6 +44,22 @@ def starts_of_runs(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return starts
 
 
+def values_of_slices(values: Tensor, starts: Tensor, stops: Tensor) -> tuple[Tensor, Tensor]:
+    """Copy slices of a flat column one after the other.
+
+    Args:
+        values: (n,) one column of the log.
+        starts: (B,) int64 where each slice begins.
+        stops: (B,) int64 where it ends.
+
+    Returns:
+        The slice (H,) int64 that each value is of, and the values (H,).
+    """
+    lengths = stops - starts
+    of = torch.arange(len(starts)).repeat_interleave(lengths)  # (H,)
+    return of, values[torch.arange(len(of)) + (stops - lengths.cumsum(0))[of]]
+
+
 def gather_padded(values: Tensor, starts: Tensor, lengths: Tensor, width: int) -> Tensor:
     """Copy slices of a flat column into one table, padded with zeros at the end.
 

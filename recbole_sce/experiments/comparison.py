@@ -187,7 +187,7 @@ def common_protocol(configs: Mapping[str, Any]) -> dict[str, Any]:
             if protocol.setdefault(key, value) != value:
                 raise ExperimentError(
                     f"{key} is {protocol[key]!r} for {first} and {value!r} for {label}, and figures can only "
-                    f"be compared under one protocol{_remedy(key)}"
+                    "be compared under one protocol: set it for all of them"
                 )
     return protocol
 
@@ -198,18 +198,9 @@ def _value(config: Any, key: str) -> Any:
         return config[key]
     from recbole.utils import ModelType
 
-    if hasattr(config.model_class, "check_config"):
+    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
         return bool(config["exclude_seen"])
-    return config["MODEL_TYPE"] != ModelType.SEQUENTIAL and not config["repeatable"]
-
-
-def _remedy(key: str) -> str:
-    if key == "exclude_seen":
-        return (
-            ". RecBole's own sequential models always rank what the user has seen: compare with them under "
-            "exclude_seen: false"
-        )
-    return ": set it for all of them"
+    return not config["repeatable"]
 
 
 def _listed(candidates: Sequence[Union[str, Candidate]], losses: Sequence[str]) -> list[Candidate]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from recbole.utils import ModelType
+
 from recbole_sce.data.columns import check_columns, problems_of_labels
 from recbole_sce.model.mixin import SCEMixin
 from recbole_sce.safe_io.checkpoints import problems_of_keeping
 from recbole_sce.settings import recbole_keys, refuse
-from recbole_sce.settings.checks import conflicts_of_heads
+from recbole_sce.settings.checks import conflicts_of_excluding, conflicts_of_heads
+from recbole_sce.settings.schema import sentence
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -21,7 +24,18 @@ def check_data_settings(config: Config) -> None:
         SettingsError: there are some.
     """
     refuse(recbole_keys.problems_of_evaluation(config))
-    check_columns(config, issubclass(config.model_class, SCEMixin))
+    is_variant = issubclass(config.model_class, SCEMixin)
+    if not is_variant and config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
+        refuse(_problems_of_excluding(config))
+    check_columns(config, is_variant)
+
+
+def _problems_of_excluding(config: Config) -> list[str]:
+    """Return what is wrong with ``exclude_seen`` of a model of RecBole, whose other keys are not ours."""
+    excludes = config["exclude_seen"]
+    if excludes is not None and not isinstance(excludes, bool):
+        return [sentence("exclude_seen", "True or False", excludes)]
+    return [one.message for one in conflicts_of_excluding(config)]
 
 
 def check_training_settings(config: Config, saved: bool = True) -> None:

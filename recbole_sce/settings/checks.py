@@ -83,7 +83,7 @@ def find_conflicts(values: Mapping[str, Any], causal: bool) -> list[Conflict]:
         *_of_positions(values, causal),
         *conflicts_of_later_targets(values, causal),
         *_of_negatives(values),
-        *_of_excluding(values),
+        *conflicts_of_excluding(values),
         *(conflicts_of_row_updates(values) if value_of(values, "sparse_item_updates") is True else ()),
         *_of_valid_metric(values),
         *conflicts_of_heads(values),
@@ -146,7 +146,8 @@ def _of_negatives(values: Mapping[str, Any]) -> list[Conflict]:
     return [Conflict("train_neg_sample_args", sentence("train_neg_sample_args", "null", negatives, remedy))]
 
 
-def _of_excluding(values: Mapping[str, Any]) -> list[Conflict]:
+def conflicts_of_excluding(values: Mapping[str, Any]) -> list[Conflict]:
+    """Return under which evaluation nothing can be left out of the ranking."""
     if not value_of(values, "exclude_seen", False):
         return []
     modes = recbole_keys.effective_eval_args(values)["mode"]

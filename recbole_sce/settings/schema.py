@@ -202,7 +202,8 @@ class SCESettings(BaseModel):
         "Evaluation",
         False,
         "",
-        "Leave out of the ranking what the user has interacted with before; the target stays.",
+        "Leave out of the ranking what the user has interacted with before; the target stays. RecBole's own "
+        "sequential models take this key, too.",
     )
     eval_memory_mb: Count | None = _key(
         "Evaluation", None, "", "Most MiB for the scores of a full ranking. null: automatic."

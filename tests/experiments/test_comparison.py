@@ -64,9 +64,9 @@ class TestBeforeAnythingRuns:
             compare(candidates, "tiny", settings=tiny_dataset, out="out")
 
     def test_seen_items_are_ranked_by_all_or_none(self, tiny_dataset: dict[str, Any]) -> None:
-        settings = {**tiny_dataset, "exclude_seen": "True"}
-        with pytest.raises(ExperimentError, match="always rank what the user has seen"):
-            compare(["SASRecSCE", "SASRec"], "tiny", settings=settings, out="out")
+        candidates = ["SASRec", Candidate("without", "SASRecSCE", settings={"exclude_seen": True})]
+        with pytest.raises(ExperimentError, match="exclude_seen is False for SASRec and True for without"):
+            compare(candidates, "tiny", settings=tiny_dataset, out="out")
 
     def test_missing_data_are_named(self, tiny_dataset: dict[str, Any]) -> None:
         with pytest.raises(ExperimentError, match=r"teeny.*Did you mean tiny"):
@@ -161,7 +161,7 @@ def test_runs_under_other_defaults_are_not_gone_on_with(
     monkeypatch.setattr(comparison, "run_in_process", train)
     compare(["SASRecSCE"], "tiny", seeds=[1], settings=tiny_dataset, out="out")
     monkeypatch.setattr(comparison, "run_in_process", nothing_runs)
-    said_now = {**tiny_dataset, "train_batch_size": 64}  # what the package's file says, too
+    said_now = {**tiny_dataset, "n_negatives": 256}  # what the package's file says, too
     assert compare(["SASRecSCE"], "tiny", seeds=[1], settings=said_now, out="out").done()
 
     said_otherwise = {**tiny_dataset, "clip_grad_norm": None}  # null is said, too

@@ -1,0 +1,57 @@
+"""``exclude_seen`` for RecBole's own sequential models, which else rank what a user has had."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.interaction import Interaction
+from torch import Tensor
+
+from recbole_sce.data.sequences import numbers, starts_of_runs, values_of_slices
+
+#: Columns of a row: where its user's history begins and ends in the log.
+_START, _STOP = "__seen_from__", "__seen_to__"
+#: Attribute of a data set: (n,) int64, all items of a user after one another, oldest first.
+_LOG = "seen_log"
+
+
+def note_histories(dataset: Any) -> None:
+    """Note the whole history of each row, which RecBole cuts to ``MAX_ITEM_LIST_LENGTH``.
+
+    Args:
+        dataset: RecBole's ``SequentialDataset``, right after ``data_augmentation``: a row for each item of a
+            user but the first, oldest first.
+    """
+    rows = dataset.inter_feat
+    items = rows[dataset.iid_field].numpy()
+    is_first = starts_of_runs(rows[dataset.uid_field].numpy())  # (n,)
+    firsts = rows[getattr(dataset, f"{dataset.iid_field}_list_field")][
+        torch.from_numpy(is_first), 0
+    ].numpy()  # a user's first item
+    stops = numbers(len(items)) + np.cumsum(is_first)  # (n,) where the row's target is in the log
+    starts = np.maximum.accumulate(np.where(is_first, stops - 1, 0))
+    setattr(dataset, _LOG, torch.from_numpy(np.insert(items, np.flatnonzero(is_first), firsts)))
+    rows.update(Interaction({_START: torch.from_numpy(starts), _STOP: torch.from_numpy(stops)}))
+
+
+def seen_items(dataset: Any, rows: Interaction) -> tuple[Tensor, Tensor]:
+    """Return what the users of rows have had before, without the rows' own targets.
+
+    Args:
+        dataset: the data set of the rows. Where histories come from files (``benchmark_filename``), no whole
+            one was noted, and what the files hold counts.
+        rows: (B,) rows of its ``inter_feat``.
+
+    Returns:
+        For each of H interactions, the place (H,) int64 in ``rows`` and the item (H,) int64.
+    """
+    if _STOP in rows:
+        places, items = values_of_slices(getattr(dataset, _LOG), rows[_START], rows[_STOP])
+    else:
+        table = rows[getattr(dataset, f"{dataset.iid_field}_list_field")]
+        held = torch.arange(table.shape[1]) < rows[dataset.item_list_length_field][:, None]
+        places, items = held.nonzero()[:, 0], table[held]
+    kept = items != rows[dataset.iid_field][places]
+    return places[kept], items[kept]
