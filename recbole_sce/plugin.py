@@ -257,7 +257,7 @@ def _read_settings_early() -> None:
         values = recbole_keys.with_python_numbers(original(self))
         if issubclass(self.model_class, SCEMixin):
             values = recbole_keys.with_switches(values, self.internal_config_dict)
-            values = recipes.put_recipe(self, values, self.model_class.causal)
+            values = recipes.put_recipe(self, values, self.model_class.trains())
         return recbole_keys.with_whole_numbers(values, self.internal_config_dict)
 
     @compat.wrap(Config, "__init__")

@@ -67,7 +67,7 @@ class TestPropertyFiles:
             pass
 
         config = Config(ExtendedSCE, "tiny", config_dict=tiny_dataset)
-        assert config["train_batch_size"] == 2048  # BERT4RecSCE.yaml over SCE.yaml's 64
+        assert config["transform"] is None  # BERT4RecSCE.yaml over BERT4Rec.yaml's mask_itemseq
 
     def test_a_built_in_model_keeps_its_own(self, tiny_dataset: dict[str, object]) -> None:
         config = Config("SASRec", "tiny", config_dict={**tiny_dataset, "train_neg_sample_args": None})

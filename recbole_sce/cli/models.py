@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from typing import TYPE_CHECKING, cast
 
 from recbole_sce.cli.loading import load_plugin
+
+if TYPE_CHECKING:
+    from recbole_sce.model import SCEMixin
 
 
 def models() -> None:
@@ -26,7 +30,8 @@ def models() -> None:
     )
     for name, cls in sorted(plugin.items(), key=lambda item: item[0].lower()):
         encoder = (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ").rstrip(".")
-        positions = "all, last" if getattr(cls, "causal", False) else "last"
+        one_only = cast("type[SCEMixin]", cls).trains() == "last"
+        positions = "last" if one_only else "all, last"
         table.add_row(name, base_of(cls).__name__, positions, encoder)
     console = Console()
     console.print(table)

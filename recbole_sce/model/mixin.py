@@ -18,7 +18,7 @@ from recbole_sce.data.transfer import on_host
 from recbole_sce.loss import call_loss, check_discount
 from recbole_sce.model.encoder import fuse_layers
 from recbole_sce.model.losses import build_loss, resolve_loss_type
-from recbole_sce.settings import SCESettings, parse_settings, settings_of
+from recbole_sce.settings import SCESettings, Trains, parse_settings, settings_of
 from recbole_sce.settings.recipes import choose_recipe
 from recbole_sce.utils.devices import to_device
 
@@ -79,13 +79,18 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
         )
 
     @classmethod
+    def trains(cls) -> Trains:
+        """Return what one pass over a sequence can train."""
+        return "all" if cls.causal else "last"
+
+    @classmethod
     def check_config(cls, config: Config) -> SCESettings:
         """Read this model's settings from ``config``; all others ask ``recbole_sce.settings.settings_of``.
 
         Raises:
             SettingsError: a value is impossible (:func:`recbole_sce.settings.parse_settings`).
         """
-        return parse_settings(config, cls.causal)
+        return parse_settings(config, cls.trains())
 
     @classmethod
     def check_class(cls) -> None:

@@ -51,7 +51,7 @@ def _describe(cls: type[SCEMixin]) -> tuple[str, str, str, str, str]:
     if cls.training_states is not SCEMixin.training_states:
         positions = _returned(cls.training_states)
     else:
-        positions = "`all`, `last`" if cls.causal else "`last`"
+        positions = "`last`" if cls.trains() == "last" else "`all`, `last`"
     table = "`item_embedding`" if cls.item_table is SCEMixin.item_table else _returned(cls.item_table)
     extra = "" if cls.extra_loss is SCEMixin.extra_loss else _returned(cls.extra_loss)
     return _plain(encoder), positions, table, extra, _plain(notes)

@@ -40,7 +40,7 @@ def _read(config: Config) -> SCESettings:
     check = getattr(config.model_class, "check_config", None)
     if check is None:  # a model of RecBole on the data set of plugin models, of which that reads two keys
         read = {key: config[key] for key in ("train_positions", "transform") if config[key] is not None}
-        return parse_settings(read, causal=True)
+        return parse_settings(read, "all")
     settings: SCESettings = check(config)
     return settings
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from recbole_sce.settings import recbole_keys
 from recbole_sce.settings.schema import (
@@ -17,6 +17,10 @@ from recbole_sce.settings.schema import (
     single_problems,
     value_of,
 )
+
+#: What one pass over a sequence trains: the state after its last item; those after all of its items; those of
+#: the items that the pass hides.
+Trains = Literal["last", "all", "masked"]
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,12 @@ class Conflict:
     because: tuple[str, ...] = ()
 
 
-def parse_settings(values: Mapping[str, Any], causal: bool) -> SCESettings:
+def parse_settings(values: Mapping[str, Any], trains: Trains) -> SCESettings:
     """Read and check the settings of a plugin model.
 
     Args:
         values: RecBole's ``Config``, or any mapping; a key that is absent takes its default.
-        causal: whether the model's hidden state at a position depends on no later item, so that
-            ``train_positions: all`` is possible.
+        trains: what one pass of the model trains; ``train_positions: all`` is possible but with last.
 
     Returns:
         The settings, with ``train_positions`` all or last.
@@ -48,16 +51,16 @@ def parse_settings(values: Mapping[str, Any], causal: bool) -> SCESettings:
     Raises:
         SettingsError: a value is impossible; the message names key, value and what it must be.
     """
-    refuse(find_problems(values, causal))
+    refuse(find_problems(values, trains))
     own = as_checked(SCESettings, values)
     if own.get("train_positions", "auto") == "auto":
-        own["train_positions"] = "all" if causal else "last"
+        own["train_positions"] = "last" if trains == "last" else "all"
     return SCESettings(**own)
 
 
-def find_problems(values: Mapping[str, Any], causal: bool) -> list[str]:
+def find_problems(values: Mapping[str, Any], trains: Trains) -> list[str]:
     """Return all that is wrong with the settings, as sentences without a stop."""
-    return find_lone_problems(values) or [one.message for one in find_conflicts(values, causal)]
+    return find_lone_problems(values) or [one.message for one in find_conflicts(values, trains)]
 
 
 def find_lone_problems(values: Mapping[str, Any]) -> list[str]:
@@ -77,11 +80,11 @@ def refuse(problems: Iterable[str]) -> None:
         raise SettingsError(text)
 
 
-def find_conflicts(values: Mapping[str, Any], causal: bool) -> list[Conflict]:
+def find_conflicts(values: Mapping[str, Any], trains: Trains) -> list[Conflict]:
     """Return the values that are impossible together, of values that are possible alone."""
     return [
-        *_of_positions(values, causal),
-        *conflicts_of_later_targets(values, causal),
+        *_of_positions(values, trains),
+        *conflicts_of_later_targets(values, trains),
         *_of_negatives(values),
         *conflicts_of_excluding(values),
         *(conflicts_of_row_updates(values) if value_of(values, "sparse_item_updates") is True else ()),
@@ -93,14 +96,14 @@ def find_conflicts(values: Mapping[str, Any], causal: bool) -> list[Conflict]:
     ]
 
 
-def _of_positions(values: Mapping[str, Any], causal: bool) -> list[Conflict]:
+def _of_positions(values: Mapping[str, Any], trains: Trains) -> list[Conflict]:
     positions = value_of(values, "train_positions", "auto")
-    if positions == "all" and not causal:
+    if positions == "all" and trains == "last":
         remedy = "with train_positions all a state would see the items that it predicts"
         allowed = "last with a model that looks at later items"
         return [Conflict("train_positions", sentence("train_positions", allowed, positions, remedy))]
     transform = value_of(values, "transform")
-    if transform is not None and causal and positions in ("all", "auto"):
+    if transform is not None and trains != "last" and positions in ("all", "auto"):
         remedy = "a transform changes the history but not its targets"
         allowed = f"last with transform {transform}"
         return [
@@ -111,7 +114,7 @@ def _of_positions(values: Mapping[str, Any], causal: bool) -> list[Conflict]:
     return []
 
 
-def conflicts_of_later_targets(values: Mapping[str, Any], causal: bool) -> list[Conflict]:
+def conflicts_of_later_targets(values: Mapping[str, Any], trains: Trains) -> list[Conflict]:
     """Return why later items cannot be targets, if they are asked for."""
     discount = value_of(values, "target_discount", 0.0)
     if not discount:
@@ -123,8 +126,12 @@ def conflicts_of_later_targets(values: Mapping[str, Any], causal: bool) -> list[
     if loss_type in ("SCE", "auto") and not value_of(values, "complete_softmax", True):
         reason = "that loss does not score all items of a row"
         reasons.append(("complete_softmax False", reason, "complete_softmax"))
-    if not causal:
+    if trains == "last":
         reasons.append(("a model that trains one position of a row", "a row then has one target", ""))
+    elif trains == "masked":
+        reasons.append(
+            ("a model that restores masked items", "its states are of items, not of what follows", "")
+        )
     elif value_of(values, "train_positions", "auto") == "last":
         reasons.append(("train_positions last", "a row then has one target", "train_positions"))
     return [

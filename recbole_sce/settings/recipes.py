@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from recbole_sce.settings.carried import forget_settings
-from recbole_sce.settings.checks import Conflict, find_conflicts, find_lone_problems, refuse
+from recbole_sce.settings.checks import Conflict, Trains, find_conflicts, find_lone_problems, refuse
 from recbole_sce.settings.recbole_types import problems_of_types
 from recbole_sce.settings.schema import KEYS, RECIPES, SettingsError, sentence
 from recbole_sce.utils.properties import properties_folder
@@ -87,20 +87,20 @@ class Layer:
         return "; ".join(parts)
 
 
-def put_recipe(config: Config, values: dict[str, Any], causal: bool) -> dict[str, Any]:
+def put_recipe(config: Config, values: dict[str, Any], trains: Trains) -> dict[str, Any]:
     """Return a plugin model's settings with its recipe's between RecBole's and the user's.
 
     Args:
         config: RecBole's ``Config`` as it is being built.
         values: its settings so far, with the key ``recipe``.
-        causal: as of :func:`recbole_sce.settings.parse_settings`.
+        trains: as of :func:`recbole_sce.settings.parse_settings`.
 
     Raises:
         SettingsError: ``recipe`` names nothing, or a file whose content is no recipe.
     """
     refuse([*find_lone_problems(values), *problems_of_types(values, config.internal_config_dict)])
     vars(config)[_OPEN] = True
-    return {**values, **_layer(config, values[KEY], values, causal).values}
+    return {**values, **_layer(config, values[KEY], values, trains).values}
 
 
 def choose_recipe(config: Config, dataset: Any) -> None:
@@ -115,7 +115,7 @@ def choose_recipe(config: Config, dataset: Any) -> None:
     if not is_open(config):
         return
     name, reason = config[KEY], ""
-    causal = config.model_class.causal
+    trains = config.model_class.trains()
     if name == AUTO:
         average = dataset.interactions_per_user
         name = "dense" if average >= DENSE_FROM else "sparse"
@@ -123,7 +123,7 @@ def choose_recipe(config: Config, dataset: Any) -> None:
             f", chosen by auto since a user has {average:.2f} interactions on average "
             f"({DENSE_FROM} or more are dense)"
         )
-    layer = _layer(config, name, config.final_config_dict, causal)
+    layer = _layer(config, name, config.final_config_dict, trains)
     below = {key: config.internal_config_dict.get(key) for key in layer.left_out if key in config}
     config.final_config_dict.update({**below, **layer.values, KEY: os.fspath(name)})
     del vars(config)[_OPEN]
@@ -171,7 +171,7 @@ def _agreed(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in one.items() if key in other and other[key] == value}
 
 
-def _layer(config: Config, name: Any, values: Mapping[str, Any], causal: bool) -> Layer:
+def _layer(config: Config, name: Any, values: Mapping[str, Any], trains: Trains) -> Layer:
     """Return what recipe ``name`` puts into ``values``."""
     external = config.external_config_dict
     by_data = name == AUTO
@@ -194,7 +194,7 @@ def _layer(config: Config, name: Any, values: Mapping[str, Any], causal: bool) -
         leave_out("weight_decay", f"learner {learner} would add it to the gradient")
     below = {key: config.internal_config_dict[key] for key in content if key in config.internal_config_dict}
     below = {**values, **{key: value for key, value in below.items() if key not in external}}
-    while conflict := _conflict_with({**below, **holding}, holding, causal):
+    while conflict := _conflict_with({**below, **holding}, holding, trains):
         involved = (conflict.key, *conflict.because)
         of_recipe = [key for key in involved if key in holding]
         if conflict.because and len(of_recipe) == len(involved):
@@ -203,9 +203,9 @@ def _layer(config: Config, name: Any, values: Mapping[str, Any], causal: bool) -
     return Layer(str(name), holding, set_by_user, left_out)
 
 
-def _conflict_with(values: Mapping[str, Any], holding: Mapping[str, Any], causal: bool) -> Conflict | None:
+def _conflict_with(values: Mapping[str, Any], holding: Mapping[str, Any], trains: Trains) -> Conflict | None:
     """Return the first conflict that a value of the recipe has a part in."""
-    conflicts = find_conflicts(values, causal)
+    conflicts = find_conflicts(values, trains)
     return next((one for one in conflicts if {one.key, *one.because} & holding.keys()), None)
 
 

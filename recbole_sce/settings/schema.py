@@ -147,9 +147,9 @@ class SCESettings(BaseModel):
         "Training",
         "auto",
         "",
-        "all: every position of a sequence predicts its next item, in one pass. last: RecBole's way, one "
-        "padded prefix per row. auto: all where the model is causal (no hidden state depends on a later "
-        "item), else last.",
+        "all: every position of a sequence predicts its next item, in one pass; BERT4RecSCE masks the whole "
+        "sequence. last: RecBole's way, one padded prefix per row. auto: all where the model is causal (no "
+        "hidden state depends on a later item) or masks, else last.",
     )
     target_discount: BelowOne = _key(
         "Training",
@@ -261,7 +261,7 @@ class RecBoleSettings(BaseModel):
 KEYS = tuple(SCESettings.model_fields)
 #: What a null of these keys was once read as; it is refused, and this says what serves instead.
 INSTEAD_OF_NULL = {
-    "train_positions": "auto stands for all positions where the model is causal",
+    "train_positions": "auto stands for all positions where the model can",
     "bucket_size_y": "leave it out for 256",
     "n_outside": "leave it out for 2048",
     **dict.fromkeys(

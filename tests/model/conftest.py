@@ -123,6 +123,8 @@ class Zoo:
         base = name[: -len("SCE")] if name.endswith("SCE") else name
         if base == "S3Rec" and settings.get("train_stage") != "pretrain":
             settings = {"train_stage": "finetune", "pre_model_path": self.pretrained(), **settings}
+        if name == "BERT4RecSCE" and settings.get("train_positions") == "last":
+            settings = {"transform": "mask_itemseq", **settings}
         return Config(name, "tiny", config_dict={**self.settings(base), **settings})
 
     def settings(self, base: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from recbole_sce.settings import LOSS_TYPES, SCESettings
 
 BASES = sorted(cls.__name__[: -len("SCE")] for cls in MODELS)
 CAUSAL = sorted(cls.__name__ for cls in MODELS if cls.causal)
-NOT_CAUSAL = sorted(cls.__name__ for cls in MODELS if not cls.causal)
+NOT_CAUSAL = sorted(cls.__name__ for cls in MODELS if cls.trains() == "last")
 every_model = pytest.mark.parametrize("base", BASES)
 
 
@@ -204,8 +204,45 @@ class TestPositions:
 
 
 class TestBERT4Rec:
-    def test_masked_positions_train_what_they_hide(self, zoo: Any) -> None:
+    def test_whole_sequences_are_histories_with_what_follows(self, zoo: Any) -> None:
         model, batch = zoo.model("BERT4RecSCE"), zoo.batch("BERT4RecSCE")
+        longest = batch["item_id_list"].size(1)
+        for items, row in zip(model._whole_sequences(batch), range(len(batch))):
+            history = batch["item_id_list"][row, : batch["item_length"][row]].tolist()
+            whole = [*history, int(batch["item_id"][row])][-longest:]
+            assert items.tolist() == whole + [0] * (longest - len(whole))
+
+    @pytest.mark.parametrize(("mask_ratio", "ft_ratio"), [(1.0, 0.0), (0.5, 0.0), (0.5, 1.0)])
+    def test_what_a_window_trains_is_masked(self, zoo: Any, mask_ratio: float, ft_ratio: float) -> None:
+        model, batch = zoo.model("BERT4RecSCE"), zoo.batch("BERT4RecSCE")
+        model.mask_ratio, model.ft_ratio = mask_ratio, ft_ratio
+        seen = []
+        model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+        _, targets, rows = model.training_states(batch)
+        [masked] = seen
+        whole, is_masked = model._whole_sequences(batch), masked == model.mask_token
+        assert torch.equal(masked[~is_masked], whole[~is_masked])
+        assert torch.equal(targets, whole[is_masked])
+        assert torch.equal(rows, is_masked.nonzero()[:, 0])
+        n_targets = (batch[model.TARGET_SEQ] > 0).sum(1)
+        trained = n_targets + (n_targets == batch["item_length"]) * (n_targets < 10)  # the first item, too
+        if ft_ratio:
+            assert torch.equal(is_masked.sum(1), torch.ones_like(n_targets))
+            assert torch.equal(targets, batch["item_id"])
+        elif mask_ratio == 1:
+            assert torch.equal(is_masked.sum(1), trained)
+        else:
+            assert 0.3 * trained.sum() < is_masked.sum() < 0.7 * trained.sum()
+
+    def test_prefixes_need_recboles_masks(self, zoo: Any) -> None:
+        with pytest.raises(SettingsError, match="transform must be mask_itemseq with train_positions last"):
+            zoo.config("BERT4RecSCE", train_positions="last", transform=None)
+        with pytest.raises(SettingsError, match="train_positions must be last with transform mask_itemseq"):
+            zoo.config("BERT4RecSCE", train_positions="all", transform="mask_itemseq")
+
+    def test_masks_of_recbole_train_what_they_hide(self, zoo: Any) -> None:
+        model = zoo.model("BERT4RecSCE", train_positions="last")
+        batch = zoo.batch("BERT4RecSCE", train_positions="last")
         hidden, targets, _ = model.training_states(batch)
         masked = batch["Mask_item_id_list"] == model.mask_token
         hidden_items = batch["item_id_list"][:, 1:][masked[:, 1:]]
@@ -229,7 +266,7 @@ class TestBERT4Rec:
 
     def test_a_batch_without_masks_has_loss_zero(self, zoo: Any) -> None:
         model, batch = zoo.model("BERT4RecSCE"), zoo.batch("BERT4RecSCE")
-        batch["MASK_INDEX"] = torch.zeros_like(batch["MASK_INDEX"])
+        model.mask_ratio = model.ft_ratio = 0.0
         loss = model.calculate_loss(batch)
         loss.backward()
         assert loss == 0

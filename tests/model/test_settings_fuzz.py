@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recbole.config import Config
 
-from recbole_sce.settings import KEYS, SettingsError, parse_settings
+from recbole_sce.settings import KEYS, SettingsError, Trains, parse_settings
 
 OF_RECBOLE = [
     *(
@@ -34,6 +34,7 @@ plain = st.one_of(
     st.text(max_size=6),
     st.sampled_from(["SCE", "CE-", "all", "last", "auto", "null", "1", "1e3", "yes", "none", "None"]),
 )
+trains = st.sampled_from(get_args(Trains))
 values = st.recursive(
     plain,
     lambda inner: st.one_of(
@@ -53,19 +54,19 @@ def refusal_of(make: Callable[[], Any], kind: type[ValueError] = SettingsError) 
     return ""
 
 
-@given(st.sampled_from([*KEYS, *OF_RECBOLE]), values, st.booleans())
-def test_one_value(key: str, value: Any, causal: bool) -> None:
-    refusal = refusal_of(lambda: parse_settings({key: value}, causal))
+@given(st.sampled_from([*KEYS, *OF_RECBOLE]), values, trains)
+def test_one_value(key: str, value: Any, trains: Trains) -> None:
+    refusal = refusal_of(lambda: parse_settings({key: value}, trains))
     if refusal:
         assert refusal.startswith(f"{key} must be ")
         assert f", got {value!r}" in refusal
     elif key in KEYS and (key, value) != ("train_positions", "auto"):
-        assert getattr(parse_settings({key: value}, causal), key) == value
+        assert getattr(parse_settings({key: value}, trains), key) == value
 
 
-@given(st.dictionaries(st.sampled_from([*KEYS, *OF_RECBOLE]), values), st.booleans())
-def test_many_values(given_values: dict[str, Any], causal: bool) -> None:
-    refusal = refusal_of(lambda: parse_settings(given_values, causal))
+@given(st.dictionaries(st.sampled_from([*KEYS, *OF_RECBOLE]), values), trains)
+def test_many_values(given_values: dict[str, Any], trains: Trains) -> None:
+    refusal = refusal_of(lambda: parse_settings(given_values, trains))
     named = [
         f"{key} must be " in refusal and f", got {value!r}" in refusal for key, value in given_values.items()
     ]

@@ -66,8 +66,3 @@ class TestPropertyFiles:
         common = yaml.safe_load((PROPERTIES / "model" / "SCE.yaml").read_text())
         ours.pop("pre_model_path", None)  # empty in RecBole too; here for its comment
         assert not {key for key in ours if {**base, **common}.get(key, "none") == ours[key]}
-
-    def test_a_batch_is_of_rows_that_train_many_positions_or_recboles(self, cls: type[SCEMixin]) -> None:
-        ours = yaml.safe_load((PROPERTIES / "model" / f"{cls.__name__}.yaml").read_text()) or {}
-        overall = yaml.safe_load((RECBOLE / "overall.yaml").read_text())
-        assert ours.get("train_batch_size") == (None if cls.causal else overall["train_batch_size"])

@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from recbole_sce.settings import SCESettings, SettingsError, parse_settings
+from recbole_sce.settings import SCESettings, SettingsError, Trains, parse_settings
 
 
 def test_defaults_hold_where_nothing_is_set() -> None:
-    assert parse_settings({}, causal=True) == SCESettings(train_positions="all")
+    assert parse_settings({}, "all") == SCESettings(train_positions="all")
 
 
 def test_values_are_read_by_their_configuration_keys() -> None:
     settings = parse_settings(
         {"loss_type": "CE-", "n_buckets": 7, "bucket_alpha": 3, "mix_x": False, "train_positions": "last"},
-        causal=True,
+        "all",
     )
     assert settings.loss_type == "CE-"
     assert settings.n_buckets == 7
@@ -33,7 +33,7 @@ def test_settings_are_frozen() -> None:
 
 @pytest.mark.parametrize("key", ["n_buckets", "bucket_size_y", "n_negatives", "eval_memory_mb"])
 def test_a_whole_number_may_come_as_a_float(key: str) -> None:
-    value = getattr(parse_settings({key: 24.0}, causal=True), key)
+    value = getattr(parse_settings({key: 24.0}, "all"), key)
     assert (value, type(value)) == (24, int)
 
 
@@ -83,7 +83,7 @@ def test_an_impossible_value_is_named_with_its_key_and_what_it_must_be(
     key: str, value: object, allowed: str
 ) -> None:
     with pytest.raises(SettingsError) as error:
-        parse_settings({key: value}, causal=True)
+        parse_settings({key: value}, "all")
     assert str(error.value) == f"{key} must be {allowed}, got {value!r}"
 
 
@@ -94,36 +94,36 @@ def test_a_null_that_once_meant_by_the_data_names_the_recipe(key: str) -> None:
     with pytest.raises(
         SettingsError, match=f"^{key} must be .*, got None: leave it out, and recipe: auto sets"
     ):
-        parse_settings({key: None}, causal=True)
+        parse_settings({key: None}, "all")
 
 
 @pytest.mark.parametrize(
     ("key", "instead"),
     [
-        ("train_positions", "auto stands for all positions where the model is causal"),
+        ("train_positions", "auto stands for all positions where the model can"),
         ("bucket_size_y", "leave it out for 256"),
         ("n_outside", "leave it out for 2048"),
     ],
 )
 def test_a_null_that_once_meant_a_default_names_it(key: str, instead: str) -> None:
     with pytest.raises(SettingsError, match=f"^{key} must be .*, got None: {instead}"):
-        parse_settings({key: None}, causal=True)
+        parse_settings({key: None}, "all")
 
 
 def test_all_problems_are_named_at_once() -> None:
     with pytest.raises(SettingsError, match=r"^n_buckets must be .*, got -1\. mix_x must be .*, got 3$"):
-        parse_settings({"n_buckets": -1, "mix_x": 3}, causal=True)
+        parse_settings({"n_buckets": -1, "mix_x": 3}, "all")
 
 
 def test_a_model_that_sees_later_items_cannot_train_all_positions() -> None:
     with pytest.raises(SettingsError, match=r"train_positions must be last with .*, got 'all'"):
-        parse_settings({"train_positions": "all"}, causal=False)
-    assert parse_settings({"train_positions": "last"}, causal=False).train_positions == "last"
+        parse_settings({"train_positions": "all"}, "last")
+    assert parse_settings({"train_positions": "last"}, "last").train_positions == "last"
 
 
-@pytest.mark.parametrize(("causal", "expected"), [(True, "all"), (False, "last")])
-def test_train_positions_auto_is_what_the_model_can_do(causal: bool, expected: str) -> None:
-    assert parse_settings({"train_positions": "auto"}, causal=causal).train_positions == expected
+@pytest.mark.parametrize(("trains", "expected"), [("all", "all"), ("masked", "all"), ("last", "last")])
+def test_train_positions_auto_is_what_the_model_can_do(trains: Trains, expected: str) -> None:
+    assert parse_settings({"train_positions": "auto"}, trains).train_positions == expected
 
 
 @pytest.mark.parametrize(
@@ -138,20 +138,22 @@ def test_later_targets_need_rows_and_a_softmax_that_scores_them(
     others: dict[str, object], reason: str
 ) -> None:
     with pytest.raises(SettingsError, match=f"^target_discount must be 0 with {reason}, got 0.4: "):
-        parse_settings({"target_discount": 0.4, **others}, causal=True)
-    parse_settings({"target_discount": 0.0, **others}, causal=True)
+        parse_settings({"target_discount": 0.4, **others}, "all")
+    parse_settings({"target_discount": 0.0, **others}, "all")
 
 
 def test_later_targets_are_of_causal_models() -> None:
-    parse_settings({"target_discount": 0.4}, causal=True)
-    parse_settings({"target_discount": 0.4, "loss_type": "CE", "complete_softmax": False}, causal=True)
+    parse_settings({"target_discount": 0.4}, "all")
+    parse_settings({"target_discount": 0.4, "loss_type": "CE", "complete_softmax": False}, "all")
     with pytest.raises(SettingsError, match="target_discount must be 0 with a model that trains one"):
-        parse_settings({"target_discount": 0.4}, causal=False)
+        parse_settings({"target_discount": 0.4}, "last")
+    with pytest.raises(SettingsError, match="target_discount must be 0 with a model that restores masked"):
+        parse_settings({"target_discount": 0.4}, "masked")
 
 
 def test_recboles_negative_sampling_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"train_neg_sample_args must be null, got .*the loss chooses"):
-        parse_settings({"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}, causal=True)
+        parse_settings({"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}, "all")
 
 
 @pytest.mark.parametrize(
@@ -177,5 +179,5 @@ def test_recboles_negative_sampling_is_refused() -> None:
 )
 def test_values_that_are_impossible_together(values: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError) as error:
-        parse_settings(values, causal=True)
+        parse_settings(values, "all")
     assert str(error.value).startswith(message)

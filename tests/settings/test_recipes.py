@@ -64,11 +64,16 @@ class TestPlain:
             for key in {**ours.final_config_dict, **theirs.final_config_dict}
             if key not in KEYS and ours[key] != theirs[key]
         }
-        named = {"SHANSCE": {"transform"}, "FEARecSCE": {"contrast", "tau", "sim"}}
+        named = {
+            "SHANSCE": {"transform"},
+            "BERT4RecSCE": {"transform"},
+            "FEARecSCE": {"contrast", "tau", "sim"},
+        }
         named["SINESCE"] = {"reg_loss_ratio", "MODEL_INPUT_TYPE"}
         # RecBole reads sequential.yaml, and with it order: TO, for all sequential models but these two
         named |= {"GRU4RecKGSCE": {"eval_args"}, "KSRSCE": {"eval_args"}}
         assert different <= DIFFERENT | named.get(model, set())
+        assert ours["train_batch_positions"] == theirs["train_batch_size"]  # targets, and rows of one target
 
     def test_it_has_recboles_training(self, chosen: Any) -> None:
         config = chosen(recipe="plain")
