@@ -8,7 +8,7 @@ count these less.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,10 +17,22 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from recbole_sce.loss import stats_of
+from recbole_sce.training.callbacks.base import Callback
 from recbole_sce.utils import processes
 
 if TYPE_CHECKING:
     from recbole_sce.model.mixin import SCEMixin
+
+
+class WeighedByStates(Callback):
+    """Lets each state of a step count the same, in whichever process it is."""
+
+    def __init__(self, model: SCEMixin) -> None:
+        self._model = model
+
+    def epoch(self, epoch: int, n_steps: int) -> AbstractContextManager[None]:
+        """Scale the losses of the steps."""
+        return weighed_by_states(self._model)
 
 
 @contextmanager

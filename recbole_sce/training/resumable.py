@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any, Optional
 
 from recbole.trainer import Trainer
@@ -13,18 +14,22 @@ from torch import nn
 from recbole_sce.compat import save_checkpoint
 from recbole_sce.training import resume
 from recbole_sce.training.callbacks import last_state as checkpoints
-from recbole_sce.training.callbacks.ema import WeightAverage
+from recbole_sce.training.callbacks.base import Callback, entered
+from recbole_sce.training.callbacks.ema import AveragedWeights, WeightAverage
 from recbole_sce.training.callbacks.schedule import LinearSchedule
 from recbole_sce.utils import processes
 
 
 class ResumableTrainer(Trainer):  # type: ignore[misc]
-    """RecBole's trainer, with a last state after each epoch beside the best model, and the key ``resume``.
+    """RecBole's trainer with callbacks, a last state after each epoch, and the key ``resume``.
 
-    :mod:`recbole_sce.training.callbacks.last_state` says what the two files hold,
+    :mod:`recbole_sce.training.callbacks.last_state` says what the best model and the last state hold,
     :mod:`recbole_sce.training.resume` which runs may go on.
     With ``ema_decay`` it validates and keeps an average of the weights
     (:mod:`recbole_sce.training.callbacks.ema`), which the model also has when ``fit`` is done.
+
+    Attributes:
+        callbacks: what takes part in a training, entered in this order and left the other way round.
     """
 
     #: A learning-rate scheduler of a derived class; its state is kept and restored.
@@ -39,16 +44,14 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         best = checkpoints.new_best_path(self.checkpoint_dir, config["model"])
         self.saved_model_file = processes.from_first(best)
         self.average: Optional[WeightAverage] = None
+        self._last = _LastStates(self)
+        self.callbacks: list[Callback] = [self._last]
         if model.settings.ema_decay is not None:
             self.average = WeightAverage(model.parameters(), model.settings.ema_decay, self.table)
-        self._schedule: Optional[LinearSchedule] = None
+            self.callbacks.append(AveragedWeights(self.average, self.optimizer))
         if model.settings.learning_rate_schedule == "linear":
-            self._schedule = LinearSchedule(self.optimizer, self.epochs)
+            self.callbacks.append(LinearSchedule(self.optimizer, self.epochs))
         self._continuation: Optional[resume.Continuation] = None
-        self._last: Optional[checkpoints.LastState] = None  # of a fit that goes on and writes
-        self._saved_epoch = -1
-        self._loaders: list[Any] = []
-        self._data = ""
         self._valid_result: Any = None
 
     def fit(
@@ -70,40 +73,33 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
             CheckpointError: what is to be resumed cannot be.
             CheckpointWriteError: a checkpoint cannot be written.
         """
-        self._loaders = [train_data, valid_data] if valid_data else [train_data]
-        self._data = resume.data_digest(train_data)
+        loaders = [train_data, valid_data] if valid_data else [train_data]
+        data = resume.data_digest(train_data)
 
         def after_validation(epoch: int, score: float) -> None:
             if callback_fn:
-                with self._averaged():
+                with self._weights():
                     callback_fn(epoch, score)
-            self._save_last()
+            for callback in self.callbacks:
+                callback.validated()
 
-        try:
+        with entered(callback.fit() for callback in self.callbacks):
             self._begin(saved)
-            self._saved_epoch = self.epoch
+            self._last.begin(loaders, data)
             ended = False
             if self._continuation is not None:
-                self._continuation.enter(self._loaders, self._data)
+                self._continuation.enter(loaders, data)
                 self._continuation = None
                 ended = self.start_epoch >= self.epochs or self.cur_step > self.stopping_step
             if ended:
                 self.logger.info("The run had ended: its result is returned, nothing is trained")
                 self.eval_collector.data_collect(train_data)
-                result = self.best_valid_score, self.best_valid_result
-            else:
-                with nullcontext() if self.average is None else self.average.following(self.optimizer):
-                    result = super().fit(
-                        train_data, valid_data, verbose, saved, show_progress, after_validation
-                    )
-                self._save_last()
-        finally:
-            if self._last is not None:
-                self._last.release()
-                self._last = None
-        if self.average is not None:
-            self.average.keep()
-        return result
+                return self.best_valid_score, self.best_valid_result
+            result: tuple[Any, Any] = super().fit(
+                train_data, valid_data, verbose, saved, show_progress, after_validation
+            )
+            self._last.save()  # before the model has the average of its weights
+            return result
 
     def _begin(self, saved: bool) -> None:
         """Find out whether this is a new run, and make sure that its checkpoints can be written."""
@@ -116,11 +112,7 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
             if resumed is None:
                 self.logger.info("resume: training begins anew")
         if saved:
-            self._last = checkpoints.LastState(resumed or checkpoints.last_path(self.saved_model_file))
-            if processes.rank() == 0:
-                checkpoints.check_writable(self._last.path.parent)
-                if resumed is not None:
-                    self._last.hold()
+            self._last.open(resumed)
         if resumed is not None and self._continuation is None:
             self.resume_checkpoint(resumed)
 
@@ -146,29 +138,21 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         loss_func: Optional[Callable[..., Any]] = None,
         show_progress: bool = False,
     ) -> Any:
-        """Train an epoch (RecBole: ``Trainer._train_epoch``)."""
-        self._save_last()  # of an epoch before that had no validation: fit calls nothing else behind it
-        schedule = self._schedule
-        with schedule.epoch(epoch_idx, len(train_data)) if schedule else nullcontext():
-            total_loss = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
+        """Train an epoch (RecBole: ``Trainer._train_epoch``), callbacks around it."""
+        calculate_loss = loss_func or self.model.calculate_loss
+        with entered(callback.epoch(epoch_idx, len(train_data)) for callback in self.callbacks):
+            for callback in self.callbacks:
+                calculate_loss = callback.watched(calculate_loss)
+            total_loss = super()._train_epoch(train_data, epoch_idx, calculate_loss, show_progress)
         self.epoch = epoch_idx
-        return total_loss
+        return processes.mean(total_loss)
 
-    def _save_last(self) -> None:
-        """Write the state after an epoch, once: all processes take part in it, the first writes."""
-        last = self._last
-        if last is None or self.epoch == self._saved_epoch:
-            return
-        self._saved_epoch = self.epoch
-        state = resume.last_state(self, self._loaders, self._data)
-        processes.by_first(lambda: last.write(state))
-
-    def _averaged(self) -> AbstractContextManager[None]:
+    def _weights(self) -> AbstractContextManager[None]:
         """Let the model have, within, the weights that count: their average, if there is one."""
-        return nullcontext() if self.average is None else self.average.in_place()
+        return entered(callback.weights() for callback in self.callbacks)
 
     def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> tuple[float, Any]:
-        with self._averaged():
+        with self._weights():
             score, self._valid_result = super()._valid_epoch(valid_data, show_progress)
         return score, self._valid_result
 
@@ -176,8 +160,61 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         """Write the model as the best so far (RecBole: ``Trainer._save_checkpoint``), optimiser aside."""
         file = kwargs.pop("saved_model_file", self.saved_model_file)
         result = resume.plain_result(self._valid_result)
-        with self._averaged():
+        with self._weights():
             state = {**checkpoints.model_state(self, epoch), "best_valid_result": result}
             processes.by_first(lambda: save_checkpoint(state, file))
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {file}")
+
+
+class _LastStates(Callback):
+    """Writes the state after each epoch, once: all processes take part in it, the first writes."""
+
+    def __init__(self, trainer: ResumableTrainer) -> None:
+        self._trainer = trainer
+        self._file: Optional[checkpoints.LastState] = None  # of a fit that writes
+        self._saved_epoch = -1
+        self._loaders: Sequence[Any] = ()
+        self._data = ""
+
+    def begin(self, loaders: Sequence[Any], data: str) -> None:
+        """Take note of what is trained on; what is resumed is written already."""
+        self._loaders, self._data, self._saved_epoch = loaders, data, self._trainer.epoch
+
+    def open(self, resumed: Optional[Path]) -> None:
+        """Make sure that states can be written: over the one that is resumed, or beside the best model."""
+        best = self._trainer.saved_model_file
+        self._file = checkpoints.LastState(resumed or checkpoints.last_path(best))
+        if processes.rank() == 0:
+            checkpoints.check_writable(self._file.path.parent)
+            if resumed is not None:
+                self._file.hold()
+
+    @contextmanager
+    def fit(self) -> Iterator[None]:
+        """Let others have the file when training has ended, however it ends."""
+        try:
+            yield
+        finally:
+            if self._file is not None:
+                self._file.release()
+                self._file = None
+
+    @contextmanager
+    def epoch(self, epoch: int, n_steps: int) -> Iterator[None]:
+        """Write the state after an epoch before that had no validation: RecBole calls nothing else then."""
+        self.save()
+        yield
+
+    def validated(self) -> None:
+        """Write the state after the epoch that was validated."""
+        self.save()
+
+    def save(self) -> None:
+        """Write the state of the trainer, unless that of its epoch is written."""
+        file = self._file
+        if file is None or self._trainer.epoch == self._saved_epoch:
+            return
+        self._saved_epoch = self._trainer.epoch
+        state = resume.last_state(self._trainer, self._loaders, self._data)
+        processes.by_first(lambda: file.write(state))

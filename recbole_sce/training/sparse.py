@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from recbole_sce.loss import ItemLoss
 from recbole_sce.settings.checks import conflicts_of_row_updates
+from recbole_sce.training.callbacks.base import Callback
+from recbole_sce.training.row_adam import RowAdam
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -17,6 +21,19 @@ if TYPE_CHECKING:
 #: Items from which on ``sparse_item_updates: auto`` updates single rows: in smaller catalogues a step of all
 #: rows costs no more (benchmarks/studies/row_updates.py).
 AUTO_FROM = 100_000
+
+
+class RowsUpToDate(Callback):
+    """Brings the rows that no step has touched up to date after each epoch."""
+
+    def __init__(self, optimizer: RowAdam) -> None:
+        self._optimizer = optimizer
+
+    @contextmanager
+    def epoch(self, epoch: int, n_steps: int) -> Iterator[None]:
+        """Catch up when the steps are done."""
+        yield
+        self._optimizer.catch_up()
 
 
 def updates_rows(config: Config, model: SCEMixin) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Optional
 
 import torch
@@ -18,12 +17,12 @@ from recbole_sce.evaluator.encoding import encode_rows, streams
 from recbole_sce.evaluator.pairs import Pairs
 from recbole_sce.evaluator.ranking import Ranking, join_rankings, rank_candidates, rank_catalogue
 from recbole_sce.training import distributed
-from recbole_sce.training.callbacks import finite
+from recbole_sce.training.callbacks.finite import FiniteNumbers
 from recbole_sce.training.callbacks.steps import COVERAGE, EpochSteps
 from recbole_sce.training.fused import fused
 from recbole_sce.training.resumable import ResumableTrainer
 from recbole_sce.training.row_adam import RowAdam
-from recbole_sce.training.sparse import updates_rows, use_sparse_item_gradients
+from recbole_sce.training.sparse import RowsUpToDate, updates_rows, use_sparse_item_gradients
 from recbole_sce.utils import processes
 
 if TYPE_CHECKING:
@@ -34,11 +33,6 @@ if TYPE_CHECKING:
 #: Rows whose whole histories are held at a time; on an accelerator, which is waited for each time, more.
 _ROWS_AT_ONCE = 1024
 _ROWS_AT_ONCE_ON_DEVICE = 4096
-#: What helps against weights that grow without bound.
-_ADVICE = (
-    "A smaller learning_rate, clip_grad_norm: {max_norm: 1, error_if_nonfinite: true}, or inputs without "
-    "missing values may help"
-)
 
 
 class SCETrainer(ResumableTrainer):
@@ -73,9 +67,13 @@ class SCETrainer(ResumableTrainer):
         if not streams(model):
             self._evaluate_densely()
         self.eval_collector = StreamingCollector(config)
-        self._of_steps: dict[str, float] = {}
-        self._batch: Optional[Interaction] = None
-        self._place = ""
+        self._steps, self._finite = EpochSteps(model, self.device), FiniteNumbers(model)
+        self.callbacks.append(self._finite)
+        if isinstance(self.optimizer, RowAdam):
+            self.callbacks.append(RowsUpToDate(self.optimizer))
+        if processes.together():
+            self.callbacks.append(distributed.WeighedByStates(model))
+        self.callbacks.append(self._steps)
         self._eval_dataset: Any = None
         self._eval_rows: Iterator[list[int]] = iter(())
         self._item_table: Optional[Tensor] = None
@@ -118,57 +116,19 @@ class SCETrainer(ResumableTrainer):
             return super().sync_grad_loss()
         return sum(p.sum() * 0 for p in self.model.parameters() if p is not self._exchanged)
 
-    def _train_epoch(
-        self,
-        train_data: Any,
-        epoch_idx: int,
-        loss_func: Optional[Callable[[Interaction], Any]] = None,
-        show_progress: bool = False,
-    ) -> Any:
-        """Train an epoch (RecBole: ``Trainer._train_epoch``); note what its steps cover and cost.
-
-        Raises:
-            NonFiniteError: a loss, or at the end of the epoch a parameter, is not finite.
-        """
-        steps = EpochSteps(self.model, self.device)
-        watched = steps.watched(loss_func or self.model.calculate_loss)
-
-        def noting_place(interaction: Interaction) -> Any:
-            self._batch, self._place = interaction, f"epoch {epoch_idx}, batch {steps.done} (both from 0)"
-            return watched(interaction)
-
-        with distributed.weighed_by_states(self.model) if processes.together() else nullcontext():
-            total_loss = super()._train_epoch(train_data, epoch_idx, noting_place, show_progress)
-        self._of_steps = steps.scalars()
-        self._batch = None
-        if isinstance(self.optimizer, RowAdam):
-            self.optimizer.catch_up()
-        if not finite.all_finite(self.model):
-            raise finite.NonFiniteError(
-                f"epoch {epoch_idx} (from 0): after its last step, not finite: "
-                f"{finite.of_parameters(self.model)}. The gradient of that step was not. {_ADVICE}"
-            )
-        return processes.mean(total_loss)
-
     def _check_nan(self, loss: Tensor) -> None:
-        """Refuse a loss that is not finite, before its gradient reaches a weight (RecBole: ``_check_nan``).
+        """Refuse a loss that is not finite (RecBole: ``_check_nan``).
 
         Raises:
-            NonFiniteError: it is not; the message says in which batch, and what else is not.
+            NonFiniteError: it is not.
         """
-        if torch.isfinite(loss):
-            return
         with torch.autocast(device_type=self.device.type, enabled=self.enable_amp):
-            cause = finite.describe(self.model, self._batch)
-        raise finite.NonFiniteError(
-            f"{self._place}: the training loss is {loss.item()}; not finite: {cause}. The step was not "
-            f"taken. {_ADVICE}"
-        )
+            self._finite.check(loss)
 
     @property
     def coverage(self) -> Optional[float]:
         """Mean share of states that were in a bucket in the last epoch's steps; None of other losses."""
-        return self._of_steps.get(COVERAGE)
+        return self._steps.scalars.get(COVERAGE)
 
     def _generate_train_loss_output(self, epoch_idx: int, s_time: float, e_time: float, losses: Any) -> str:
         line: str = super()._generate_train_loss_output(epoch_idx, s_time, e_time, losses)
@@ -178,7 +138,7 @@ class SCETrainer(ResumableTrainer):
 
     def _add_train_loss_to_tensorboard(self, epoch_idx: int, losses: Any, tag: str = "Loss/Train") -> None:
         super()._add_train_loss_to_tensorboard(epoch_idx, losses, tag)
-        for name, value in self._of_steps.items():
+        for name, value in self._steps.scalars.items():
             self.tensorboard.add_scalar(name, value, epoch_idx)
 
     # Evaluation

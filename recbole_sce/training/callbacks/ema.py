@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from recbole_sce.training.callbacks.base import Callback
 from recbole_sce.training.row_adam import RowAdam
 
 #: An update of the average reads and writes all weights, as much as a row-wise step of a large catalogue
@@ -181,6 +182,29 @@ class WeightAverage:
         self._means = [
             mean.to(parameter.device, copy=True) for mean, parameter in zip(state["means"], self._parameters)
         ]
+
+
+class AveragedWeights(Callback):
+    """Lets a run validate, test and keep the average of its weights.
+
+    Args:
+        average: of the parameters that ``optimizer`` trains.
+        optimizer: whose steps the average follows.
+    """
+
+    def __init__(self, average: WeightAverage, optimizer: torch.optim.Optimizer) -> None:
+        self._average, self._optimizer = average, optimizer
+
+    @contextmanager
+    def fit(self) -> Iterator[None]:
+        """Follow the steps, and give the model the average at the end."""
+        with self._average.following(self._optimizer):
+            yield
+        self._average.keep()
+
+    def weights(self) -> AbstractContextManager[None]:
+        """Let the model have the average."""
+        return self._average.in_place()
 
 
 def _parts(tensor: Tensor) -> Sequence[Tensor]:

@@ -2,25 +2,80 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_sce.errors import FAILED, RecboleSCEError
+from recbole_sce.training.callbacks.base import CalculateLoss, Callback
 
 if TYPE_CHECKING:
     from recbole_sce.model.mixin import SCEMixin
 
 #: Most rows of a tensor that a message lists.
 _LISTED = 5
+#: What helps against weights that grow without bound.
+_ADVICE = (
+    "A smaller learning_rate, clip_grad_norm: {max_norm: 1, error_if_nonfinite: true}, or inputs without "
+    "missing values may help"
+)
 
 
 class NonFiniteError(RecboleSCEError, ValueError):
     """Training met NaN or infinity; the message says when and where. The step was not taken."""
 
     exit_code = FAILED
+
+
+class FiniteNumbers(Callback):
+    """Ends training before a step whose loss is no number, and after an epoch whose weights are none."""
+
+    def __init__(self, model: SCEMixin) -> None:
+        self._model = model
+        self._epoch, self._batch = 0, -1
+        self._interaction = Interaction({})
+
+    @contextmanager
+    def epoch(self, epoch: int, n_steps: int) -> Iterator[None]:
+        """Look at the parameters when the steps are done.
+
+        Raises:
+            NonFiniteError: one is not finite.
+        """
+        self._epoch, self._batch = epoch, -1
+        yield
+        self._interaction = Interaction({})
+        if not all_finite(self._model):
+            raise NonFiniteError(
+                f"epoch {epoch} (from 0): after its last step, not finite: {of_parameters(self._model)}. The "
+                f"gradient of that step was not. {_ADVICE}"
+            )
+
+    def watched(self, calculate_loss: CalculateLoss) -> CalculateLoss:
+        """Return ``calculate_loss`` with the batch of each call noted."""
+
+        def watch(interaction: Any) -> Any:
+            self._interaction, self._batch = interaction, self._batch + 1
+            return calculate_loss(interaction)
+
+        return watch
+
+    def check(self, loss: Tensor) -> None:
+        """Refuse the loss of a step that is not finite, before its gradient reaches a weight.
+
+        Raises:
+            NonFiniteError: it is not; the message says in which batch, and what else is not.
+        """
+        if torch.isfinite(loss):
+            return
+        raise NonFiniteError(
+            f"epoch {self._epoch}, batch {self._batch} (both from 0): the training loss is {loss.item()}; "
+            f"not finite: {describe(self._model, self._interaction)}. The step was not taken. {_ADVICE}"
+        )
 
 
 def all_finite(model: nn.Module) -> bool:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
+from recbole_sce.training.callbacks.base import Callback
+
 #: The part of all steps in which the rate rises.
 _WARMUP = 0.05
 
@@ -19,7 +21,7 @@ def linear(progress: float) -> float:
     return min(progress / _WARMUP, (1 - progress) / (1 - _WARMUP))
 
 
-class LinearSchedule:
+class LinearSchedule(Callback):
     """Let the learning rate of each step of a run be :func:`linear` of its own.
 
     It keeps no state: a step's rate follows from its epoch and its place there, so that a run that is resumed

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 from recbole_sce.loss import stats_of
+from recbole_sce.training.callbacks.base import CalculateLoss, Callback
 from recbole_sce.utils import processes
 from recbole_sce.utils.memory import peak_device_mib, peak_resident_mib
 
@@ -19,8 +22,8 @@ SECONDS = "Step/seconds"
 RESIDENT, DEVICE = "Step/peak_resident_MiB", "Step/peak_device_MiB"
 
 
-class EpochSteps:
-    """Watches the steps of one epoch, which begins when it is made.
+class EpochSteps(Callback):
+    """Watches the steps of each epoch.
 
     Args:
         model: has ``loss_fct``, whose ``last_stats`` tell the coverage where the loss has buckets.
@@ -29,17 +32,25 @@ class EpochSteps:
 
     def __init__(self, model: Any, device: torch.device) -> None:
         self._model, self._device = model, device
-        self._started = time.perf_counter()
-        #: How many steps have their loss.
-        self.done = 0
+        self._done = 0
         self._coverages: list[float] = []
+        #: What is known of the last epoch, by TensorBoard tag.
+        self.scalars: dict[str, float] = {}
 
-    def watched(self, calculate_loss: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Return ``calculate_loss``, which is called once a step, with every call noted."""
+    @contextmanager
+    def epoch(self, epoch: int, n_steps: int) -> Iterator[None]:
+        """Begin anew, and set :attr:`scalars` at the end."""
+        started = time.perf_counter()
+        self._done, self._coverages = 0, []
+        yield
+        self.scalars = self._scalars(time.perf_counter() - started)
+
+    def watched(self, calculate_loss: CalculateLoss) -> CalculateLoss:
+        """Return ``calculate_loss`` with every call noted."""
 
         def watch(interaction: Any) -> Any:
             losses = calculate_loss(interaction)
-            self.done += 1
+            self._done += 1
             coverage = stats_of(self._model.loss_fct, 0).bucket_coverage
             if coverage is not None:
                 self._coverages.append(coverage)
@@ -47,11 +58,10 @@ class EpochSteps:
 
         return watch
 
-    def scalars(self) -> dict[str, float]:
-        """Return what is known at the end of the epoch, by TensorBoard tag."""
+    def _scalars(self, seconds: float) -> dict[str, float]:
         found = {RESIDENT: peak_resident_mib()}
-        if self.done:
-            found[SECONDS] = (time.perf_counter() - self._started) / self.done
+        if self._done:
+            found[SECONDS] = seconds / self._done
         if self._coverages:
             found[COVERAGE] = processes.mean(sum(self._coverages) / len(self._coverages))
         on_device = peak_device_mib(self._device)

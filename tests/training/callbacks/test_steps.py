@@ -30,8 +30,9 @@ def test_means_are_over_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
         return 10 * coverage
 
     watched = watching.watched(calculate_loss)
-    assert [watched(coverage) for coverage in (0.5, 1.0)] == [5.0, 10.0]
-    found = watching.scalars()
+    with watching.epoch(0, 2):
+        assert [watched(coverage) for coverage in (0.5, 1.0)] == [5.0, 10.0]
+    found = watching.scalars
     assert found[steps.COVERAGE] == 0.75
     assert found[steps.SECONDS] == 1.5
     assert steps.DEVICE not in found
@@ -40,7 +41,10 @@ def test_means_are_over_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_gpu_has_a_peak_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     device = torch.device("cuda", 1)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", {device: 3 * 2**20}.__getitem__)
-    assert steps.EpochSteps(SimpleNamespace(loss_fct=None), device).scalars()[steps.DEVICE] == 3
+    watching = steps.EpochSteps(SimpleNamespace(loss_fct=None), device)
+    with watching.epoch(0, 0):
+        pass
+    assert watching.scalars[steps.DEVICE] == 3
     assert peak_device_mib(torch.device("cpu")) is None
 
 
