@@ -2,7 +2,7 @@
 
 ``run`` trains a base until its first epoch that ends past ``--seconds``, and then the variant, with ``recipe:
 plain``, for no longer; both keep the epoch that validates best. It adds two rows to the CSV. ``render`` makes
-a page of the rows.
+tables of the rows.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from recbole_sce.experiments.spec import make_spec
 
 _ROOT = Path(__file__).parents[2]
 CSV = _ROOT / "benchmarks" / "results" / "variants-cpu.csv"
-PAGE = _ROOT / "docs" / "results" / "variants.md"
-_MARK = "<!-- rows of benchmarks/results/variants-cpu.csv -->"
+MARKDOWN = _ROOT / "benchmarks" / "results" / "variants-cpu.md"
 #: More epochs than any training here takes.
 _EPOCHS = 10_000
 SETTINGS: dict[str, Any] = {
@@ -142,24 +141,24 @@ _HEADER = (
 
 
 def render(arguments: argparse.Namespace) -> None:
-    """Write the tables into the page, below its mark."""
-    rows = read_csv(arguments.csv)
-    lines = [_MARK]
+    """Write the tables, a data set each, the greatest gain first."""
+    arguments.markdown.write_text(tables(read_csv(arguments.csv)), encoding="utf-8")
+
+
+def tables(rows: Sequence[Row]) -> str:
+    """Return the tables of rows, as Markdown."""
+    parts = []
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
         here = [row for row in rows if row["dataset"] == dataset]
-        lines += ["", f"## {dataset}", "", _HEADER, "|---|" + "---:|" * 9]
-        variants = dict.fromkeys(row["variant"] for row in here)
-        cells = [line_of(here, dataset, variant) for variant in variants]
-        lines += [
-            "| " + " | ".join(line) + " |" for line in sorted(cells, key=lambda line: -float(line[-1] or 0))
-        ]
-        machines = {(row["processor"], row["threads"], row["torch"]) for row in here}
-        lines += [
-            "",
-            *(f"{name}, {threads} thread, torch {torch}." for name, threads, torch in sorted(machines)),
-        ]
-    above = arguments.page.read_text(encoding="utf-8").partition(_MARK)[0]
-    arguments.page.write_text(above + "\n".join(lines) + "\n", encoding="utf-8")
+        cells = [line_of(here, dataset, variant) for variant in dict.fromkeys(row["variant"] for row in here)]
+        cells.sort(key=lambda line: -float(line[-1] or 0))
+        lines = ["| " + " | ".join(line) + " |" for line in cells]
+        machines = sorted(
+            {f"{row['processor']}, {row['threads']} thread, torch {row['torch']}" for row in here}
+        )
+        parts.append("\n".join([f"**{dataset}**", "", _HEADER, "|---|" + "---:|" * 9, *lines, ""]))
+        parts.append("; ".join(machines) + ".\n")
+    return "\n".join(parts)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -178,8 +177,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     runs.add_argument("--seed", type=int, default=1)
     runs.set_defaults(does=run)
-    renders = commands.add_parser("render", help="write the page")
-    renders.add_argument("--page", type=Path, default=PAGE)
+    renders = commands.add_parser("render", help="write the tables")
+    renders.add_argument("--markdown", type=Path, default=MARKDOWN)
     renders.set_defaults(does=render)
     found = parser.parse_args(arguments)
     found.does(found)
