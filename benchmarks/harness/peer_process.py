@@ -27,6 +27,7 @@ class PeerCase:
     Attributes:
         model: of RecBole's registry, or the peer's name.
         loss: loss_type of recbole_sce; nothing for the peers, which take exact cross-entropy.
+        recipe: of recbole_sce; nothing for the model's own.
         dataset: name of the log, ``data_path/dataset/dataset.inter``.
         data_path: the folder of logs.
         folder: where the process works, and where it leaves its lists.
@@ -38,6 +39,7 @@ class PeerCase:
 
     model: str
     loss: str
+    recipe: str
     dataset: str
     data_path: str
     folder: str

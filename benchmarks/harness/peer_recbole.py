@@ -50,6 +50,8 @@ def main() -> None:
     }
     if case.loss:
         settings["loss_type"] = case.loss
+    if case.recipe:
+        settings["recipe"] = case.recipe
     config = Config(case.model, case.dataset, config_dict=settings)
     init_seed(config["seed"], config["reproducibility"])
     dataset = create_dataset(config)
@@ -84,8 +86,8 @@ def main() -> None:
 
     def validated(*args: Any, **kwargs: Any) -> Any:
         result = valid_epoch(*args, **kwargs)
-        # recbole_sce ranks with the moving average of the weights.
-        with getattr(trainer, "_averaged", nullcontext)():
+        average = getattr(trainer, "average", None)  # of recbole_sce, which ranks with it
+        with average.in_place() if average else nullcontext():
             users, lists, held_out = _lists(case, config, dataset, model, test_data)
         if epoch[0] == 1:
             hand_back_targets(case, users, held_out)

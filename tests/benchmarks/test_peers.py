@@ -74,7 +74,7 @@ def test_the_table_compares_the_time_of_a_target() -> None:
     rows = [
         row("recbole_sce, SCE", 1, 2.0),
         row("recbole_sce, SCE", 2, 2.0),
-        row("recbole_sce, CE", 1, 2.0),
+        row("recbole_sce, CE, plain", 1, 2.0),
         row("Other", 1, 10.0, targets=500),
     ]
     lines = peers.table(rows).splitlines()[2:]
@@ -89,7 +89,7 @@ def test_the_table_compares_the_time_of_a_target() -> None:
 
 def test_a_peer_that_fails_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_log(tmp_path / "data", "tiny")
-    broken = peers.Peer("broken", "harness.no_such_program", "", "", (), {})
+    broken = peers.Peer("broken", "harness.no_such_program", "")
     monkeypatch.setattr(peers, "PEERS", (broken,))
     monkeypatch.setattr("sys.stderr.write", lambda text: len(text))
     arguments = [
