@@ -32,9 +32,13 @@ DATASETS = ("ml-100k", "ml-1m", "amazon-beauty", "s3rec-yelp", "ciao")
 LOSSES = ("SCE", "CE", "CE-", "gBCE", "BCE")
 _OURS, _EXACT = "SASRecSCE", "SASRecSCE, exact CE"
 _RECBOLES = ("SASRec", "GRU4Rec", "BERT4Rec")
-_PICTURED = (_OURS, _EXACT, *_RECBOLES)
-#: Rows under RecBole's protocol, trained in batches of 64 rows; recipes have bounded positions since.
-_PICTURED_LABELS = {_OURS: "SCE-64-rows", _EXACT: "CE-64-rows"}
+_PLAIN = "SASRecSCE, recipe: plain"
+#: Rows under RecBole's protocol: with the recipe of today, and of the day of batches of 64 rows.
+_OF_TODAY = {_OURS: "SCE-recipe", _PLAIN: "SCE-plain"}
+_OF_64_ROWS = {f"{_OURS}, 64 rows": "SCE-64-rows", f"{_EXACT}, 64 rows": "CE-64-rows"}
+_PICTURED = (*_OF_TODAY, *_OF_64_ROWS, *_RECBOLES)
+#: What a variant adds to its base, one thing after the other.
+STEPS = {"SASRec": "RecBole's SASRec", "SCE-plain": _PLAIN, "SCE-recipe": _OURS}
 #: Labels of runs of SASRecSCE with its recipe that leave seen items out of the ranking, and their losses.
 WITHOUT_SEEN = {"SCE-without-seen": "SCE", "CE-without-seen": "exact CE"}
 _COSTS = ("epochs", "training_cpu_seconds", "resident_mib")
@@ -319,23 +323,29 @@ def _curve(row: Row) -> list[tuple[float, float]]:
 
 
 def overview(rows: Sequence[Row]) -> str:
-    """Return a table of SASRecSCE with SCE and with exact CE, of the data sets that have both.
+    """Return two tables of SASRecSCE, of the data sets that have all rows of one.
 
-    Both leave seen items out of the ranking, as the labels :data:`WITHOUT_SEEN` say, and share all else.
+    The first is of SCE beside exact CE, which leave seen items out of the ranking and share all else; the
+    second is of the base, the variant with ``recipe: plain`` and with its own, under RecBole's protocol.
     """
+    tables = [_overview(rows, "loss", WITHOUT_SEEN), _overview(rows, "trained by", STEPS)]
+    return "\n\nUnder RecBole's own protocol, which ranks seen items:\n\n".join(tables)
+
+
+def _overview(rows: Sequence[Row], what: str, names: Mapping[str, str]) -> str:
+    """Return a table of the rows with the labels ``names``, which it calls as they say."""
     lines = [
-        "| data set | loss | seeds | test NDCG@10 | Recall@10 | epochs | processor s | peak MiB |",
+        f"| data set | {what} | seeds | test NDCG@10 | Recall@10 | epochs | processor s | peak MiB |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for dataset, labels in groups(rows).items():
-        if not labels.keys() >= WITHOUT_SEEN.keys():
+        if not labels.keys() >= names.keys():
             continue
-        items = int(labels[next(iter(WITHOUT_SEEN))][0]["items"])
-        for label, loss in WITHOUT_SEEN.items():
+        for label, name in names.items():
             own = labels[label]
-            scores = [spread(mean(own, name), 4) for name in ("ndcg@10", "recall@10")]
-            costs = [spread((mean(own, name)[0], None), 0) for name in _COSTS]
-            cells = [f"{dataset}, {items:,} items", loss, str(len(own)), *scores, *costs]
+            scores = [spread(mean(own, column), 4) for column in ("ndcg@10", "recall@10")]
+            costs = [spread((mean(own, column)[0], None), 0) for column in _COSTS]
+            cells = [f"{dataset}, {int(own[0]['items']):,} items", name, str(len(own)), *scores, *costs]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -347,7 +357,8 @@ def _defaults(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
     """
     found: dict[str, dict[str, list[Row]]] = {}
     for dataset, labels in groups(rows).items():
-        trained = {name: labels.get(label, []) for name, label in _PICTURED_LABELS.items()}
+        pictured = _OF_TODAY if labels.keys() >= set(_OF_TODAY.values()) else _OF_64_ROWS
+        trained = {name: labels.get(label, []) for name, label in pictured.items()}
         for model in _RECBOLES:
             own = [kept for label, kept in labels.items() if re.fullmatch(rf"{model}(-\d+-epochs)?", label)]
             trained[model] = max(own, key=lambda kept: int(kept[0]["epochs_allowed"]), default=[])

@@ -165,8 +165,8 @@ def layout_of(nproc: int, world_size: int, ip: str, port: Any, group_offset: int
         return Layout(nproc, nproc if world_size == -1 else world_size, group_offset, ip, str(port))
     if nproc != 1 or world_size > 0:
         raise LayoutError(
-            f"nproc: {nproc!r}, world_size: {world_size!r} are not allowed under torchrun, which has "
-            "started the processes already; leave them out"
+            "nproc and world_size must be left out under torchrun, which has started the processes already, "
+            f"got {nproc!r} and {world_size!r}"
         )
     return Layout(
         nproc=int(os.environ["LOCAL_WORLD_SIZE"]),

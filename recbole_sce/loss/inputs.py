@@ -29,34 +29,34 @@ def check_inputs(
     for name, tensor in (("hidden", hidden), ("item_embeddings", item_embeddings)):
         if tensor.dim() != 2 or not tensor.is_floating_point():
             raise ValueError(
-                f"{name}: shape {tuple(tensor.shape)} of {tensor.dtype} is not allowed; "
-                "two dimensions (rows, d) of a floating-point type are"
+                f"{name} must have two dimensions (rows, d) of a floating-point type, got shape "
+                f"{tuple(tensor.shape)} of {tensor.dtype}"
             )
     if hidden.size(1) != item_embeddings.size(1):
         raise ValueError(
-            f"hidden: rows of width {hidden.size(1)} are not allowed; item_embeddings has rows of width "
-            f"{item_embeddings.size(1)}"
+            f"hidden must have rows of width {item_embeddings.size(1)}, that of item_embeddings, got "
+            f"{hidden.size(1)}"
         )
     if item_embeddings.size(0) == 0:
-        raise ValueError("item_embeddings: 0 rows are not allowed; a catalogue has at least one item")
+        raise ValueError("item_embeddings must have at least one row, an item, got 0")
     check_one_a_state("targets", targets, hidden, "one target a hidden state")
     if not hidden.device == item_embeddings.device == targets.device:
         raise ValueError(
-            f"hidden, item_embeddings and targets are on {hidden.device}, {item_embeddings.device} and "
-            f"{targets.device}; one device for all three is allowed"
+            f"hidden, item_embeddings and targets must be on one device, got {hidden.device}, "
+            f"{item_embeddings.device} and {targets.device}"
         )
     if targets.device.type == "cpu" and len(targets):
         low, high = (int(bound) for bound in torch.aminmax(targets))
         if low < 0 or high >= item_embeddings.size(0):
             raise ValueError(
-                f"targets: {low if low < 0 else high} is not allowed; "
-                f"0 to {item_embeddings.size(0) - 1}, the rows of item_embeddings, are"
+                f"targets must be from 0 to {item_embeddings.size(0) - 1}, the rows of item_embeddings, got "
+                f"{low if low < 0 else high}"
             )
         for row in exclude_items:
             if low <= row <= high and bool((targets == row).any()):
                 raise ValueError(
-                    f"targets: {row} is not allowed; it is one of exclude_items (RecBole's padding item is "
-                    "row 0), so leave out the positions that have it as their target"
+                    f"targets must be none of exclude_items (RecBole's padding item is row 0), got {row}: "
+                    "leave out the positions that have it as their target"
                 )
 
 
@@ -68,8 +68,8 @@ def check_one_a_state(name: str, numbers: Tensor, hidden: Tensor, what: str) -> 
     """
     if numbers.shape != hidden.shape[:1] or numbers.dtype != torch.int64:
         raise ValueError(
-            f"{name}: shape {tuple(numbers.shape)} of {numbers.dtype} is not allowed; "
-            f"({len(hidden)},) of torch.int64, {what}, is"
+            f"{name} must be ({len(hidden)},) of torch.int64, {what}, got shape {tuple(numbers.shape)} of "
+            f"{numbers.dtype}"
         )
 
 

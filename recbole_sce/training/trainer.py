@@ -88,8 +88,8 @@ class SCETrainer(ResumableTrainer):
         name = type(self.model).__name__
         if self.settings.exclude_seen:
             raise ValueError(
-                f"exclude_seen: True is not allowed with {name}, which defines full_sort_predict; it is with "
-                "models that define encode and item_table"
+                f"exclude_seen must be False with {name}, which defines full_sort_predict, got True: models "
+                "that define encode and item_table instead can leave seen items out"
             )
         self.logger.warning(
             f"{name} defines full_sort_predict: evaluation holds eval_batch_size x n_items scores. It "

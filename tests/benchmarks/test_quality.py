@@ -231,7 +231,7 @@ class TestPage:
     )
     def test_pictures_show_the_defaults(self, page: str, tmp_path: Path, name: str, heading: str) -> None:
         assert f"](quality-{name}.svg)" in page
-        assert {"tiny", "SASRecSCE", heading} <= texts_of(tmp_path / f"quality-{name}.svg")
+        assert {"tiny", "SASRecSCE, 64 rows", heading} <= texts_of(tmp_path / f"quality-{name}.svg")
         assert "CE & more" not in texts_of(tmp_path / f"quality-{name}.svg")
 
     def test_scores_are_told_at_equal_times(self, tmp_path: Path) -> None:
@@ -299,26 +299,41 @@ class TestOverview:
             *(record_of("SCE-without-seen", seed, 0.1 * seed) for seed in (1, 2)),
             record_of("CE-without-seen", 1, 0.25),
             record_of("SCE", 1, 0.9),
+            *(record_of(label, 1, score) for label, score in (("SASRec", 0.3), ("SCE-plain", 0.4))),
+            record_of("SCE-recipe", 1, 0.5),
         ]
         cost = {"epochs": "12", "training_cpu_seconds": "1234.5", "resident_mib": "700.2", "items": "12101"}
         return [{**row, **cost} for row in rows_of(*records)]
 
     def test_sce_stands_beside_exact_ce(self) -> None:
-        lines = quality.overview(self.rows()).splitlines()[2:]
-        cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-        assert [row[:4] for row in cells] == [
+        cells = [cells_of(line) for line in quality.overview(self.rows()).splitlines()]
+        assert [row[:4] for row in cells[2:4]] == [
             ["tiny, 12,101 items", "SCE", "2", "0.1500 ± 0.0707"],
             ["tiny, 12,101 items", "exact CE", "1", "0.2500"],
         ]
-        assert [row[5:] for row in cells] == [["12", "1,234", "700"]] * 2
+        assert [row[5:] for row in cells[2:4]] == [["12", "1,234", "700"]] * 2
 
-    def test_one_alone_is_no_comparison(self) -> None:
-        rows = [row for row in self.rows() if not row["label"].startswith("CE")]
-        assert len(quality.overview(rows).splitlines()) == 2
+    def test_the_base_stands_beside_the_variant_plain_and_with_its_recipe(self) -> None:
+        cells = [cells_of(line) for line in quality.overview(self.rows()).splitlines()]
+        assert [row[1:4] for row in cells[-3:]] == [
+            ["RecBole's SASRec", "1", "0.3000"],
+            ["SASRecSCE, recipe: plain", "1", "0.4000"],
+            ["SASRecSCE", "1", "0.5000"],
+        ]
+
+    @pytest.mark.parametrize("left_out", ["CE-without-seen", "SCE-plain"])
+    def test_one_alone_is_no_comparison(self, left_out: str) -> None:
+        rows = [row for row in self.rows() if row["label"] != left_out]
+        whole = len(quality.overview(self.rows()).splitlines())
+        assert len(quality.overview(rows).splitlines()) == whole - (3 if left_out == "SCE-plain" else 2)
 
     def test_what_was_not_measured_is_a_dash(self) -> None:
         rows = [{**row, "training_cpu_seconds": ""} for row in self.rows()]
         assert quality.overview(rows).splitlines()[-1].endswith("| 12 | - | 700 |")
+
+
+def cells_of(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
 
 
 Points = list[tuple[float, float]]

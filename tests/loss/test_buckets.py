@@ -80,7 +80,10 @@ def test_buckets_hold_the_largest_inner_products(
         ({"bucket_size_x": 0}, "bucket_size_x must be .*, got 0"),
         ({"bucket_size_y": -3}, "bucket_size_y must be .*, got -3"),
         ({"catalog_chunk": 0}, "catalog_chunk must be .*, got 0"),
-        ({"centers": torch.zeros(2, 5)}, "centers: rows of width 5"),
+        (
+            {"centers": torch.zeros(2, 5)},
+            "centers, hidden and item_embeddings must have rows of one width, got 5",
+        ),
     ],
 )
 def test_bad_settings_are_named(setting: dict[str, object], message: str) -> None:

@@ -97,17 +97,17 @@ def test_the_estimated_sum_is_right_on_average() -> None:
 @pytest.mark.parametrize(
     ("sample", "message"),
     [
-        (sample_items(31, 30), "one of a catalogue of 31 rows is not allowed with item_embeddings of 30"),
-        (sample_items(29, 30), "one of a catalogue of 29 rows is not allowed with item_embeddings of 30"),
-        (ItemSample(torch.tensor([3, 2]), 29, 30), "not ascending from 0 to 29"),
-        (ItemSample(torch.tensor([2, 2]), 29, 30), "not ascending from 0 to 29"),
-        (ItemSample(torch.tensor([2, 30]), 29, 30), "not ascending from 0 to 29"),
-        (ItemSample(torch.tensor([-1, 3]), 29, 30), "not ascending from 0 to 29"),
+        (sample_items(31, 30), r"sample must be sample_items\(30, size\).*got one of 31 rows"),
+        (sample_items(29, 30), r"sample must be sample_items\(30, size\).*got one of 29 rows"),
+        (ItemSample(torch.tensor([3, 2]), 29, 30), "ascending from 0 to 29"),
+        (ItemSample(torch.tensor([2, 2]), 29, 30), "ascending from 0 to 29"),
+        (ItemSample(torch.tensor([2, 30]), 29, 30), "ascending from 0 to 29"),
+        (ItemSample(torch.tensor([-1, 3]), 29, 30), "ascending from 0 to 29"),
     ],
 )
 def test_what_is_no_sample_of_the_catalogue_is_refused(sample: ItemSample, message: str) -> None:
     hidden, items, targets = make(20, 30, 4)
-    with pytest.raises(ValueError, match=f"sample: .*{message}"):
+    with pytest.raises(ValueError, match=message):
         scalable_cross_entropy(hidden, items, targets, random_buckets(20, 30, 4, 9, 9), sample)
 
 
@@ -428,7 +428,7 @@ def test_deterministic_algorithms_give_the_same() -> None:
 def test_a_sample_on_another_device_is_refused() -> None:
     hidden, items, targets = make(30, 40, 4)
     elsewhere = sample_items(40, 10)._replace(rows=torch.arange(5, device="meta"))
-    with pytest.raises(ValueError, match="sample: meta is not allowed; cpu"):
+    with pytest.raises(ValueError, match=r"sample must be on cpu.*got meta"):
         scalable_cross_entropy(hidden, items, targets, random_buckets(30, 40, 3, 8, 6), elsewhere)
 
 

@@ -107,7 +107,7 @@ def test_a_model_with_scores_of_its_own_is_evaluated_as_recbole_does(
     assert "Shifted defines full_sort_predict" in caplog.text
     made = ml_100k(exclude_seen=True)
     made.model.__class__ = Shifted
-    with pytest.raises(ValueError, match="exclude_seen: True is not allowed with Shifted"):
+    with pytest.raises(ValueError, match="exclude_seen must be False with Shifted"):
         SCETrainer(made.config, made.model)
 
 

@@ -105,8 +105,8 @@ def select_buckets(
     check_count("catalog_chunk", catalog_chunk)
     if not hidden.size(-1) == item_embeddings.size(-1) == centers.size(-1):
         raise ValueError(
-            f"centers: rows of width {centers.size(-1)} are not allowed with hidden of width "
-            f"{hidden.size(-1)} and item_embeddings of width {item_embeddings.size(-1)}; one width is"
+            f"centers, hidden and item_embeddings must have rows of one width, got {centers.size(-1)}, "
+            f"{hidden.size(-1)} and {item_embeddings.size(-1)}"
         )
     excluded = excluded_rows(exclude_items, len(item_embeddings))
     return Buckets(

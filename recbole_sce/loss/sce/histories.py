@@ -53,8 +53,8 @@ def check_histories(histories: Histories, hidden: Tensor, item_embeddings: Tenso
     items, owner = histories
     if items.dim() != 2 or items.dtype != torch.int64:
         raise ValueError(
-            f"histories.items: shape {tuple(items.shape)} of {items.dtype} is not allowed; two dimensions "
-            "(histories, items) of torch.int64 are"
+            "histories.items must have two dimensions (histories, items) of torch.int64, got shape "
+            f"{tuple(items.shape)} of {items.dtype}"
         )
     check_one_a_state("histories.owner", owner, hidden, "the history of each hidden state")
     if items.device != hidden.device or owner.device not in (hidden.device, torch.device("cpu")):
@@ -68,12 +68,12 @@ def check_histories(histories: Histories, hidden: Tensor, item_embeddings: Tenso
         low, high = (int(bound) for bound in torch.aminmax(items))
         if low < -1 or high >= len(item_embeddings):
             raise ValueError(
-                f"histories.items: {low if low < -1 else high} is not allowed; 0 to "
-                f"{len(item_embeddings) - 1}, the rows of item_embeddings, and -1 for none are"
+                f"histories.items must be from 0 to {len(item_embeddings) - 1}, the rows of "
+                f"item_embeddings, or -1 for none, got {low if low < -1 else high}"
             )
     bounds = torch.cat([owner.new_zeros(1), owner, owner.new_tensor([max(0, len(items) - 1)])])
     if len(owner) and (len(items) == 0 or bool((bounds.diff() < 0).any())):
         raise ValueError(
-            f"histories.owner: numbers that do not ascend from 0 to {len(items) - 1}, the rows of "
-            "histories.items, are not allowed"
+            f"histories.owner must ascend from 0 to {len(items) - 1}, the rows of histories.items, got "
+            "numbers that do not"
         )

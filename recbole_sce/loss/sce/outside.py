@@ -95,17 +95,16 @@ def check_sample(sample: ItemSample, item_embeddings: Tensor) -> None:
     device, n_rows = item_embeddings.device, len(item_embeddings)
     if sample.n_rows != n_rows:
         raise ValueError(
-            f"sample: one of a catalogue of {sample.n_rows} rows is not allowed with item_embeddings of "
-            f"{n_rows} rows; sample_items(len(item_embeddings), size) is"
+            f"sample must be sample_items({n_rows}, size), of as many rows as item_embeddings has, got one "
+            f"of {sample.n_rows} rows"
         )
     if sample.rows.device != device:
         raise ValueError(
-            f"sample: {sample.rows.device} is not allowed; {device}, the device of item_embeddings, is"
+            f"sample must be on {device}, the device of item_embeddings, got {sample.rows.device}"
         )
     if device.type == "cpu" and not _is_ascending(sample.rows, n_rows):
         raise ValueError(
-            f"sample: rows that are not ascending from 0 to {n_rows - 1}, each once, are not allowed; those "
-            "of sample_items are"
+            f"sample must be what sample_items gives, rows ascending from 0 to {n_rows - 1}, got others"
         )
 
 

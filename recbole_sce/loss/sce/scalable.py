@@ -62,7 +62,7 @@ def scalable_cross_entropy(
         check_sample(sample, item_embeddings)
     if histories is not None:
         if sample is None:
-            raise ValueError("histories: not allowed without a sample, which completes the softmax")
+            raise ValueError("histories must be None without a sample, which completes the softmax")
         check_histories(histories, hidden, item_embeddings)
     loss, _ = bucket_loss(hidden, item_embeddings, targets, buckets, sample=sample, histories=histories)
     return loss
