@@ -133,7 +133,8 @@ def test_what_the_package_sets_is_told_as_it_is_in_force(tiny_dataset: dict[str,
     found = package_settings(config)
     assert found["bucket_alpha"] == 3.0
     assert found["mix_x"] is True
-    assert found["train_batch_size"] == 2048  # of the model's own file
+    assert found["transform"] is None  # of the model's own file
+    assert found["train_batch_positions"] == 2048  # of the recipe
     assert "hidden_size" not in found  # RecBole's
     assert "eval_memory_mb" not in found  # decides about no figure
     assert package_settings(make_spec("SASRec", "tiny", tiny_dataset)[1]) == {}
