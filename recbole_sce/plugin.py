@@ -336,28 +336,9 @@ def _split_temporally() -> None:
 
 
 def _leave_out_seen_items() -> None:
-    """Let RecBole's own sequential models leave seen items out of a full ranking (``exclude_seen``)."""
-    from recbole.data.dataloader import FullSortEvalDataLoader
-    from recbole.data.dataset import SequentialDataset
-
     from recbole_sce.evaluator import seen
-    from recbole_sce.model import SCEMixin
 
-    def asked(config: Config) -> bool:
-        return bool(config["exclude_seen"]) and not issubclass(config.model_class, SCEMixin)
-
-    @compat.wrap(SequentialDataset, "data_augmentation")
-    def data_augmentation(original: Callable[..., Any], self: Any) -> None:
-        original(self)
-        if asked(self.config):
-            seen.note_histories(self)
-
-    @compat.wrap(FullSortEvalDataLoader, "collate_fn")
-    def collate_fn(original: Callable[..., Any], self: Any, index: Any) -> Any:
-        rows, history, users, items = original(self, index)
-        if self.is_sequential and asked(self.config):
-            history = seen.seen_items(self._dataset, rows)
-        return rows, history, users, items
+    seen.serve_exclude_seen()
 
 
 def _serve_training_batches() -> None:

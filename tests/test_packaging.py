@@ -94,7 +94,9 @@ def environment(folder: Path, package: Path) -> Path:
     python = folder / "bin" / "python"
     target = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip()
     shared = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
-    Path(target, "shared.pth").write_text("\n".join(shared) + "\n")
+    # With the .pth files of these folders, of which setuptools's brings distutils to Python 3.12 and later.
+    lines = [f"import site; site.addsitedir({path!r})" for path in shared]
+    Path(target, "shared.pth").write_text("\n".join(lines) + "\n")
     options = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--ignore-installed"]
     run(sys.executable, "-m", "pip", "--python", python, "install", *options, package, cwd=folder)
     return python

@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_sce.data.sequences import numbers, starts_of_runs, values_of_slices
+from recbole_sce.utils.patching import wrap
+
+if TYPE_CHECKING:
+    from recbole.config import Config
 
 #: Columns of a row: where its user's history begins and ends in the log.
 _START, _STOP = "__seen_from__", "__seen_to__"
 #: Attribute of a data set: (n,) int64, all items of a user after one another, oldest first.
 _LOG = "seen_log"
+
+
+def serve_exclude_seen() -> None:
+    """Let RecBole's data sets note histories, and its loaders name them, if ``exclude_seen`` asks."""
+
+    def asked(config: Config) -> bool:
+        is_variant = hasattr(config.model_class, "check_config")  # which leaves them out itself
+        return bool(config["exclude_seen"]) and not is_variant
+
+    @wrap(SequentialDataset, "data_augmentation")
+    def data_augmentation(original: Callable[..., Any], self: Any) -> None:
+        original(self)
+        if asked(self.config):
+            note_histories(self)
+
+    @wrap(FullSortEvalDataLoader, "collate_fn")
+    def collate_fn(original: Callable[..., Any], self: Any, index: Any) -> Any:
+        rows, history, users, items = original(self, index)
+        if self.is_sequential and asked(self.config):
+            history = seen_items(self._dataset, rows)
+        return rows, history, users, items
 
 
 def note_histories(dataset: Any) -> None:

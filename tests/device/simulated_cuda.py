@@ -535,7 +535,7 @@ class SimulatedCuda(TorchDispatchMode):
         registry.insert(0, entry)
         self._stack.callback(lambda: registry.remove(entry))
 
-    def _patch_cuda(self) -> None:
+    def _patch_cuda(self) -> None:  # noqa: C901  (each patched function counts as a branch)
         sim, cuda, patch = self, torch.cuda, self._patch
 
         def index_of(device: Any) -> int:
@@ -550,6 +550,10 @@ class SimulatedCuda(TorchDispatchMode):
         def no_context(*_: Any) -> Any:
             yield
 
+        # torch for CUDA, without a driver, would ask its C++ for the stream of a current device.
+        if hasattr(torch, "accelerator"):
+            patch(torch.accelerator, "current_accelerator", lambda check_available=False: None)
+        patch(torch.backends.cudnn, "is_acceptable", lambda tensor: False)
         properties = SimpleNamespace(
             name="Simulated CUDA", total_memory=self.memory_bytes, major=9, minor=0, multi_processor_count=132
         )

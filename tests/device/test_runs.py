@@ -57,7 +57,7 @@ def cut_off_and_resume(zoo: Zoo, run: str, folder: str) -> dict[str, float]:
 
     def cut(self: Any, data: Any, epoch: int, *arguments: Any, **more: Any) -> Any:
         if epoch == 2:
-            self._save_last()
+            self._last.save()
             raise CutOffError
         return train_epoch(self, data, epoch, *arguments, **more)
 

@@ -11,6 +11,7 @@ from typing import Any, Optional
 
 import pytest
 import torch
+from packaging.version import Version
 from torch import Tensor
 
 from recbole_sce.loss import (
@@ -26,7 +27,14 @@ from recbole_sce.loss.ops.kernels import LEAST_CAPABILITY, SWITCH, kernels_for
 from recbole_sce.loss.sce import search
 
 pytest.importorskip("triton", reason="the kernels need triton, which is not installed (make test-triton)")
+import triton
+
 from recbole_sce.loss.ops import triton_kernels
+
+#: What older compilers keep in registers for capability 8.0.
+SPILLS_OF_8_0 = pytest.mark.skipif(
+    Version(triton.__version__) < Version("3.9"), reason="Triton spills there from 3.9 on"
+)
 
 DEVICE = "cpu" if os.environ["TRITON_INTERPRET"] == "1" else "cuda"
 HALVES = [torch.bfloat16, torch.float16]
@@ -93,7 +101,13 @@ def test_all_kernels_compile_and_keep_to_registers(capability: int, dtype: str, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("capability", "dtype"), [(75, "float16"), (80, "float32"), (80, "bfloat16")])
+@pytest.mark.parametrize(
+    ("capability", "dtype"),
+    [
+        (75, "float16"),
+        *(pytest.param(80, dtype, marks=SPILLS_OF_8_0) for dtype in ("float32", "bfloat16")),
+    ],
+)
 def test_what_is_refused_spills(capability: int, dtype: str, tmp_path: Path) -> None:
     assert divmod(capability, 10) < LEAST_CAPABILITY
     assert max(spilled(capability, dtype, tmp_path).values()) > 128

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,7 @@ for model, settings in json.loads({settings!r}).items():
 """
 
 
+@pytest.mark.skipif(find_spec("ray") is None, reason="without ray RecBole alone cannot be imported")
 def test_recboles_own_models_give_what_they_give_without_the_plugin(
     zoo: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 SWITCH = "RECBOLE_SCE_TRITON"
 #: The oldest compute capability for which the kernels, as compiled, keep their numbers in registers. For 7.5
-#: and 8.0 they spill up to 3,600 bytes a thread (tests/loss/compile_kernels.py).
+#: and, from Triton 3.9 on, 8.0 they spill up to 3,600 bytes a thread (tests/loss/compile_kernels.py).
 LEAST_CAPABILITY = (8, 6)
 
 
