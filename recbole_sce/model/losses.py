@@ -15,7 +15,7 @@ from recbole_sce.settings import SCESettings
 
 #: ``loss_type: auto`` is exact CE in catalogues of at most so many items, where a step of it takes no longer
 #: than one of SCE (benchmarks/results/loss-small-cpu.csv), and SCE in larger ones.
-AUTO_EXACT_UP_TO = 3500
+AUTO_EXACT_UP_TO = 4500
 
 
 def resolve_loss_type(settings: SCESettings, n_items: int) -> str:

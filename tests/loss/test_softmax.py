@@ -7,8 +7,14 @@ from hypothesis import strategies as st
 from test_scalable import assert_agree, gradients, make
 from torch.nn import functional as F
 
-from recbole_sce.loss import CrossEntropyLoss
+from recbole_sce.loss import CrossEntropyLoss, softmax
 from recbole_sce.loss.ops import memory
+
+
+@pytest.fixture(autouse=True, params=["gradients with the loss", "tile by tile"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let small catalogues go both ways."""
+    monkeypatch.setattr(softmax, "_WHOLE_ROWS", 1 if request.param == "gradients with the loss" else 10**9)
 
 
 @pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
@@ -100,6 +106,26 @@ def test_strided_inputs_and_scaled_losses() -> None:
     once = gradients(CrossEntropyLoss()(hidden, items, targets), hidden, items)
     for leaf, grad in zip(columns, once):
         assert torch.allclose(leaf.grad, 3.0 * grad, rtol=1e-12)
+
+
+def test_a_graph_that_is_kept_gives_the_same_gradient_again() -> None:
+    hidden, items, targets = make(20, 30, 6)
+    loss = CrossEntropyLoss()(hidden, items, targets)
+    loss.backward(retain_graph=True)
+    once = items.grad.clone()
+    loss.backward()
+    assert torch.allclose(items.grad, 2 * once, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("n_items", "at_once"), [(30, True), (20_000, True), (80_000, False)])
+def test_gradients_come_with_the_loss_where_rows_fit(
+    n_items: int, at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # the way of these tests
+    hidden, items, targets = make(5, n_items, 2)
+    with torch.no_grad():
+        assert not CrossEntropyLoss()(hidden, items, targets).requires_grad
+    assert ("AtOnce" in CrossEntropyLoss()(hidden, items, targets).grad_fn.name()) is at_once
 
 
 def test_a_gradient_of_the_gradient_is_refused() -> None:
