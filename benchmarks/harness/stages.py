@@ -351,7 +351,10 @@ class OurSide(Side):
 
     def trainers(self) -> dict[str, dict[str, Any]]:
         """Return both ways to update the table; the default comes last, and is evaluated."""
-        return {", sparse_item_updates: False": {"sparse_item_updates": False}, "": {}}
+        return {
+            ", sparse_item_updates: False": {"sparse_item_updates": False},
+            "": {"sparse_item_updates": "auto"},
+        }
 
     def top(self, users: torch.Tensor) -> Iterator[tuple[Sequence[str], Any, Any]]:
         """Yield what ``recbole-sce recommend --history test`` gives."""
