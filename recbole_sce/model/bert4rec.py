@@ -11,7 +11,8 @@ from torch import Tensor
 
 from recbole_sce.data.transfer import on_host
 from recbole_sce.model.mixin import SCEMixin
-from recbole_sce.settings import SCESettings, SettingsError, Trains
+from recbole_sce.settings import SCESettings, SettingsError
+from recbole_sce.settings.checks import Trains
 from recbole_sce.settings.schema import sentence
 from recbole_sce.utils.devices import to_device
 

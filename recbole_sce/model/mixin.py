@@ -18,7 +18,8 @@ from recbole_sce.data.transfer import on_host
 from recbole_sce.loss import call_loss, check_discount
 from recbole_sce.model.encoder import fuse_layers
 from recbole_sce.model.losses import build_loss, resolve_loss_type
-from recbole_sce.settings import SCESettings, Trains, parse_settings, settings_of
+from recbole_sce.settings import SCESettings, parse_settings, settings_of
+from recbole_sce.settings.checks import Trains
 from recbole_sce.settings.recipes import choose_recipe
 from recbole_sce.utils.devices import to_device
 

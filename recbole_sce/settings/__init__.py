@@ -4,7 +4,7 @@
 """
 
 from recbole_sce.settings.carried import settings_of
-from recbole_sce.settings.checks import Trains, find_problems, parse_settings, refuse
+from recbole_sce.settings.checks import find_problems, parse_settings, refuse
 from recbole_sce.settings.schema import KEYS, LOSS_TYPES, RECIPES, SCESettings, SettingsError
 
 __all__ = [
@@ -13,7 +13,6 @@ __all__ = [
     "RECIPES",
     "SCESettings",
     "SettingsError",
-    "Trains",
     "find_problems",
     "parse_settings",
     "refuse",

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recbole.config import Config
 
-from recbole_sce.settings import KEYS, SettingsError, Trains, parse_settings
+from recbole_sce.settings import KEYS, SettingsError, parse_settings
+from recbole_sce.settings.checks import Trains
 
 OF_RECBOLE = [
     *(

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from recbole_sce.settings import SCESettings, SettingsError, Trains, parse_settings
+from recbole_sce.settings import SCESettings, SettingsError, parse_settings
+from recbole_sce.settings.checks import Trains
 
 
 def test_defaults_hold_where_nothing_is_set() -> None:
