@@ -32,6 +32,9 @@ AUTO = "auto"
 #: 165 are not; ml-100k, with 106, but of 943 users, is (docs/notes). Nothing was measured from 10
 #: to 31.
 DENSE_FROM = 20
+#: Interactions in all from which on, besides. The dense recipe has few epochs: smaller data have too few steps in
+#: them to learn from (ml-100k stays at the level of popularity), and overfit as sparse data do.
+DENSE_TOTAL = 500_000
 #: How alike two keys are if one is taken for the other, misspelt (1: equal).
 ALIKE = 0.8
 #: What ``auto`` chooses from.
@@ -110,7 +113,7 @@ def choose_recipe(config: Config, dataset: Any) -> None:
 
     Args:
         config: of a plugin model.
-        dataset: of a plugin model, filtered; its ``interactions_per_user`` is asked for.
+        dataset: of a plugin model, filtered; its ``interactions_per_user`` and ``user_num`` are asked for.
     """
     if not is_open(config):
         return
@@ -118,10 +121,11 @@ def choose_recipe(config: Config, dataset: Any) -> None:
     trains = config.model_class.trains()
     if name == AUTO:
         average = dataset.interactions_per_user
-        name = "dense" if average >= DENSE_FROM else "sparse"
+        total = average * (dataset.user_num - 1)
+        name = "dense" if average >= DENSE_FROM and total >= DENSE_TOTAL else "sparse"
         reason = (
-            f", chosen by auto since a user has {average:.2f} interactions on average "
-            f"({DENSE_FROM} or more are dense)"
+            f", chosen by auto since a user has {average:.2f} interactions on average, of {total:,.0f} in all "
+            f"({DENSE_FROM} or more of {DENSE_TOTAL:,} or more are dense)"
         )
     layer = _layer(config, name, config.final_config_dict, trains)
     below = {key: config.internal_config_dict.get(key) for key in layer.left_out if key in config}

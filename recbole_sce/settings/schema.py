@@ -97,7 +97,8 @@ class SCESettings(BaseModel):
         "",
         "Values of other keys from a named file, below everything that you set yourself. "
         "plain: RecBole's own. sparse, dense: what trains best on data of that kind. auto: dense where a "
-        "user has 20 interactions or more on average, else sparse. A path: a YAML file of yours.",
+        "user has 20 interactions or more on average and all have 500,000 or more, else sparse. A path: a "
+        "YAML file of yours.",
     )
 
     loss_type: Literal["SCE", "auto", "CE", "CE-", "gBCE", "BCE"] = _key(

@@ -29,6 +29,11 @@ SPARSE, DENSE = recipes.read_recipe("sparse"), recipes.read_recipe("dense")
 DIFFERENT = {"model", "loss_type", "train_batch_size"}
 
 
+@pytest.fixture(autouse=True)
+def _small_data_may_be_dense(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "DENSE_TOTAL", 0)
+
+
 @pytest.fixture
 def config_of(tiny_dataset: dict[str, Any]) -> Any:
     def make(model: str = "SASRecSCE", **settings: Any) -> Config:
@@ -105,10 +110,24 @@ class TestAuto:
     def test_the_threshold_is_twenty(self, config_of: Any, average: float) -> None:
         class Data:
             interactions_per_user = average
+            user_num = 7
 
         config = config_of()
         recipes.choose_recipe(config, Data())
         assert config["recipe"] == ("sparse" if average < 20 else "dense")
+
+    @pytest.mark.parametrize(("users", "name"), [(943, "sparse"), (6040, "dense")])
+    def test_small_data_are_trained_as_sparse_ones(
+        self, config_of: Any, monkeypatch: pytest.MonkeyPatch, users: int, name: str
+    ) -> None:
+        class Data:
+            interactions_per_user = 106.0
+            user_num = users + 1
+
+        monkeypatch.undo()
+        config = config_of()
+        recipes.choose_recipe(config, Data())
+        assert config["recipe"] == name
 
     def test_until_data_are_read_it_holds_what_both_say(self, config_of: Any) -> None:
         config = config_of()

@@ -308,6 +308,7 @@ class TestChangedSettings:
         fit(resumed)
         assert resumed.trainer.start_epoch == 1
         monkeypatch.setattr("recbole_sce.settings.recipes.DENSE_FROM", 2)  # another version chooses otherwise
+        monkeypatch.setattr("recbole_sce.settings.recipes.DENSE_TOTAL", 0)
         with pytest.raises(CheckpointError, match=r"hidden_dropout_prob: 0\.5 then, 0\.1 now"):
             fit(prepare(resume=str(last)))
 
