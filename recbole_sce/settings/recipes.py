@@ -32,8 +32,8 @@ AUTO = "auto"
 #: 165 are not; ml-100k, with 106, but of 943 users, is (docs/notes). Nothing was measured from 10
 #: to 31.
 DENSE_FROM = 20
-#: Interactions in all from which on, besides. The dense recipe has few epochs: smaller data have too few steps in
-#: them to learn from (ml-100k stays at the level of popularity), and overfit as sparse data do.
+#: Interactions in all from which on, besides. The dense recipe has few epochs, in which smaller data have too
+#: few steps to learn from (ml-100k stays at the level of popularity), and they overfit as sparse data do.
 DENSE_TOTAL = 500_000
 #: How alike two keys are if one is taken for the other, misspelt (1: equal).
 ALIKE = 0.8
@@ -124,8 +124,8 @@ def choose_recipe(config: Config, dataset: Any) -> None:
         total = average * (dataset.user_num - 1)
         name = "dense" if average >= DENSE_FROM and total >= DENSE_TOTAL else "sparse"
         reason = (
-            f", chosen by auto since a user has {average:.2f} interactions on average, of {total:,.0f} in all "
-            f"({DENSE_FROM} or more of {DENSE_TOTAL:,} or more are dense)"
+            f", chosen by auto since a user has {average:.2f} interactions on average, of {total:,.0f} in "
+            f"all ({DENSE_FROM} or more of {DENSE_TOTAL:,} or more are dense)"
         )
     layer = _layer(config, name, config.final_config_dict, trains)
     below = {key: config.internal_config_dict.get(key) for key in layer.left_out if key in config}
