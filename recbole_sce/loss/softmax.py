@@ -32,7 +32,8 @@ class CrossEntropyLoss(ItemLoss):
 
     The value and the gradients are those of ``torch.nn.functional.cross_entropy(hidden @
     item_embeddings[I].T, targets)``, computed tile by tile: memory depends on neither N nor C. On the CPU,
-    up to about 43,000 items, each logit is made once, and the gradients with the loss.
+    up to about 43,000 items, each logit is made once, and the gradients, which are as large as the inputs,
+    are made with the loss and kept until backward.
 
     Args:
         exclude_items: rows of the item embeddings that are no items and stay out of the softmax. With
@@ -116,7 +117,8 @@ class _CrossEntropyAtOnce(torch.autograd.Function):
     ) -> Tensor:
         dtype, n_states = compute_dtype(hidden), max(len(hidden), 1)
         states, weights = hidden.to(dtype), item_embeddings.to(dtype)
-        grad_hidden, grad_weights = torch.empty_like(states), weights.new_zeros(weights.T.shape)  # (d, C)
+        grad_hidden = torch.empty_like(states) if ctx.needs_input_grad[0] else None  # (N, d)
+        grad_weights = weights.new_zeros(weights.T.shape) if ctx.needs_input_grad[1] else None  # (d, C)
         n_rows = min(max(_rows_in_a_tile(hidden, item_embeddings), _WHOLE_ROWS), _STATES)
         space = states.new_empty(min(n_rows, n_states), len(weights))
         columns = torch.tensor(list(excluded), dtype=torch.int64)
@@ -134,9 +136,9 @@ class _CrossEntropyAtOnce(torch.autograd.Function):
                 # Probabilities, less 1 at the target; all times the sum.
                 slopes.scatter_add_(1, targets[rows].unsqueeze(1), -sums)
                 scale = (sums * n_states).reciprocal_()
-                if ctx.needs_input_grad[0]:
+                if grad_hidden is not None:
                     torch.mm(slopes, weights, out=grad_hidden[rows]).mul_(scale)
-                if ctx.needs_input_grad[1]:
+                if grad_weights is not None:
                     # Transposed: with the logits on the right, the product is a third faster on the CPU.
                     grad_weights.addmm_((states[rows] * scale).T.contiguous(), slopes)
             loss = losses.clamp_(min=0).sum() / n_states
@@ -149,12 +151,12 @@ class _CrossEntropyAtOnce(torch.autograd.Function):
         _refuse_graph_of_gradient()
         grad_hidden, grad_weights = ctx.saved_tensors
         grad_items = None
-        if ctx.needs_input_grad[1]:
+        if grad_weights is not None:
             grad_items = (grad_weights.T * grad).to(ctx.dtypes[1]).contiguous()
             if ctx.sparse_grad:
                 grad_items = grad_items.to_sparse(1)
         return (
-            (grad_hidden * grad).to(ctx.dtypes[0]) if ctx.needs_input_grad[0] else None,
+            (grad_hidden * grad).to(ctx.dtypes[0]) if grad_hidden is not None else None,
             grad_items,
             None,
             None,
