@@ -1,8 +1,8 @@
 """One of two processes that train together, each on its own simulated GPU; test_processes.py starts them.
 
-    python tests/device/two_gpus.py RANK PORT SETTINGS.json
+    python tests/device/two_gpus.py RANK SETTINGS.json
 
-Processes meet through gloo. What nccl would refuse is refused here: tensors that are on the CPU, on the GPU
+The file has the settings of each run by its name. Processes meet through gloo. What nccl would refuse is refused here: tensors that are on the CPU, on the GPU
 of another process, sparse or not contiguous.
 """
 
@@ -61,27 +61,23 @@ def _check(name: str, tensor: torch.Tensor, cuda: Any) -> None:
         raise DeviceMismatch(f"{name}: a tensor that is sparse or not contiguous")
 
 
-def main(rank: str, port: str, settings: str) -> None:
+def main(rank: str, settings: str) -> None:
     sys.argv = sys.argv[:1]
     torch.set_num_threads(1)
-    given = json.loads(Path(settings).read_text(encoding="utf-8"))
+    runs = json.loads(Path(settings).read_text(encoding="utf-8"))
     cuda = SimulatedCuda(n_devices=2)
     refuse_what_nccl_refuses(cuda)
     from recbole.quick_start import quick_start
 
     logging.disable(logging.CRITICAL)
-    place = {
-        "nproc": 2,
-        "world_size": 2,
-        "offset": 0,
-        "ip": "localhost",
-        "port": port,
-        "local_rank": int(rank),
-    }
-    with cuda:
-        result = quick_start.run_recbole(given.pop("model"), "tiny", None, {**given, **place})
-        assert cuda.current == int(rank)
-    print(json.dumps({name: float(value) for name, value in (result["test_result"] or {}).items()}))
+    place = {"nproc": 2, "world_size": 2, "offset": 0, "ip": "localhost", "local_rank": int(rank)}
+    results = {}
+    for name, given in runs.items():
+        with cuda:
+            outcome = quick_start.run_recbole(given.pop("model"), "tiny", None, {**given, **place})
+            assert cuda.current == int(rank)
+        results[name] = {metric: float(value) for metric, value in (outcome["test_result"] or {}).items()}
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":
