@@ -2,8 +2,8 @@
 
     python tests/device/two_gpus.py RANK SETTINGS.json
 
-The file has the settings of each run by its name. Processes meet through gloo. What nccl would refuse is refused here: tensors that are on the CPU, on the GPU
-of another process, sparse or not contiguous.
+The file has the settings of each run by its name. Processes meet through gloo. What nccl would refuse is
+refused here: tensors that are on the CPU, on the GPU of another process, sparse or not contiguous.
 """
 
 from __future__ import annotations
