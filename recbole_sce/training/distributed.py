@@ -82,14 +82,24 @@ def mean_of_rows(gradient: Tensor) -> Tensor:
     """Return the mean over processes of sparse gradients (COO) that name different rows of one table."""
     gradient = gradient.coalesce()
     rows, values = gradient.indices()[0], gradient.values()  # (m,), (m, d)
-    counts = [rows.new_zeros(1) for _ in range(processes.world_size())]
-    dist.all_gather(counts, rows.new_tensor([len(rows)]))
-    sizes = torch.cat(counts).tolist()
+    sizes = _sizes(rows)
     indices = _gathered(rows, sizes).unsqueeze(0)
     mean = torch.sparse_coo_tensor(
         indices, _gathered(values, sizes) / len(sizes), gradient.shape, check_invariants=False
     )
     return mean.coalesce()
+
+
+def rows_of_all(rows: Tensor) -> Tensor:
+    """Return the rows (m_i,) that the processes name, one behind the other."""
+    return _gathered(rows, _sizes(rows))
+
+
+def _sizes(tensor: Tensor) -> list[int]:
+    """Return the lengths of the tensors (m_i, ...) of all processes."""
+    counts = [tensor.new_zeros(1, dtype=torch.int64) for _ in range(processes.world_size())]
+    dist.all_gather(counts, counts[0].new_tensor([len(tensor)]))
+    return torch.cat(counts).tolist()
 
 
 def _gathered(tensor: Tensor, sizes: list[int]) -> Tensor:

@@ -83,14 +83,14 @@ class RowAdam(torch.optim.AdamW):
         return loss
 
     @torch.no_grad()
-    def catch_up(self) -> None:
-        """Bring every row up to date, as if each step had touched it."""
+    def catch_up(self, rows: Tensor | None = None) -> None:
+        """Bring ``rows`` (m,) int64 up to date, as if each step had touched them; None: every row."""
         for group, parameter in self._of_rows():
             state = self.state[parameter]
             step = int(state["step"])
-            every = torch.arange(len(parameter), device=parameter.device)
-            for rows in torch.split(every, _ROWS_AT_ONCE):
-                _write(parameter, state, rows, _late_rows(group, parameter, state, rows, step), step)
+            late = torch.arange(len(parameter), device=parameter.device) if rows is None else rows
+            for part in torch.split(late, _ROWS_AT_ONCE):
+                _write(parameter, state, part, _late_rows(group, parameter, state, part, step), step)
 
     def _of_rows(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
         for group in self.param_groups:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from recbole_sce.loss import ItemLoss
 from recbole_sce.settings.checks import conflicts_of_row_updates
-from recbole_sce.training.callbacks.base import Callback
+from recbole_sce.training import distributed
+from recbole_sce.training.callbacks.base import CalculateLoss, Callback
 from recbole_sce.training.row_adam import RowAdam
+from recbole_sce.utils import processes
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -24,10 +27,32 @@ AUTO_FROM = 100_000
 
 
 class RowsUpToDate(Callback):
-    """Brings the rows that no step has touched up to date after each epoch."""
+    """Brings rows that steps have missed up to date: those of a batch before its step, all after an epoch.
 
-    def __init__(self, optimizer: RowAdam) -> None:
-        self._optimizer = optimizer
+    Most of what moves a rare row are steps that miss it. Read without these moves, it would get the gradient
+    of a place where it no longer is.
+
+    Args:
+        optimizer: of the item table.
+        items_of: what a batch holds of items, in any shape.
+    """
+
+    def __init__(self, optimizer: RowAdam, items_of: Callable[[Any], Tensor]) -> None:
+        self._optimizer, self._items_of = optimizer, items_of
+
+    def watched(self, calculate_loss: CalculateLoss) -> CalculateLoss:
+        """Catch up before the loss of a batch."""
+
+        def loss(batch: Any) -> Any:
+            rows = self._items_of(batch).reshape(-1)
+            if rows.device.type == "cpu":  # which differ, an accelerator would have to be waited for to know
+                rows = torch.unique(rows)
+            if processes.together():
+                rows = distributed.rows_of_all(rows)
+            self._optimizer.catch_up(rows)
+            return calculate_loss(batch)
+
+        return loss
 
     @contextmanager
     def epoch(self, epoch: int, n_steps: int) -> Iterator[None]:

@@ -65,6 +65,33 @@ def test_training_equals_dense_training_where_all_rows_are_touched(
     assert torch.allclose(*tables, rtol=0, atol=1e-9)
 
 
+class AmongTargets(ItemLoss):
+    """Cross-entropy over the targets of a batch, which reads and touches no other rows."""
+
+    allows_sparse_grad = True
+
+    def forward(self, hidden: Tensor, item_embeddings: Tensor, targets: Tensor) -> Tensor:
+        items, own = targets.unique(return_inverse=True)
+        return F.cross_entropy(hidden @ F.embedding(items, item_embeddings, sparse=self.sparse_grad).T, own)
+
+
+def test_a_batch_reads_rows_where_dense_training_has_them(
+    tiny_dataset: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def table(**settings: Any) -> Tensor:
+        settings = {"train_batch_size": 1, "learner": "adamw", "weight_decay": 0.1, "epochs": 1, **settings}
+        trainer, train = trainer_of(tiny_dataset, AmongTargets(), **settings)
+        trainer.fit(train, saved=False, verbose=False)
+        learnt: Tensor = trainer.model.item_embedding.weight.detach()
+        return learnt
+
+    dense = table(sparse_item_updates=False)
+    rows = table(sparse_item_updates=True)
+    monkeypatch.setattr(sparse.RowsUpToDate, "watched", lambda _, calculate_loss: calculate_loss)
+    late = table(sparse_item_updates=True)
+    assert (rows - dense).abs().mean() < 0.1 * (late - dense).abs().mean()
+
+
 def test_later_targets_touch_no_other_rows(tiny_dataset: dict[str, Any]) -> None:
     loss = Lookup(first=38)
     loss.allows_later_targets = True
