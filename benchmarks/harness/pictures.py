@@ -86,6 +86,41 @@ def panels(curves: Mapping[str, Mapping[str, Sequence[Curve]]], x_heading: str, 
 
 
 @matplotlib.rc_context(_SVG)
+def levels(
+    curves: Mapping[str, Mapping[str, Sequence[Curve]]],
+    lines: Mapping[str, Mapping[str, float]],
+    x_heading: str,
+    y_heading: str,
+) -> Figure:
+    """Return what :func:`panels` does, with a named line across a panel at each height of ``lines``.
+
+    Lines that are so near each other that their names would cover each other share one name.
+    """
+    figure = panels(curves, x_heading, y_heading)
+    for axes, points, own in zip(figure.axes, curves.values(), lines.values()):
+        heights = [*own.values(), *(y for runs in points.values() for curve in runs for _, y in curve)]
+        axes.set_ylim(0.9 * min(heights), 1.05 * max(heights))
+        apart = (1.05 * max(heights) - 0.9 * min(heights)) / 20
+        names: list[tuple[float, list[str]]] = []
+        for name, height in sorted(own.items(), key=lambda pair: -pair[1]):
+            axes.axhline(height, color="#9aa5b1", linewidth=0.6, zorder=1)
+            if names and names[-1][0] - height < apart:
+                names[-1][1].append(name)
+            else:
+                names.append((height, [name]))
+        for height, together in names:
+            axes.text(
+                0.01,
+                height,
+                "; ".join(together),
+                fontsize=6,
+                va="bottom",
+                transform=axes.get_yaxis_transform(),
+            )
+    return figure
+
+
+@matplotlib.rc_context(_SVG)
 def svg(figure: Figure) -> str:
     """Return a figure as SVG."""
     file = io.StringIO()

@@ -7,25 +7,54 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harness.quality import WITHOUT_SEEN, Row, between, groups, mean, read_rows, spread
+from harness.pictures import Curve, levels, svg
+from harness.quality import ERROR, WITHOUT_SEEN, Row, between, groups, mean, read_rows, spread
 
 _ROOT = Path(__file__).parents[2]
 PUBLISHED = _ROOT / "benchmarks" / "results" / "published.csv"
 _ROWS = _ROOT / "benchmarks" / "results" / "quality.csv"
 _PAGE = _ROOT / "docs" / "results" / "leave-one-out.md"
+#: Labels of rows that leave seen items out, and what the table calls them.
+OURS = {
+    **{label: f"SASRecSCE, {loss}" for label, loss in WITHOUT_SEEN.items()},
+    "plain-without-seen": "SASRecSCE, SCE, recipe: plain",
+    "base-without-seen": "SASRec of RecBole",
+}
+#: Standard errors to each side of a mean that 95 of 100 such intervals hold the truth within.
+_NORMAL = 1.96
 
 
 def published_table(rows: Sequence[Row], published: Path = PUBLISHED) -> str:
     """Return a table a data set: figures of papers and of rows that leave seen items out, the best first."""
+    return "\n\n".join(_part(dataset, *both) for dataset, both in _beside(rows, published).items())
+
+
+def picture(rows: Sequence[Row], published: Path = PUBLISHED) -> str:
+    """Return test NDCG@10 against processor time as SVG: rows of ours, and figures of papers as lines."""
+    curves: dict[str, dict[str, Sequence[Curve]]] = {}
+    lines = {}
+    for dataset, (own, others) in _beside(rows, published).items():
+        curves[dataset] = {
+            OURS[label]: [[(float(row["training_cpu_seconds"]), float(row["ndcg@10"]))] for row in kept]
+            for label, kept in own.items()
+        }
+        lines[dataset] = {entry["model"]: float(entry["ndcg@10"]) for entry in others}
+    return svg(levels(curves, lines, "processor time of training [s]", "test NDCG@10"))
+
+
+def _beside(
+    rows: Sequence[Row], published: Path
+) -> dict[str, tuple[dict[str, list[Row]], list[dict[str, str]]]]:
+    """Return, of each data set that has both, rows of ours by label, and those of papers."""
     with published.open(encoding="utf-8", newline="") as file:
         elsewhere = list(csv.DictReader(file))
-    parts = []
+    both = {}
     for dataset, labels in groups(rows).items():
-        own = {label: labels[label] for label in WITHOUT_SEEN if label in labels}
+        own = {label: labels[label] for label in OURS if label in labels}
         others = [entry for entry in elsewhere if entry["dataset"] == dataset]
         if own and others:
-            parts.append(_part(dataset, own, others))
-    return "\n\n".join(parts)
+            both[dataset] = own, others
+    return both
 
 
 def _part(dataset: str, own: Mapping[str, Sequence[Row]], others: Sequence[Mapping[str, str]]) -> str:
@@ -40,8 +69,9 @@ def _part(dataset: str, own: Mapping[str, Sequence[Row]], others: Sequence[Mappi
             "",
             f"{int(first['users']):,} users, {int(first['items']):,} items.",
             "",
-            "| model | test NDCG@10 | Recall@10 | seeds | epochs | processor s | peak MiB | source |",
-            "|---|---:|---:|---:|---:|---:|---:|---|",
+            "| model | test NDCG@10 | over users, 95 % | Recall@10 | seeds | epochs | processor s "
+            "| peak MiB | source |",
+            "|---|---:|---:|---:|---:|---:|---:|---:|---|",
             *(line for _, line in lines),
             "",
             '??? example "The command of each row (other seeds: `--seed`)"',
@@ -55,15 +85,17 @@ def _part(dataset: str, own: Mapping[str, Sequence[Row]], others: Sequence[Mappi
 
 def _line_of_paper(entry: Mapping[str, str]) -> str:
     score = f"{float(entry['ndcg@10']):.4f}"
-    return f"| {entry['model']} | {score} | | | | | | [{entry['source']}]({entry['url']}) |"
+    return f"| {entry['model']} | {score} | | | | | | | [{entry['source']}]({entry['url']}) |"
 
 
 def _line_of_ours(label: str, kept: Sequence[Row]) -> str:
     scores = [spread(mean(kept, name), 4) for name in ("ndcg@10", "recall@10")]
+    error = mean(kept, ERROR)[0]
+    scores.insert(1, "" if error is None else f"± {_NORMAL * error:.4f}")
     costs = [
         spread((mean(kept, name)[0], None), 0) for name in ("epochs", "training_cpu_seconds", "resident_mib")
     ]
-    cells = [f"**SASRecSCE, {WITHOUT_SEEN[label]}**", *scores, str(len(kept)), *costs, "this package"]
+    cells = [f"**{OURS[label]}**", *scores, str(len(kept)), *costs, "this package"]
     return f"| {' | '.join(cells)} |"
 
 
@@ -73,8 +105,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--csv", type=Path, default=_ROWS, help="rows of ours; default: %(default)s")
     parser.add_argument("--page", type=Path, default=_PAGE, help="default: %(default)s")
     arguments = parser.parse_args(argv)
-    text = arguments.page.read_text(encoding="utf-8")
-    text = between(text, "figures", published_table(read_rows(arguments.csv)), arguments.page)
+    rows = read_rows(arguments.csv)
+    drawing = arguments.page.with_suffix(".svg")
+    figures = f"![Test NDCG@10 against processor time]({drawing.name})\n\n{published_table(rows)}"
+    text = between(arguments.page.read_text(encoding="utf-8"), "figures", figures, arguments.page)
     arguments.page.write_text(text, encoding="utf-8", newline="\n")
+    drawing.write_text(picture(rows), encoding="utf-8", newline="\n")
     print(arguments.page)
     return 0

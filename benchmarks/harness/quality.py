@@ -11,6 +11,7 @@ import argparse
 import csv
 import io
 import json
+import math
 import re
 import shlex
 import statistics
@@ -20,6 +21,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Optional
+
+import numpy as np
 
 from harness.common import read_csv
 from harness.loss import cost_table
@@ -39,6 +42,8 @@ _OF_64_ROWS = {f"{_OURS}, 64 rows": "SCE-64-rows", f"{_EXACT}, 64 rows": "CE-64-
 _PICTURED = (*_OF_TODAY, *_OF_64_ROWS, *_RECBOLES)
 #: What a variant adds to its base, one thing after the other.
 STEPS = {"SASRec": "RecBole's SASRec", "SCE-plain": _PLAIN, "SCE-recipe": _OURS}
+#: The column of the standard error over users of the test NDCG@10.
+ERROR = "ndcg@10_error"
 #: Labels of runs of SASRecSCE with its recipe that leave seen items out of the ranking, and their losses.
 WITHOUT_SEEN = {"SCE-without-seen": "SCE", "CE-without-seen": "exact CE"}
 _COSTS = ("epochs", "training_cpu_seconds", "resident_mib")
@@ -268,8 +273,19 @@ def collect(folders: Iterable[Path]) -> list[Row]:
         for path in sorted((folder / "runs").glob("*.json")):
             record = json.loads(path.read_text(encoding="utf-8"))
             if record["status"] == "done":
-                rows.append(row_of(record["spec"]["dataset"], record))
+                by_user = path.with_suffix(".npz")
+                error = standard_error(by_user, "ndcg@10") if by_user.exists() else None
+                rows.append({**row_of(record["spec"]["dataset"], record), ERROR: _text(error)})
     return rows
+
+
+def standard_error(by_user: Path, metric: str) -> float | None:
+    """Return the standard error over users of a run's mean; None where the file has no such metric."""
+    with np.load(by_user) as metrics:
+        if metric not in metrics:
+            return None
+        values = metrics[metric]
+    return float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
 # The page

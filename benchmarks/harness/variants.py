@@ -62,7 +62,7 @@ def measured(
         paths=(*spec.paths, str(Path(__file__).parents[1])),
     )
     os.environ[budget.VARIABLE] = limit
-    record = run_in_process(spec, folder / model)
+    record = run_in_process(spec, folder)
     if record["status"] != "done":
         raise RuntimeError(f"{model} on {dataset}: {record['error']}")
     return record
@@ -95,10 +95,10 @@ def run(arguments: argparse.Namespace) -> None:
         settings = settings_of(model, arguments.dataset, arguments.data_path, arguments.seed)
         with tempfile.TemporaryDirectory() as folder:
             limit = f"least:{arguments.seconds}"
-            theirs = measured(base, arguments.dataset, settings, limit, Path(folder))
+            theirs = measured(base, arguments.dataset, settings, limit, Path(folder) / base)
             limit = f"most:{theirs['seconds']['training_cpu']}"
             own = {**settings, "recipe": "plain"}
-            ours = measured(model, arguments.dataset, own, limit, Path(folder))
+            ours = measured(model, arguments.dataset, own, limit, Path(folder) / model)
         rows += [
             row_of(name, base, arguments.dataset, arguments.seed, record)
             for name, record in ((base, theirs), (model, ours))

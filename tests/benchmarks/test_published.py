@@ -20,6 +20,7 @@ def row(label: str, seed: int, score: float, dataset: str = "tiny") -> quality.R
         "epochs": "3",
         "training_cpu_seconds": "1234.5",
         "resident_mib": "700",
+        "ndcg@10_error": "0.01",
         "users": "2000",
         "items": "41",
         "command": f"recbole-sce run --seed={seed}",
@@ -43,10 +44,22 @@ def test_the_best_is_first_and_data_sets_without_both_are_left_out(papers: Path)
     table = published.published_table([*rows, row("SCE-without-seen", 1, 0.5, "alone")], papers)
     lines = [line.split(" | ") for line in table.splitlines() if line.startswith("| ")][1:]
     assert [line[0] for line in lines] == ["| Better", "| **SASRecSCE, SCE**", "| Worse"]
-    assert lines[1][1:5] == ["0.2000 ± 0.1414", "0.5000 ± 0.0000", "2", "3"]
+    assert lines[1][1:6] == ["0.2000 ± 0.1414", "± 0.0196", "0.5000 ± 0.0000", "2", "3"]
     assert "    recbole-sce run --seed=1\n" in table
     assert "Elsewhere" not in table
     assert "alone" not in table
+
+
+def test_the_picture_has_our_rows_and_the_levels_of_papers(papers: Path) -> None:
+    drawing = published.picture([row("SCE-without-seen", 1, 0.2), row("base-without-seen", 1, 0.3)], papers)
+    for text in ("tiny", "Better", "Worse", "SASRecSCE, SCE", "SASRec of RecBole", "test NDCG@10"):
+        assert f">{text}</text>" in drawing
+
+
+def test_a_row_without_users_has_no_interval(papers: Path) -> None:
+    (without,) = (row("SCE-without-seen", 1, 0.2),)
+    del without["ndcg@10_error"]
+    assert "**SASRecSCE, SCE** | 0.2000 |  | 0.5000 |" in published.published_table([without], papers)
 
 
 def test_the_page_is_of_the_rows() -> None:
@@ -55,3 +68,4 @@ def test_the_page_is_of_the_rows() -> None:
     table = published.published_table(rows)
     assert "SASRecSCE, exact CE" in table
     assert table in page.read_text(encoding="utf-8")
+    assert published.picture(rows) == page.with_suffix(".svg").read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from harness import pictures, quality
 from recbole.config import Config
@@ -174,10 +176,13 @@ class TestFile:
         runs = tmp_path / "study" / "runs"
         runs.mkdir(parents=True)
         (runs / "a-seed1.json").write_text(json.dumps(record_of("a", 1, 0.25)))
+        np.savez(runs / "a-seed1.npz", **{"ndcg@10": np.array([0.0, 0.5, 0.5, 0.0])})
         (runs / "a-seed2.json").write_text(json.dumps({"status": "failed"}))
         target = tmp_path / "q.csv"
         assert quality.main(["collect", str(tmp_path / "study"), "--csv", str(target)]) == 0
-        assert [(row["dataset"], row["ndcg@10"]) for row in quality.read_rows(target)] == [("tiny", "0.25")]
+        (row,) = quality.read_rows(target)
+        assert (row["dataset"], row["ndcg@10"]) == ("tiny", "0.25")
+        assert float(row[quality.ERROR]) == pytest.approx(0.25 / math.sqrt(3), rel=1e-4)
 
     def test_a_folder_without_runs_is_refused(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
