@@ -180,8 +180,8 @@ class SCESettings(BaseModel):
         "Training",
         "auto",
         "SCE, CE-, gBCE, BCE",
-        "Update only the rows of the item table that a step touches; others follow when next touched, ranked "
-        "or saved. auto: from 100,000 items on, with learner adam or adamw.",
+        "Update only the rows of the item table that a step touches; others follow before a batch that has "
+        "them, and when they are ranked or saved. auto: from 100,000 items on, with learner adam or adamw.",
     )
     ema_decay: InsideUnit | None = _key(
         "Training",
