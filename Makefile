@@ -107,7 +107,7 @@ test-modern: $(MODERN)/.installed  ## the quick tests with the packages of Pytho
 
 # The GPU kernels, in Triton's interpreter; with TRITON_INTERPRET=0 compiled, on a GPU. Triton takes 1 GB.
 test-triton: $(VENV)/.installed-triton  ## the GPU kernels
-	$(BIN)/python -m pytest tests/loss/test_triton.py
+	$(BIN)/python -m pytest $(PARALLEL) tests/loss/test_triton.py
 
 # RecBole's own tests with and without the plugin: make recbole-suite RECBOLE=path/to/a/checkout
 recbole-suite: $(INSTALLED)  ## RecBole's own tests, with and without the plugin

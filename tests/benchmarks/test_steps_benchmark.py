@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import csv
+import io
+import json
+import subprocess
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +88,26 @@ def test_a_checkout_that_is_not_the_one_imported_is_refused(tmp_path: Path) -> N
         step_times.measure({"checkout": str(tmp_path)})
 
 
+@pytest.fixture
+def steps_alone_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure the other kinds here: a process costs seconds of imports."""
+    apart = subprocess.run
+
+    def run(command: list[str], **options: Any) -> Any:
+        if command[1] != str(steps.PROGRAM) or json.loads(command[2])["kind"] == "steps":
+            return apart(command, **options)
+        monkeypatch.chdir(Path.cwd())  # so that this test alone works in the folder of the case
+        monkeypatch.setattr("sys.argv", ["pytest"])
+        output = io.StringIO()
+        with redirect_stdout(output):
+            step_times.main(command[2])
+        return subprocess.CompletedProcess(command, 0, output.getvalue(), "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("steps_alone_in_a_process")
 def test_a_run_measures_all_kinds_of_both_checkouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(steps.GENERATED, "toys-like", LogSpec(1500, 100, mean_length=9.0))
     settings = {"MAX_ITEM_LIST_LENGTH": 8, "hidden_size": 8, "inner_size": 8}
