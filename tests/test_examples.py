@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from recbole import quick_start
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -61,7 +62,21 @@ def test_quickstart(run_example: Run) -> None:
     assert "peak memory" in out
 
 
+@pytest.fixture
+def few_users(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let RecBole's quick start, here, train a small encoder on few users."""
+    if "whole" not in request.node.callspec.id:
+        small = dict(option.removeprefix("--").split("=") for option in (*SMALL, FEW))
+        run = quick_start.run_recbole
+        monkeypatch.setattr(
+            quick_start,
+            "run_recbole",
+            lambda config_dict, **named: run(config_dict={**config_dict, **small}, **named),
+        )
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_users")
 def test_demo(run_example: Run) -> None:
     small = ("--epochs=1", "--n-items=2000")
     out = run_example("demo.py", *small, whole=small)
