@@ -193,8 +193,13 @@ def _no_wait_for_cpu_usage() -> Iterator[None]:
         yield
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep on one worker the tests that start processes which meet, and those of one file that share data."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep on one worker the tests that start processes which meet, and those of one file that share data.
+
+    Workers begin with slow tests, so that none waits at the end for a long one of another.
+    """
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     for item in items:
         file = item.path.relative_to(Path(__file__).parent).as_posix()
         if file in PROCESSES:
