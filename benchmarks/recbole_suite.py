@@ -101,8 +101,8 @@ def _write_down(report: Any) -> None:
     reason = crash.message if crash is not None else str(report.longrepr or "")
     lines = [line for line in reason.strip().splitlines() if line.strip()]
     with open(os.environ[_OUTCOMES], "a", encoding="utf-8") as file:
-        told = lines[0 if crash is not None else -1] if lines else ""
-        file.write(json.dumps([report.nodeid, report.outcome, told]) + "\n")
+        reason_line = lines[0 if crash is not None else -1] if lines else ""
+        file.write(json.dumps([report.nodeid, report.outcome, reason_line]) + "\n")
 
 
 # In the process that compares
@@ -139,8 +139,8 @@ def _run_file(folder: Path, test: str, with_plugin: bool, limit: int) -> Outcome
     )
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     outcomes: Outcomes = {name: (outcome, reason) for name, outcome, reason in map(json.loads, lines)}
-    told = outcomes and done.returncode == pytest.ExitCode.INTERRUPTED  # a file that cannot be imported
-    if done.returncode not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not told:
+    explained = outcomes and done.returncode == pytest.ExitCode.INTERRUPTED  # a file that cannot be imported
+    if done.returncode not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not explained:
         outcomes[test] = ("failed", _last_line(done) or f"pytest ended with code {done.returncode}")
     return outcomes
 
@@ -174,7 +174,7 @@ def differences(without: Outcomes, with_plugin: Outcomes) -> dict[str, list[str]
     ``same``: the same outcome. ``broken``: passes without the plugin only. ``repaired``: passes with it only.
     ``other``: what is left, such as a test that is skipped on one side and fails on the other.
     """
-    found: dict[str, list[str]] = {"same": [], "broken": [], "repaired": [], "other": []}
+    by_kind: dict[str, list[str]] = {"same": [], "broken": [], "repaired": [], "other": []}
     for test in sorted({*without, *with_plugin}):
         before = without.get(test, ("missing", ""))[0]
         after = with_plugin.get(test, ("missing", ""))[0]
@@ -184,13 +184,13 @@ def differences(without: Outcomes, with_plugin: Outcomes) -> dict[str, list[str]
             kind = "broken"
         else:
             kind = "repaired" if after == "passed" else "other"
-        found[kind].append(test)
-    return found
+        by_kind[kind].append(test)
+    return by_kind
 
 
 def report(without: Outcomes, with_plugin: Outcomes) -> str:
     """Return counts, and each difference with the reasons of both sides."""
-    found = differences(without, with_plugin)
+    by_kind = differences(without, with_plugin)
     lines = ["versions: " + ", ".join(f"{name} {number}" for name, number in versions().items()), ""]
     lines += ["| tests | without | with |", "|---|---|---|"]
     counts = [_counts(side) for side in (without, with_plugin)]
@@ -198,9 +198,9 @@ def report(without: Outcomes, with_plugin: Outcomes) -> str:
         lines.append(f"| {file} | {_told(counts[0].get(file))} | {_told(counts[1].get(file))} |")
     totals = [sum(side.values(), Counter()) for side in counts]
     lines += [f"| all | {_told(totals[0])} | {_told(totals[1])} |", ""]
-    lines += [", ".join(f"{kind}: {len(tests)}" for kind, tests in found.items())]
+    lines += [", ".join(f"{kind}: {len(tests)}" for kind, tests in by_kind.items())]
     for kind in ("broken", "other", "repaired"):
-        for test in found[kind]:
+        for test in by_kind[kind]:
             lines += [f"{kind}: {test}"]
             for name, side in (("without", without), ("with", with_plugin)):
                 outcome, reason = side.get(test, ("missing", ""))
@@ -221,13 +221,13 @@ def _told(counts: Optional[Mapping[str, int]]) -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions that the outcomes depend on."""
-    found = {"python": platform.python_version()}
+    numbers = {"python": platform.python_version()}
     for name in (PLUGIN, "torch", "numpy", "pandas", "scipy", "hyperopt", "ray"):
         try:
-            found[name] = version(name)
+            numbers[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "absent"
-    return found
+            numbers[name] = "absent"
+    return numbers
 
 
 def main() -> int:

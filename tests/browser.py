@@ -53,7 +53,7 @@ def draw(page: Path, folder: Path) -> Drawn:
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(browser.pid, signal.SIGKILL)
-    said = log.read_text(encoding="utf-8", errors="replace")
+    messages = log.read_text(encoding="utf-8", errors="replace")
     text = dom.read_text(encoding="utf-8")
-    assert "</html>" in text, f"the browser ended with {browser.returncode}: {said[-2000:]}"
-    return Drawn(text, re.findall(r":CONSOLE[^\]]*\] (.*)", said))
+    assert "</html>" in text, f"the browser ended with {browser.returncode}: {messages[-2000:]}"
+    return Drawn(text, re.findall(r":CONSOLE[^\]]*\] (.*)", messages))

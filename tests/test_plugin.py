@@ -94,8 +94,8 @@ class TestPropertyFiles:
             config_file_list=[str(one), str(two)],
             config_dict={**tiny_dataset, "bucket_alpha": 13.0, "n_negatives": 13},
         )
-        found = [config[key] for key in ("gbce_t", "n_buckets", "bucket_alpha", "n_negatives")]
-        assert found == [0.11, 12, 13.0, 14]
+        values = [config[key] for key in ("gbce_t", "n_buckets", "bucket_alpha", "n_negatives")]
+        assert values == [0.11, 12, 13.0, 14]
 
 
 @pytest.mark.parametrize(

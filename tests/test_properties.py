@@ -26,9 +26,9 @@ FAMILIES = {"amazon-reviews"}  # files that serve others and are no data set of 
 
 
 def load(path: Path) -> dict[str, Any]:
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    assert isinstance(found, dict)
-    return found
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert isinstance(content, dict)
+    return content
 
 
 def documented_columns(path: Path) -> dict[str, str]:

@@ -112,7 +112,7 @@ def row_of(dataset: str, record: Mapping[str, Any]) -> Row:
     curve, machine, memory = record["curve"], record["machine"], record["memory_mib"]
     test, valid = record["metrics"]["test"], record["metrics"]["valid"]
     nearly = nearly_there(curve, record["valid_metric_bigger"]) or {}
-    found = {
+    values = {
         "dataset": dataset,
         "label": record["label"],
         "model": record["model"],
@@ -143,7 +143,7 @@ def row_of(dataset: str, record: Mapping[str, Any]) -> Row:
             if "training_cpu_seconds" in entry
         ),
     }
-    return {key: _text(value) for key, value in found.items()}
+    return {key: _text(value) for key, value in values.items()}
 
 
 def nearly_there(curve: Sequence[Mapping[str, Any]], bigger: bool) -> Optional[Mapping[str, Any]]:
@@ -371,15 +371,15 @@ def _defaults(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
 
     RecBole's models may have been allowed different numbers of epochs, as their labels say: the most count.
     """
-    found: dict[str, dict[str, list[Row]]] = {}
+    defaults: dict[str, dict[str, list[Row]]] = {}
     for dataset, labels in groups(rows).items():
         pictured = _OF_TODAY if labels.keys() >= set(_OF_TODAY.values()) else _OF_64_ROWS
         trained = {name: labels.get(label, []) for name, label in pictured.items()}
         for model in _RECBOLES:
             own = [kept for label, kept in labels.items() if re.fullmatch(rf"{model}(-\d+-epochs)?", label)]
             trained[model] = max(own, key=lambda kept: int(kept[0]["epochs_allowed"]), default=[])
-        found[dataset] = {model: kept for model, kept in trained.items() if kept}
-    return found
+        defaults[dataset] = {model: kept for model, kept in trained.items() if kept}
+    return defaults
 
 
 def _with_figures(page: Path, figures: str) -> str:
@@ -467,13 +467,13 @@ def _at_equal_time(labels: Mapping[str, Sequence[Row]]) -> list[str]:
 
 
 def _machines(rows: Iterable[Row]) -> list[str]:
-    told = dict.fromkeys(
+    sentences = dict.fromkeys(
         f"{row['gpu'] or row['processor']}, {row['threads']} of {row['cores']} cores; "
         f"Python {row['python']}, torch {row['torch']}, recbole {row['recbole']}, "
         f"recbole_sce {row['recbole_sce']}."
         for row in rows
     )
-    return list(told)
+    return list(sentences)
 
 
 def mean(rows: Sequence[Row], column: str) -> tuple[Optional[float], Optional[float]]:

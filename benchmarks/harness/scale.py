@@ -135,12 +135,12 @@ def table(outcomes: Sequence[Outcome]) -> str:
         "| interactions | items | stage | RecBole | recbole_sce | times the seconds | times the memory |",
         "|---:|---:|---|---:|---:|---:|---:|",
     ]
-    found: dict[tuple[int, int, str], dict[str, Stage]] = {}
+    stages: dict[tuple[int, int, str], dict[str, Stage]] = {}
     # By our stages, of which there are more.
     for case, stage in sorted(outcomes, key=lambda one: one.case.side == "RecBole"):
         if case.side in SIDES:
-            found.setdefault((case.interactions, case.items, stage.name), {})[case.side] = stage
-    for (interactions, items, name), sides in sorted(found.items(), key=lambda one: one[0][:2]):
+            stages.setdefault((case.interactions, case.items, stage.name), {})[case.side] = stage
+    for (interactions, items, name), sides in sorted(stages.items(), key=lambda one: one[0][:2]):
         theirs, ours = sides.get("RecBole"), sides.get("recbole_sce")
         cells = [f"{interactions:,}", f"{items:,}", name, _cell(theirs), _cell(ours)]
         if theirs and ours and not theirs.failure and not ours.failure:
@@ -168,14 +168,14 @@ def step_table(outcomes: Sequence[Outcome]) -> str:
         "|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for case, stage in outcomes:
-        found = stage.details
-        if "forward" not in found:
+        details = stage.details
+        if "forward" not in details:
             continue
         name = case.side + stage.name.partition("more steps")[2]
-        cells = [f"{case.interactions:,}", f"{case.items:,}", name, f"{found['targets']:,.0f}"]
-        cells += [f"{found[part]:.4f} s" for part in ("data", "forward", "backward", "optimiser")]
+        cells = [f"{case.interactions:,}", f"{case.items:,}", name, f"{details['targets']:,.0f}"]
+        cells += [f"{details[part]:.4f} s" for part in ("data", "forward", "backward", "optimiser")]
         working = stage.extra_mib - max(stage.kept_mib, 0.0)
-        dense = _COPIES_OF_LOGITS * found["dense_logits_mib"]
+        dense = _COPIES_OF_LOGITS * details["dense_logits_mib"]
         cells += [f"{working:,.0f}", f"{dense:,.0f}", f"{dense / max(working, 1.0):.1f}"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

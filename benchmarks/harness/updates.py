@@ -99,10 +99,10 @@ def train(settings: dict[str, Any]) -> tuple[Result, Result]:
     began = time.perf_counter()
     trainer.fit(train_data, valid_data, verbose=False, show_progress=False)
     seconds = time.perf_counter() - began
-    found = trainer.evaluate(test_data, load_best_model=True)
+    metrics = trainer.evaluate(test_data, load_best_model=True)
     name = "sparse_item_updates" if config["sparse_item_updates"] else "dense updates"
     return (
-        Result(name, found["ndcg@10"], found["recall@10"], seconds),
+        Result(name, metrics["ndcg@10"], metrics["recall@10"], seconds),
         popularity(train_data._dataset, test_data._dataset),
     )
 

@@ -180,5 +180,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     renders = commands.add_parser("render", help="write the tables")
     renders.add_argument("--markdown", type=Path, default=MARKDOWN)
     renders.set_defaults(does=render)
-    found = parser.parse_args(arguments)
-    found.does(found)
+    options = parser.parse_args(arguments)
+    options.does(options)

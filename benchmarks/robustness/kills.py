@@ -315,16 +315,16 @@ def differences(reference: Path, folder: Path) -> list[str]:
     Compared are metrics, the weights of the best and of the last model, the optimiser, early stopping, each
     epoch's loss, and the random states.
     """
-    found = []
+    deviations = []
     ours, theirs = (
         json.loads((each / "result.json").read_text(encoding="utf-8")) for each in (reference, folder)
     )
     for key in ("best_valid_score", "best_valid_result", "test_result"):
-        found += unequal(ours[key], theirs[key], key)
+        deviations += unequal(ours[key], theirs[key], key)
     for expected, got in zip(_checkpoints(reference), _checkpoints(folder)):
-        found += unequal(expected, got, "checkpoint")
+        deviations += unequal(expected, got, "checkpoint")
     left = [path.name for path in (folder / "saved").glob(".*") if _belongs(path, folder)]
-    return found + [f"{name} is left over" for name in left]
+    return deviations + [f"{name} is left over" for name in left]
 
 
 def _checkpoints(folder: Path) -> list[dict[str, Any]]:

@@ -29,8 +29,8 @@ def run(dataset: str, data_path: str, model: str, decays: list[float], folder: s
     averages = [WeightAverage(trainer.model.parameters(), decay) for decay in decays]
 
     def scores() -> str:
-        found = (trainer.evaluate(data, load_best_model=False)["ndcg@10"] for data in (valid, test))
-        return " / ".join(f"{score:.4f}" for score in found)
+        ndcgs = (trainer.evaluate(data, load_best_model=False)["ndcg@10"] for data in (valid, test))
+        return " / ".join(f"{score:.4f}" for score in ndcgs)
 
     def show(epoch: int, _: float) -> None:
         cells = [scores()]

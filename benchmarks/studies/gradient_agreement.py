@@ -59,7 +59,7 @@ def agreement(model: torch.nn.Module, batch: object, draws: int) -> tuple[float,
     logits = hidden @ table.T
     exact = cross_entropy(logits[:, 1:], targets - 1)  # row 0 is padding
     exact_gradients = torch.autograd.grad(exact, (hidden, table))
-    found = {}
+    by_loss = {}
     for name, loss_fn in LOSSES.items():
         values, gradients = [], []
         with_them = getattr(loss_fn, "needs_histories", False) and WITHOUT not in name
@@ -72,8 +72,8 @@ def agreement(model: torch.nn.Module, batch: object, draws: int) -> tuple[float,
         for own, reference in zip(zip(*gradients), exact_gradients):
             row.append(sum(cosine(one, reference) for one in own) / draws)
             row.append(cosine(sum(own), reference))
-        found[name] = row
-    return float(exact), found
+        by_loss[name] = row
+    return float(exact), by_loss
 
 
 def spread(model: torch.nn.Module, batch: object) -> tuple[float, float, float]:
@@ -99,11 +99,11 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     model.train()
     batches = [batch for batch, _ in zip(train_data, range(arguments.batches))]
-    found = [agreement(model, batch, arguments.draws) for batch in batches]
+    agreements = [agreement(model, batch, arguments.draws) for batch in batches]
     deviation, half_variance, above = (
         sum(column) / len(batches) for column in zip(*(spread(model, batch) for batch in batches))
     )
-    exact = sum(value for value, _ in found) / len(found)
+    exact = sum(value for value, _ in agreements) / len(agreements)
     print(f"exact cross-entropy {exact:.3f}, of ln(items) = {math.log(len(model.item_table()) - 1):.3f}\n")
     print(
         f"logits of a state: standard deviation {deviation:.2f}, half their variance {half_variance:.2f}, "
@@ -112,7 +112,7 @@ def main() -> None:
     print("| loss | value | states, one draw | states, mean | items, one draw | items, mean |")
     print("|---|---:|---:|---:|---:|---:|")
     for name in LOSSES:
-        figures = [sum(column) / len(found) for column in zip(*(rows[name] for _, rows in found))]
+        figures = [sum(column) / len(agreements) for column in zip(*(rows[name] for _, rows in agreements))]
         print(f"| {name} | " + " | ".join(f"{figure:.3f}" for figure in figures) + " |")
 
 

@@ -150,8 +150,8 @@ def value_in_files(key: str, files: Sequence[str]) -> Optional[str]:
     """Return what the last of ``files`` that sets ``key`` says; None if none does."""
     import yaml
 
-    found = None
+    value = None
     for file in files:
         with open(file, encoding="utf-8") as stream:
-            found = yaml.safe_load(stream).get(key, found)
-    return found
+            value = yaml.safe_load(stream).get(key, value)
+    return value

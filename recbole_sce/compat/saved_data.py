@@ -237,8 +237,8 @@ def _why_outdated(config: Any, dataset: Any, path: str) -> str:
 
     Where a file that the data set was made of is gone, that cannot be known, and is logged.
     """
-    wanted = ids.wanted()
-    if wanted is not None and wanted.differing(ids.TokenIds.of(dataset)):
+    of_checkpoint = ids.wanted()
+    if of_checkpoint is not None and of_checkpoint.differing(ids.TokenIds.of(dataset)):
         return "it has other ids of tokens than the checkpoint"
     saved: str | None = vars(dataset).get(sources.ATTRIBUTE)
     if saved is None and type(dataset).__module__.startswith("recbole_sce."):

@@ -110,8 +110,8 @@ def even_stops(weights: Sizes, count: int) -> Rows:
     """
     ends = np.cumsum(weights, dtype=np.float64)
     middles = ends - weights / 2
-    wanted = ends[-1] / count * np.arange(1, count) if len(ends) else np.empty(0)
-    stops = np.append(np.searchsorted(middles, wanted), len(weights)).astype(np.int64)
+    even_sums = ends[-1] / count * np.arange(1, count) if len(ends) else np.empty(0)
+    stops = np.append(np.searchsorted(middles, even_sums), len(weights)).astype(np.int64)
     steps = np.arange(count)
     stops = np.maximum.accumulate(np.maximum(stops - steps, 1)) + steps  # at least one more than before
     return np.minimum(stops, len(weights) - count + 1 + steps)

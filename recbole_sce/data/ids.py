@@ -171,7 +171,7 @@ def check_same(path: _Path, ids: Optional[TokenIds], key: str, remedy: str) -> N
 # Of data sets
 
 
-class _Wanted:
+class _Adoption:
     """The ids that data sets are to take over, and what they had to leave out."""
 
     def __init__(self, stored: TokenIds, path: _Path, keep_users: bool) -> None:
@@ -179,12 +179,12 @@ class _Wanted:
         self.notes: list[str] = []
 
 
-_wanted: ContextVar[Optional[_Wanted]] = ContextVar("_wanted", default=None)
+_adoption: ContextVar[Optional[_Adoption]] = ContextVar("_adoption", default=None)
 
 
 def wanted() -> Optional[TokenIds]:
     """Return the ids that data sets take over at present."""
-    current = _wanted.get()
+    current = _adoption.get()
     return None if current is None else current.stored
 
 
@@ -205,12 +205,12 @@ def adopted(checkpoint: Mapping[str, Any], path: _Path) -> Iterator[None]:
         )
         yield
         return
-    current = _Wanted(stored, path, keep_users=not _has_user_table(checkpoint, stored))
-    token = _wanted.set(current)
+    current = _Adoption(stored, path, keep_users=not _has_user_table(checkpoint, stored))
+    token = _adoption.set(current)
     try:
         yield
     finally:
-        _wanted.reset(token)
+        _adoption.reset(token)
     for text in current.notes:
         logger.warning(text)
 
@@ -232,7 +232,7 @@ def check_adopted(dataset: Any) -> None:
     Raises:
         CheckpointError: it has others.
     """
-    current = _wanted.get()
+    current = _adoption.get()
     if current is None:
         return
     ids = TokenIds.of(dataset)
@@ -259,7 +259,7 @@ def adopt(dataset: Any) -> None:
     """
     from recbole.data.dataset import KnowledgeBasedDataset
 
-    current = _wanted.get()
+    current = _adoption.get()
     # A knowledge graph links ids of items to those of entities: check_adopted refuses it if they differ.
     if current is None or isinstance(dataset, KnowledgeBasedDataset):
         return
@@ -288,7 +288,7 @@ def adopt(dataset: Any) -> None:
         dataset.held_out_users = np.array([user for user in held_out if user in known])
 
 
-def _take_over(dataset: Any, current: _Wanted) -> dict[str, npt.NDArray[np.int64]]:
+def _take_over(dataset: Any, current: _Adoption) -> dict[str, npt.NDArray[np.int64]]:
     """Set the ids of all fields; return, for each that changes, the new id of each old one, -1 if unknown."""
     new_ids: dict[str, npt.NDArray[np.int64]] = {}
     done: dict[int, tuple[Any, ...]] = {}
@@ -310,7 +310,7 @@ def _take_over(dataset: Any, current: _Wanted) -> dict[str, npt.NDArray[np.int64
     return new_ids
 
 
-def _note(dataset: Any, field: str, tokens: _Tokens, current: _Wanted) -> str:
+def _note(dataset: Any, field: str, tokens: _Tokens, current: _Adoption) -> str:
     if field in dataset.alias["item_id"]:
         effect = "have no vector, so they are left out of histories and never recommended"
     elif field in dataset.alias["user_id"]:
@@ -336,7 +336,7 @@ def _renumber_sequences(table: Any, field: str, new_ids: npt.NDArray[np.int64]) 
     return np.array([len(left) > 0 or len(ids) == 0 for left, ids in zip(known, sequences)], dtype=bool)
 
 
-def _count_left(dataset: Any, keep: npt.NDArray[np.bool_], current: _Wanted) -> None:
+def _count_left(dataset: Any, keep: npt.NDArray[np.bool_], current: _Adoption) -> None:
     if not keep.any():
         raise CheckpointError(
             f"{current.path} does not fit the data set at {dataset.dataset_path}: the model knows none of "

@@ -99,8 +99,8 @@ def hold_out(dataset: Any) -> None:
     table = dataset.inter_feat
     users, items = (pd.factorize(table[field])[0] for field in (dataset.uid_field, dataset.iid_field))
     rows, of_test = temporal_rows(users, items, table[dataset.time_field].to_numpy(), quantile)
-    for part, found in (("train on", ~of_test), ("test", of_test)):
-        if not found.any():
+    for part, of_part in (("train on", ~of_test), ("test", of_test)):
+        if not of_part.any():
             raise ValueError(
                 f"{dataset.dataset_name}: {KEY}: {quantile} leaves no user to {part}; test users are those "
                 f"with at least {_FEWEST} interactions from that quantile of {dataset.time_field} on, with "

@@ -178,9 +178,9 @@ def rank_candidates(
         full[at] = scores[to_device(chosen, device)]
         return full
 
-    best, found = table.topk(min(k + 1, n_items))
+    best, best_places = table.topk(min(k + 1, n_items))
     plan = _plan(n_rows, k, table.new_empty(0, 1), memory_mb)
-    top = _settle_ties(best, item_of_place.gather(1, found), k, dense, plan.dense_rows(n_items))
+    top = _settle_ties(best, item_of_place.gather(1, best_places), k, dense, plan.dense_rows(n_items))
     at = torch.searchsorted(keys[order], targets.rows * n_items + targets.items)
     target_scores = scores[to_device(at, device)].unsqueeze(1)  # (T, 1)
     others = table[to_device(targets.rows, device)]  # (T, width)
@@ -300,11 +300,11 @@ class _RunningTopK:
             # Few rows have a new item among their largest once some chunks have been seen: sort those alone.
             # ``not <=`` lets NaN pass, which torch ranks above all numbers.
             rows = (~(scores.amax(1) <= self.scores[:, -1])).nonzero().squeeze(1)  # (h,)
-            found, places = scores[rows].topk(min(k, scores.size(1)))
+            largest, places = scores[rows].topk(min(k, scores.size(1)))
         else:
             # An accelerator would have to be waited for to know which rows these are.
-            found, places = _contenders(scores, k)
-        both = torch.cat([self.scores[rows], found], 1)
+            largest, places = _contenders(scores, k)
+        both = torch.cat([self.scores[rows], largest], 1)
         items = torch.cat([self.items[rows], places + start], 1)
         self.scores[rows], order = both.topk(k)
         self.items[rows] = items.gather(1, order)

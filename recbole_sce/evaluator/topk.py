@@ -126,16 +126,16 @@ def rows_of_users(uid_series: Users, dataset: Any) -> Tensor:
     Raises:
         ValueError: users have no row; the message names them.
     """
-    wanted = torch.as_tensor(uid_series).reshape(-1).cpu()  # (U,)
+    asked_users = torch.as_tensor(uid_series).reshape(-1).cpu()  # (U,)
     users = dataset.inter_feat[dataset.uid_field].long()  # (n,)
     by_user, order = users.sort(stable=True)
-    first = torch.searchsorted(by_user, wanted)
-    counts = torch.searchsorted(by_user, wanted, right=True) - first  # (U,)
-    absent = wanted[counts == 0].tolist()
+    first = torch.searchsorted(by_user, asked_users)
+    counts = torch.searchsorted(by_user, asked_users, right=True) - first  # (U,)
+    absent = asked_users[counts == 0].tolist()
     if absent:
         some = ", ".join(map(str, absent[:_NAMED])) + (", ..." if len(absent) > _NAMED else "")
         raise ValueError(
-            f"uid_series: {len(absent)} of {len(wanted)} users have no row in this part of the data, so "
+            f"uid_series: {len(absent)} of {len(asked_users)} users have no row in this part of the data, so "
             f"there is no history to recommend from: internal ids {some}"
         )
     within = torch.arange(int(counts.sum())) - (counts.cumsum(0) - counts).repeat_interleave(counts)

@@ -97,13 +97,13 @@ def row_values() -> Iterator[dict[str, npt.NDArray[np.float64]]]:
 
 def users_of_rows(eval_data: Any) -> npt.NDArray[np.str_]:
     """Return the user of each row of RecBole's evaluation data, under the user's original id, in order."""
-    field, found = eval_data.dataset.uid_field, []
+    field, users_of_batches = eval_data.dataset.uid_field, []
     for batch in eval_data:
         users, rows = batch[0][field].numpy(), batch[1]
         if hasattr(rows, "__len__") and not isinstance(rows, tuple):  # sampled candidates: many lines a row
             users = users[np.unique(np.asarray(rows), return_index=True)[1]]
-        found.append(users)
-    return np.asarray(eval_data.dataset.id2token(field, np.concatenate(found)), dtype=np.str_)
+        users_of_batches.append(users)
+    return np.asarray(eval_data.dataset.id2token(field, np.concatenate(users_of_batches)), dtype=np.str_)
 
 
 def mean_by_user(

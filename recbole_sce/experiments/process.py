@@ -218,11 +218,11 @@ def _death(code: int, output: Path) -> str:
     """Word why a process left no record."""
     text = output.read_text(encoding="utf-8", errors="replace")
     last = [line.strip() for line in text.splitlines() if line.strip()]
-    said = f"; its last line: {last[-1][:500]}" if last else ""
+    last_line = f"; its last line: {last[-1][:500]}" if last else ""
     if code < 0:
         hint = " (often the system's answer to a lack of memory)" if -code == signal.SIGKILL else ""
-        return f"the process was ended by {signal.Signals(-code).name}{hint}{said}"
-    return f"the process ended with exit code {code} and no result{said}"
+        return f"the process was ended by {signal.Signals(-code).name}{hint}{last_line}"
+    return f"the process ended with exit code {code} and no result{last_line}"
 
 
 def _loss_type(config: Any, model: Any) -> Any:

@@ -78,8 +78,8 @@ class RunSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Return the specification as what ``json`` reads back."""
-        found: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return found
+        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return content
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> RunSpec:
@@ -194,7 +194,7 @@ def read_files(files: Sequence[str]) -> dict[str, Any]:
     Raises:
         ExperimentError: a file cannot be read, or is not YAML of keys and values.
     """
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for file in files:
         try:
             with open(file, encoding="utf-8") as stream:
@@ -205,8 +205,8 @@ def read_files(files: Sequence[str]) -> dict[str, Any]:
             raise ExperimentError(f"{file} is not YAML: {error}") from error
         if not isinstance(content, dict):
             raise ExperimentError(f"{file} is not YAML of the form key: value")
-        found.update(content)
-    return found
+        settings.update(content)
+    return settings
 
 
 def _config(model: str, dataset: str, settings: Mapping[str, Any], files: Sequence[str]) -> Any:

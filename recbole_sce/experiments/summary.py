@@ -59,8 +59,8 @@ def runs_table(comparison: Comparison) -> pd.DataFrame:
     metrics = metric_names(comparison)
     rows = []
     for record in comparison.records:
-        told = ("label", "model", "loss_type", "recipe", "seed", "status")
-        row: dict[str, Any] = {key: record.get(key) for key in told}
+        keys = ("label", "model", "loss_type", "recipe", "seed", "status")
+        row: dict[str, Any] = {key: record.get(key) for key in keys}
         for name in metrics:
             row[name] = record.get("metrics", {}).get("test", {}).get(name)
         for column, path, _, _ in COSTS:
@@ -165,7 +165,7 @@ def _by_user(comparison: Comparison, label: str) -> pd.DataFrame:
 
 
 def _at(record: Mapping[str, Any], path: Sequence[str]) -> Any:
-    found: Any = record
+    value: Any = record
     for key in path:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value

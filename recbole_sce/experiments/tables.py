@@ -77,13 +77,13 @@ def quality_table(comparison: Comparison, summary: pd.DataFrame, significance: p
                 ),
             ]
         )
-    told = "best of each metric bold"
+    note = "best of each metric bold"
     if not significance.empty:
-        told += f"; * significantly worse than the best (paired t-test over users, Holm, p < {LEVEL})"
+        note += f"; * significantly worse than the best (paired t-test over users, Holm, p < {LEVEL})"
     recipes = recipes_in_words(comparison)
-    told += f"; {recipes}" if recipes else ""
+    note += f"; {recipes}" if recipes else ""
     return Table(
-        f"Test results on {comparison.dataset}: {_over_seeds(comparison)}{told}.", ["model", *metrics], rows
+        f"Test results on {comparison.dataset}: {_over_seeds(comparison)}{note}.", ["model", *metrics], rows
     )
 
 
@@ -95,8 +95,8 @@ def cost_table(comparison: Comparison, summary: pd.DataFrame) -> Table:
         [Cell(_name(row)), *(Cell(_spread(row, column, 2 * (unit == "s"))) for column, _, _, unit in costs)]
         for row in summary.to_dict("records")
     ]
-    told = "seconds of training alone, memory of the whole process"
-    return Table(f"Costs on {comparison.dataset}: {_over_seeds(comparison)}{told}.", headings, rows)
+    note = "seconds of training alone, memory of the whole process"
+    return Table(f"Costs on {comparison.dataset}: {_over_seeds(comparison)}{note}.", headings, rows)
 
 
 def _over_seeds(comparison: Comparison) -> str:

@@ -74,8 +74,8 @@ def recall(index: Any, vectors: Vectors, queries: Vectors, k: int) -> float:
         queries: (Q, d), at least one.
         k: 1 to C.
     """
-    found = index.search(np.ascontiguousarray(queries), k)[1]  # (Q, k), -1 where it found fewer
+    neighbours = index.search(np.ascontiguousarray(queries), k)[1]  # (Q, k), -1 where it found fewer
     padded = torch.from_numpy(np.concatenate([np.zeros_like(vectors[:1]), vectors]))  # row 0 is never ranked
     exact = stream_topk(torch.from_numpy(queries), padded, k)[1].numpy() - 1  # (Q, k)
-    hits = [len(np.intersect1d(a, b)) for a, b in zip(found, exact)]
+    hits = [len(np.intersect1d(a, b)) for a, b in zip(neighbours, exact)]
     return float(np.mean(hits)) / k

@@ -317,10 +317,10 @@ def _real(full_name: str) -> Any:
         return known
     module, _, name = full_name.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), name, None)
+        cls = getattr(importlib.import_module(module), name, None)
     except ImportError:
         return None
-    return found if isinstance(found, type) and issubclass(found, AbstractRecommender) else None
+    return cls if isinstance(cls, type) and issubclass(cls, AbstractRecommender) else None
 
 
 def _revived_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:

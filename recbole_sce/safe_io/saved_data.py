@@ -138,9 +138,9 @@ class _Records(pickle.Unpickler):
 def _class_named(full_name: str) -> Any:
     """Return the class of that name whose objects a file may hold, or which it may mention; None if none."""
     module, _, name = full_name.rpartition(".")
-    found = vars(sys.modules[module]).get(name) if module in sys.modules else None
-    if isinstance(found, type) and issubclass(found, _bases()) and checkpoints._full_name(found) == full_name:
-        return found
+    cls = vars(sys.modules[module]).get(name) if module in sys.modules else None
+    if isinstance(cls, type) and issubclass(cls, _bases()) and checkpoints._full_name(cls) == full_name:
+        return cls
     return checkpoints._real(full_name)
 
 
@@ -210,9 +210,9 @@ class _Builder:
             return self._keep(record, cls(*map(self.build, record.args)))
         if record.args or not issubclass(cls, _bases()):
             raise _Refused(f"it calls {record.full_name}")
-        found = self._keep(record, object.__new__(cls))
-        found.__dict__.update(self._state(found, record))
-        return found
+        owner = self._keep(record, object.__new__(cls))
+        owner.__dict__.update(self._state(owner, record))
+        return owner
 
     def _state(self, owner: Any, record: _Record) -> dict[str, Any]:
         from recbole.config import Config
@@ -236,9 +236,9 @@ class _Builder:
     # One method a name. Arguments are those of the function in the file.
 
     def ordered_dict(self, record: _Record) -> Any:
-        found = OrderedDict(*map(self.build, record.args))
-        found.update((self.build(key), self.build(value)) for key, value in record.pairs)
-        return found
+        mapping = OrderedDict(*map(self.build, record.args))
+        mapping.update((self.build(key), self.build(value)) for key, value in record.pairs)
+        return mapping
 
     def default_dict(self, record: _Record) -> Any:
         """Return the ``defaultdict`` in which a data set of several files keeps how long its columns are."""
@@ -276,8 +276,8 @@ class _Builder:
         if not isinstance(code, str) or _DTYPE.fullmatch(code) is None:
             raise _Refused(f"it names the dtype {code!r}")
         order: Any = record.state[1] if record.state else "="
-        found = np.dtype(code)
-        return found.newbyteorder(order) if order in ("<", ">") else found
+        dtype = np.dtype(code)
+        return dtype.newbyteorder(order) if order in ("<", ">") else dtype
 
     def scalar(self, record: _Record) -> Any:
         dtype, content = map(self.build, record.args)
@@ -300,22 +300,22 @@ class _Builder:
     def _array(self, content: Any, dtype: Any, shape: Any, order: Any, record: _Record) -> Any:
         if not dtype.hasobject:
             return np.frombuffer(bytearray(content), dtype).reshape(shape, order=order)
-        found = self._keep(record, np.empty(len(content), dtype=object))
+        array = self._keep(record, np.empty(len(content), dtype=object))
         for place, read in enumerate(content):
-            found[place] = self.build(read)
-        return found if len(found.shape) == len(shape) else found.reshape(shape, order=order)
+            array[place] = self.build(read)
+        return array if len(array.shape) == len(shape) else array.reshape(shape, order=order)
 
     # torch
 
     def storage(self, record: _Record) -> Any:
         (content,) = record.args
         try:
-            found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            storage = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except Exception:  # torch has many words for it
             raise _Refused("the bytes of a tensor hold something else") from None
-        if not isinstance(found, torch.storage.TypedStorage):
+        if not isinstance(storage, torch.storage.TypedStorage):
             raise _Refused("the bytes of a tensor hold something else")
-        return found
+        return storage
 
     def tensor(self, record: _Record) -> Any:
         storage, offset, size, stride, requires_grad, *_ = record.args
@@ -323,13 +323,13 @@ class _Builder:
         rebuild: Any = torch._utils._rebuild_tensor_v2
         flat = rebuild(storage, 0, (storage._size(),), (1,), False, OrderedDict())
         # unlike the function that is named, this one never looks beyond the storage
-        found = flat.as_strided(self.build(size), self.build(stride), offset)
-        return found.requires_grad_(bool(requires_grad))
+        tensor = flat.as_strided(self.build(size), self.build(stride), offset)
+        return tensor.requires_grad_(bool(requires_grad))
 
     def device(self, record: _Record) -> torch.device:
-        found = torch.device(*map(self.build, record.args))
-        no_cuda = found.type == "cuda" and not torch.cuda.is_available()
-        return torch.device("cpu") if no_cuda else found
+        device = torch.device(*map(self.build, record.args))
+        no_cuda = device.type == "cuda" and not torch.cuda.is_available()
+        return torch.device("cpu") if no_cuda else device
 
     # pandas
 

@@ -85,19 +85,19 @@ def problems(values: Mapping[str, Any]) -> list[str]:
 
 def problems_of_a_fit(values: Mapping[str, Any]) -> list[str]:
     """Return what a training with validation fails on, for models of RecBole that are about to be trained."""
-    found = problems_of_training(values)
+    faults = problems_of_training(values)
     every, epochs = value_of(values, "eval_step"), value_of(values, "epochs")
     validates = not (is_number(every) and every <= 0) and epochs != 0
     if validates and problem_of_valid_metric(values):
-        found.append(problem_of_valid_metric(values))
+        faults.append(problem_of_valid_metric(values))
     within = is_number(every) and is_number(epochs) and 0 < every < epochs
     if within and all(epoch % every for epoch in range(1, int(epochs) + 1)):
         remedy = "no epoch would be validated, and no model saved"
-        found.append(sentence("eval_step", "a whole number", every, remedy))
+        faults.append(sentence("eval_step", "a whole number", every, remedy))
     places = value_of(values, "loss_decimal_place")
     if places and not (is_number(places) and places >= 0):
-        found.append(sentence("loss_decimal_place", "a whole number of at least 0, or null", places))
-    return found
+        faults.append(sentence("loss_decimal_place", "a whole number of at least 0, or null", places))
+    return faults
 
 
 def problems_of_training(values: Mapping[str, Any]) -> list[str]:
@@ -122,7 +122,7 @@ def problems_of_metrics(values: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with ``metrics`` and ``topk``."""
     from recbole.evaluator import metric_types
 
-    found = []
+    faults = []
     if "metrics" in values:
         metrics = values["metrics"]
         names = [metrics] if isinstance(metrics, str) else metrics
@@ -131,22 +131,22 @@ def problems_of_metrics(values: Mapping[str, Any]) -> list[str]:
             or not names
             or not all(isinstance(name, str) for name in names)
         ):
-            found.append(sentence("metrics", "a list of names of metrics", metrics))
+            faults.append(sentence("metrics", "a list of names of metrics", metrics))
         else:
             unknown = [name for name in names if name.lower() not in metric_types]
             if unknown:
                 known = ", ".join(sorted(metric_types))
-                found.append(sentence("metrics", f"among {known} (in any case)", unknown[0]))
+                faults.append(sentence("metrics", f"among {known} (in any case)", unknown[0]))
             elif len({metric_types[name.lower()] for name in names}) > 1:
                 by_value = ", ".join(sorted(_value_metrics()))
                 remedy = f"{by_value} look at scores, all others at rankings"
-                found.append(sentence("metrics", "all of one kind", metrics, remedy))
+                faults.append(sentence("metrics", "all of one kind", metrics, remedy))
     if "topk" in values:
         topk = as_whole(values["topk"])
         cuts = topk if isinstance(topk, list) else [topk]
         if not cuts or not all(type(as_whole(k)) is int and k >= 1 for k in cuts):
-            found.append(sentence("topk", "a whole number of at least 1, or a list of such", values["topk"]))
-    return found
+            faults.append(sentence("topk", "a whole number of at least 1, or a list of such", values["topk"]))
+    return faults
 
 
 def computed_metrics(values: Mapping[str, Any]) -> list[str]:
@@ -179,7 +179,7 @@ def problems_of_evaluation(values: Mapping[str, Any]) -> list[str]:
     if not isinstance(values["eval_args"], Mapping):
         return [sentence("eval_args", "a dict of split, order, group_by and mode", values["eval_args"])]
     files = value_of(values, "benchmark_filename")
-    found = []
+    faults = []
     if files is not None:
         if (
             not isinstance(files, (list, tuple))
@@ -187,10 +187,10 @@ def problems_of_evaluation(values: Mapping[str, Any]) -> list[str]:
             or not all(isinstance(one, str) for one in files)
         ):
             allowed = "the names of three parts, such as [train, valid, test]"
-            found.append(sentence("benchmark_filename", allowed, files))
+            faults.append(sentence("benchmark_filename", allowed, files))
     else:
-        found += _of_split(effective_eval_args(values))
-    return [*found, *_of_order(values), *_of_modes(values)]
+        faults += _of_split(effective_eval_args(values))
+    return [*faults, *_of_order(values), *_of_modes(values)]
 
 
 def _of_split(eval_args: Mapping[str, Any]) -> list[str]:
@@ -236,17 +236,17 @@ def _of_modes(values: Mapping[str, Any]) -> list[str]:
     names = [values["metrics"]] if isinstance(values["metrics"], str) else values["metrics"]
     by_value = names[0].lower() in _value_metrics()
     shown = ", ".join(names)
-    found = []
+    faults = []
     if by_value and "full" in modes.values():
         allowed = f"labeled, or uni or pop with a number, with metrics {shown}"
-        found.append(
+        faults.append(
             sentence("eval_args mode", allowed, "full", "these metrics look at scores, not rankings")
         )
     if not by_value and "labeled" in modes.values():
         allowed = f"full, or uni or pop with a number, with metrics {shown}"
         remedy = "labeled rows are not ranked; AUC, LogLoss, MAE and RMSE measure them"
-        found.append(sentence("eval_args mode", allowed, "labeled", remedy))
-    return found
+        faults.append(sentence("eval_args mode", allowed, "labeled", remedy))
+    return faults
 
 
 def _is_sampled(mode: Any) -> bool:

@@ -105,9 +105,9 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         """Find out whether this is a new run, and make sure that its checkpoints can be written."""
         resumed = None if self._continuation is None else self._continuation.path
         if resumed is None and self.model.settings.resume is not None:
-            found = resume.find_on_first(self.config)
-            resumed = found.path
-            for note in found.notes:
+            choice = resume.find_on_first(self.config)
+            resumed = choice.path
+            for note in choice.notes:
                 self.logger.warning(f"resume: {note}")
             if resumed is None:
                 self.logger.info("resume: training begins anew")

@@ -66,11 +66,11 @@ def find(config: Any) -> Found:
         FileNotFoundError: the path does not exist.
         CheckpointError: the path is of no such file, or of a run with other settings.
     """
-    wanted = config["resume"]
-    if wanted is None:
+    setting = config["resume"]
+    if setting is None:
         return Found(None)
-    if wanted != "auto":
-        path = _last_state_of(wanted)
+    if setting != "auto":
+        path = _last_state_of(setting)
         stored = _read_settings(path)
         different = differences(stored, config)
         if different:
@@ -152,8 +152,8 @@ def _other_machine(stored: dict[str, Any], config: Any) -> list[str]:
     ]
 
 
-def _last_state_of(wanted: _Path) -> Path:
-    path = Path(wanted)
+def _last_state_of(given: _Path) -> Path:
+    path = Path(given)
     if path.is_dir():
         raise CheckpointError(
             f"resume must be auto, null or the path of a checkpoint, got {path}, a folder: name a checkpoint "

@@ -55,11 +55,11 @@ def unfinished(path: _Path) -> list[Path]:
     path = Path(path)
     start, end = f".{path.name}.", ".tmp"
     return [
-        found
-        for found in path.parent.iterdir()
-        if found.name.startswith(start)
-        and found.name.endswith(end)
-        and found.name[len(start) : -len(end)].isdigit()
+        sibling
+        for sibling in path.parent.iterdir()
+        if sibling.name.startswith(start)
+        and sibling.name.endswith(end)
+        and sibling.name[len(start) : -len(end)].isdigit()
     ]
 
 

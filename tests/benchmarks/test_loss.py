@@ -47,11 +47,11 @@ def test_every_loss_can_be_measured(contender: loss_steps.Contender) -> None:
         pytest.skip("needs a GPU and a package of its own, or a newer torch")
     threads = torch.get_num_threads()
     try:
-        found = loss_steps.measure(case(contender.name), bench.CONTENDERS)
+        measurement = loss_steps.measure(case(contender.name), bench.CONTENDERS)
     finally:
         torch.set_num_threads(threads)
-    assert 0 < found.fastest <= found.seconds <= found.slowest
-    assert found.value > 0
+    assert 0 < measurement.fastest <= measurement.seconds <= measurement.slowest
+    assert measurement.value > 0
 
 
 @pytest.mark.slow
@@ -85,23 +85,23 @@ def test_dense_losses_beyond_the_limit_are_left_out(monkeypatch: pytest.MonkeyPa
 
 def test_each_process_is_told_whether_to_use_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECBOLE_SCE_TRITON", "1")
-    told = {}
+    switches = {}
 
     def run(command: list[str], env: dict[str, str], **options: object) -> None:
-        told[json.loads(command[-1])["loss"]] = env["RECBOLE_SCE_TRITON"]
+        switches[json.loads(command[-1])["loss"]] = env["RECBOLE_SCE_TRITON"]
         raise subprocess.TimeoutExpired(command, 1.0)
 
     monkeypatch.setattr(loss_steps.subprocess, "run", run)
     for name, kernels in {"SCE (paper)": False, "SCE (paper), Triton kernels": True}.items():
         assert loss_steps.measure_apart(case(name), 1.0, bench.PROGRAM, kernels) is None
-    assert told == {"SCE (paper)": "0", "SCE (paper), Triton kernels": "1"}
+    assert switches == {"SCE (paper)": "0", "SCE (paper), Triton kernels": "1"}
 
 
 def test_a_loss_that_fails_leaves_its_cells_empty() -> None:
     assert loss_steps.measure_apart(case("no such loss"), 60, bench.PROGRAM) is None
-    found = loss_steps.Measurement(0.5, 0.4, 0.6, 0.5, 10.0, 1.0, 3.0)
+    faster = loss_steps.Measurement(0.5, 0.4, 0.6, 0.5, 10.0, 1.0, 3.0)
     slower = loss_steps.Measurement(2.0, 2.0, 2.0, 2.0, 5.0, 1.0, 3.0)
-    lines = loss_steps.table([(case("a"), found), (case("b"), slower), (case("c"), None)]).splitlines()
+    lines = loss_steps.table([(case("a"), faster), (case("b"), slower), (case("c"), None)]).splitlines()
     assert lines[2:] == [
         "| 50 | 700 | a | 0.5000 | 10.0 | 1.0 | 1.0 |",
         "| 50 | 700 | b | 2.0000 | 5.0 | 4.0 | 0.5 |",

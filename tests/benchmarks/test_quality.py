@@ -54,11 +54,11 @@ def planned(
     models: list[Any], dataset: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> list[dict[str, Any]]:
     """Return what compare knows of each run before it trains."""
-    found: list[dict[str, Any]] = []
+    started: list[dict[str, Any]] = []
 
     def listen(event: Event) -> None:
         if event.kind == "started":
-            found.append(dict(event.detail))
+            started.append(dict(event.detail))
 
     def run(spec: Any, folder: Path, progress: Any) -> dict[str, Any]:
         return {"status": "failed", "error": "not trained here"}
@@ -66,15 +66,15 @@ def planned(
     monkeypatch.setattr(comparison, "run_in_process", run)
     monkeypatch.setattr(comparison, "_check_data", lambda config: None)
     recbole_sce.experiments.compare(models, dataset, settings=settings, out="planned", listener=listen)
-    return found
+    return started
 
 
 class TestRow:
     def test_seconds_until_nearly_there(self) -> None:
         curve = [{"score": score, "training_seconds": n} for n, score in enumerate((0.5, 0.94, 0.95, 1.0))]
-        found = quality.nearly_there(curve, bigger=True)
-        assert found is not None
-        assert found["training_seconds"] == 2
+        entry = quality.nearly_there(curve, bigger=True)
+        assert entry is not None
+        assert entry["training_seconds"] == 2
         assert quality.nearly_there([], bigger=True) is None
 
     def test_its_figures_are_the_records(self) -> None:
@@ -91,8 +91,8 @@ class TestRow:
         record["curve"] = [{"score": s, "training_cpu_seconds": at} for at, s in scores.items()]
         (row,) = rows_of(record)
         assert row["curve"] == "60:0.01 130:0.03 200:0.02"
-        found = [quality.best_within(row, seconds) for seconds in (59, 60, 199, 200, 201)]
-        assert found == [0.0, 0.01, 0.03, 0.03, None]  # it used all of its epochs: nobody knows what follows
+        best = [quality.best_within(row, seconds) for seconds in (59, 60, 199, 200, 201)]
+        assert best == [0.0, 0.01, 0.03, 0.03, None]  # it used all of its epochs: nobody knows what follows
         assert quality.best_within({**row, "epochs_allowed": "9"}, 201) == 0.03  # it stopped by itself
         assert quality.best_within({**row, "curve": ""}, 60) is None
 
@@ -108,12 +108,12 @@ class TestRow:
         words = shlex.split(quality.command_of("tiny", record))
         assert words[:6] == ["recbole-sce", "run", "--model", model, "--dataset", "tiny"]
         monkeypatch.setattr("sys.argv", ["x", *words[6:]])
-        said = Config(model, "tiny")
+        by_command = Config(model, "tiny")
         monkeypatch.setattr("sys.argv", ["x"])
         meant = Config(model, "tiny", config_dict=dict(record["spec"]["settings"]))
         keys = set(meant.final_config_dict) - {"data_path", "show_progress"}
-        assert {key: said[key] for key in keys} == {key: meant[key] for key in keys}
-        assert said["learning_rate"] == 0.002
+        assert {key: by_command[key] for key in keys} == {key: meant[key] for key in keys}
+        assert by_command["learning_rate"] == 0.002
 
     def test_its_command_says_what_the_package_sets_itself(
         self, tiny_dataset: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -132,8 +132,8 @@ class TestFile:
         old = rows_of(record_of("b", 1, 0.1), record_of("a", 10, 0.2), record_of("a", 9, 0.3))
         quality.write_rows(path, quality.merged([], old))
         quality.write_rows(path, quality.merged(quality.read_rows(path), rows_of(record_of("b", 1, 0.4))))
-        found = [(row["label"], row["seed"], row["ndcg@10"]) for row in quality.read_rows(path)]
-        assert found == [("a", "9", "0.3"), ("a", "10", "0.2"), ("b", "1", "0.4")]
+        kept = [(row["label"], row["seed"], row["ndcg@10"]) for row in quality.read_rows(path)]
+        assert kept == [("a", "9", "0.3"), ("a", "10", "0.2"), ("b", "1", "0.4")]
         assert list(path.parent.iterdir()) == [path]
 
     def test_a_label_stands_for_one_setting(self) -> None:

@@ -45,11 +45,11 @@ def test_a_trial_of_a_seed_is_always_the_same() -> None:
 def test_runs_and_finds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     trials = iter([simple_trial(), simple_trial(sparse_item_updates=True, loss_type="CE")])
     monkeypatch.setattr(module, "draw_trial", lambda rng: next(trials))
-    said: list[str] = []
-    report = soak(minutes=60, most_trials=2, progress=said.append)
+    lines: list[str] = []
+    report = soak(minutes=60, most_trials=2, progress=lines.append)
     assert report.faults == []
     assert (report.trials, report.refused, report.kills) == (2, 1, 0)
-    assert said == ["seed 0, trial 0 (SASRecSCE): 0 faults", "seed 0, trial 1 (SASRecSCE): refused"]
+    assert lines == ["seed 0, trial 0 (SASRecSCE): 0 faults", "seed 0, trial 1 (SASRecSCE): refused"]
 
 
 @pytest.mark.slow

@@ -57,10 +57,8 @@ class TestCompletedSoftmax:
     def test_buckets_of_all_items_are_exact(self, name: str) -> None:
         hidden, table, targets = self.tensors()
         torch.manual_seed(0)
-        found = self.losses()[name](hidden, table, targets, b_y=299, alpha=20.0)
-        assert found.item() == pytest.approx(
-            cross_entropy(hidden @ table[1:].T, targets - 1).item(), rel=1e-5
-        )
+        loss = self.losses()[name](hidden, table, targets, b_y=299, alpha=20.0)
+        assert loss.item() == pytest.approx(cross_entropy(hidden @ table[1:].T, targets - 1).item(), rel=1e-5)
 
     @pytest.mark.parametrize("name", ["sampled", "sampled, mean", "sampled, near", "moments", "taylor"])
     def test_the_rest_of_the_catalogue_is_estimated(self, name: str) -> None:
@@ -79,12 +77,12 @@ class TestCompletedSoftmax:
         from completed_softmax import sampled_loss
 
         hidden, table, targets = self.tensors()
-        found = {}
+        losses = {}
         for over_buckets in ("largest", "mean"):
             torch.manual_seed(0)
-            found[over_buckets] = sampled_loss(hidden, table, targets, 20, 4.0, 40, over_buckets).item()
-        assert found["mean"] != pytest.approx(found["largest"], rel=1e-4)
-        assert found["mean"] == pytest.approx(found["largest"], rel=0.05)
+            losses[over_buckets] = sampled_loss(hidden, table, targets, 20, 4.0, 40, over_buckets).item()
+        assert losses["mean"] != pytest.approx(losses["largest"], rel=1e-4)
+        assert losses["mean"] == pytest.approx(losses["largest"], rel=0.05)
 
     def test_the_sampled_one_is_the_package_s(self) -> None:
         from completed_softmax import sampled_loss
@@ -93,10 +91,10 @@ class TestCompletedSoftmax:
         package = ScalableCrossEntropyLoss(bucket_size_y=20, complete_softmax=True, n_outside=40)
         for seed in range(5):
             torch.manual_seed(seed)
-            found = sampled_loss(hidden, table, targets, 20, 2.0, 40, histories=self.histories()).item()
+            sampled = sampled_loss(hidden, table, targets, 20, 2.0, 40, histories=self.histories()).item()
             torch.manual_seed(seed)
             expected = package(hidden, table, targets, histories=self.histories()).item()
-            assert found == pytest.approx(expected, rel=1e-5)
+            assert sampled == pytest.approx(expected, rel=1e-5)
 
 
 class TestBucketChoice:
@@ -113,11 +111,11 @@ class TestBucketChoice:
 
         hidden, table, targets = self.tensors()
         torch.manual_seed(0)
-        found = BucketChoice("mixtures", 1)(hidden, table, targets, b_y=7, alpha=2.0)
+        buckets = BucketChoice("mixtures", 1)(hidden, table, targets, b_y=7, alpha=2.0)
         torch.manual_seed(0)
         expected = select_buckets(hidden, table, bucket_centers(hidden, 10), 10, 7)
-        assert torch.equal(found.rows, expected.rows)
-        assert torch.equal(found.items, expected.items)
+        assert torch.equal(buckets.rows, expected.rows)
+        assert torch.equal(buckets.items, expected.items)
 
     def test_centres_are_hidden_states(self) -> None:
         from bucket_choices import BucketChoice
@@ -174,8 +172,8 @@ class TestTargetWeights:
         own = cross_entropy(hidden @ table[1:].T, self.TARGETS[self.TARGETS != 0] - 1)
         owner = (self.TARGETS != 0).nonzero()[:, 0]
         expected = own + LaterTargets(discount)(hidden, table, self.TARGETS[self.TARGETS != 0], owner)
-        found = self.loss([discount**k for k in range(4)], 0, 0, 0)
-        assert found == pytest.approx(expected.item(), rel=1e-5)
+        weighted = self.loss([discount**k for k in range(4)], 0, 0, 0)
+        assert weighted == pytest.approx(expected.item(), rel=1e-5)
 
     def test_smoothing_gives_to_all_items_alike(self) -> None:
         hidden, table = self.tensors(6)

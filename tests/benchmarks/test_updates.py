@@ -21,9 +21,9 @@ class Rows:
 def test_popularity_ranks_by_targets_of_training() -> None:
     # items by popularity: 5, 4, then 12 items once each, and 18 never
     train = Rows([5, 5, 5, 4, 4, *range(6, 18)], item_num=30)
-    found = updates.popularity(train, Rows([4, 5, 20, 20], item_num=30))
-    assert found.recall == pytest.approx(2 / 4)
-    assert found.ndcg == pytest.approx((1 / torch.log2(torch.tensor(3.0)).item() + 1) / 4)
+    result = updates.popularity(train, Rows([4, 5, 20, 20], item_num=30))
+    assert result.recall == pytest.approx(2 / 4)
+    assert result.ndcg == pytest.approx((1 / torch.log2(torch.tensor(3.0)).item() + 1) / 4)
 
 
 def test_a_table_has_means_and_deviations() -> None:

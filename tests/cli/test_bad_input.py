@@ -209,10 +209,10 @@ def write(folder: Path, content: str | bytes) -> None:
 
 def assert_refused(outcome, message: Sequence[str]) -> None:  # type: ignore[no-untyped-def]
     assert outcome.code == 2, outcome
-    said = [line for line in outcome.err.splitlines() if line.startswith("error: ")]
-    assert said == outcome.err.splitlines()[-1:]  # one paragraph, the last
+    errors = [line for line in outcome.err.splitlines() if line.startswith("error: ")]
+    assert errors == outcome.err.splitlines()[-1:]  # one paragraph, the last
     for piece in message:
-        assert piece in said[0]
+        assert piece in errors[0]
     assert "Traceback" not in outcome.out + outcome.err
 
 

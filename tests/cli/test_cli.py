@@ -33,7 +33,7 @@ def test_an_unknown_command(line: str, call: Call) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("tune -m SASRecSEC", "did you mean SASRecSCE"),
         ("compare -m SASRecSEC,Pop", "did you mean SASRecSCE"),
@@ -46,10 +46,10 @@ def test_an_unknown_command(line: str, call: Call) -> None:
         ("convert none.csv --out dataset --name shop", "none.csv"),
     ],
 )
-def test_mistakes_are_one_paragraph(line: str, said: str, call: Call, tmp_path: Path) -> None:
+def test_mistakes_are_one_paragraph(line: str, message: str, call: Call, tmp_path: Path) -> None:
     outcome = call(*line.split())
     assert outcome.code == 2
-    assert said in " ".join(outcome.err.replace("│", " ").split())
+    assert message in " ".join(outcome.err.replace("│", " ").split())
     assert "Traceback" not in outcome.err
     assert not list(tmp_path.iterdir())
 

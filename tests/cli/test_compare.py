@@ -19,14 +19,14 @@ TINY = (
 @pytest.fixture
 def specs(monkeypatch: pytest.MonkeyPatch, tiny_dataset: dict[str, Any]) -> list[Any]:
     """What would have been run; each run fails at once."""
-    found: list[Any] = []
+    planned: list[Any] = []
 
     def run(spec: Any, folder: Path, progress: Any) -> dict[str, Any]:
-        found.append(spec)
+        planned.append(spec)
         return {"status": "failed", "error": "not trained here"}
 
     monkeypatch.setattr(comparison, "run_in_process", run)
-    return found
+    return planned
 
 
 def test_options_and_overrides_reach_the_runs(call: Call, specs: list[Any]) -> None:
@@ -52,7 +52,7 @@ def test_recboles_name_of_the_option_works(call: Call, specs: list[Any]) -> None
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("-m", "SASRecSEC"), "did you mean SASRecSCE"),
         (("-m", "SASRec SCE"), "is not of the form [label=]Model[:loss]"),
@@ -67,10 +67,12 @@ def test_recboles_name_of_the_option_works(call: Call, specs: list[Any]) -> None
         (("-m", "SASRecSCE", "--bucket_alpha=-1"), "bucket_alpha must be a number above 0, got -1"),
     ],
 )
-def test_what_is_wrong_is_named(call: Call, specs: list[Any], arguments: tuple[str, ...], said: str) -> None:
+def test_what_is_wrong_is_named(
+    call: Call, specs: list[Any], arguments: tuple[str, ...], message: str
+) -> None:
     outcome = call("compare", *TINY, *arguments)
     assert outcome.code == 2
-    assert said in " ".join(outcome.err.split())
+    assert message in " ".join(outcome.err.split())
     assert specs == []
 
 

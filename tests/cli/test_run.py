@@ -54,8 +54,8 @@ def test_resume(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     def record(*more: str) -> dict[str, object]:
         outcome = call(*arguments, "--json", "result.json", *more)
         assert outcome.code == 0, outcome.err
-        found: dict[str, object] = json.loads((tmp_path / "result.json").read_text())
-        return found
+        content: dict[str, object] = json.loads((tmp_path / "result.json").read_text())
+        return content
 
     whole = record("--epochs=3", "--checkpoint_dir=whole")
     part = record("--epochs=1", "--resume")

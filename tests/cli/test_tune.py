@@ -25,15 +25,15 @@ TINY = (
 @pytest.fixture
 def specs(monkeypatch: pytest.MonkeyPatch, tiny_dataset: dict[str, Any]) -> list[Any]:
     """What would have been run; each trial scores its number."""
-    found: list[Any] = []
+    planned: list[Any] = []
 
     def run(spec: Any, folder: Path, progress: Any) -> dict[str, Any]:
-        found.append(spec)
-        metrics = {"mrr@10": float(len(found))}
-        return {"status": "done", "best_valid_score": float(len(found)), "metrics": {"valid": metrics}}
+        planned.append(spec)
+        metrics = {"mrr@10": float(len(planned))}
+        return {"status": "done", "best_valid_score": float(len(planned)), "metrics": {"valid": metrics}}
 
     monkeypatch.setattr(tuning, "run_in_process", run)
-    return found
+    return planned
 
 
 def test_the_shipped_space_and_overrides_reach_the_trials(call: Call, specs: list[Any]) -> None:
@@ -72,7 +72,7 @@ def test_recboles_options_have_their_names(call: Call, specs: list[Any]) -> None
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("-m", "SASRecSEC"), "did you mean SASRecSCE"),
         (("-m", "Pop"), "recbole_sce has no space for Pop: name one by --params_file"),
@@ -86,10 +86,12 @@ def test_recboles_options_have_their_names(call: Call, specs: list[Any]) -> None
         (("--evals", "3"), "--evals is no option of this command"),
     ],
 )
-def test_what_is_wrong_is_named(call: Call, specs: list[Any], arguments: tuple[str, ...], said: str) -> None:
+def test_what_is_wrong_is_named(
+    call: Call, specs: list[Any], arguments: tuple[str, ...], message: str
+) -> None:
     outcome = call("tune", *TINY, *arguments)
     assert outcome.code == 2
-    assert said in " ".join(outcome.err.split())
+    assert message in " ".join(outcome.err.split())
     assert specs == []
 
 

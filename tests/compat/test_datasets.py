@@ -66,18 +66,18 @@ class TestMissingValues:
     def features(settings: dict[str, Any]) -> dict[str, list[Any]]:
         dataset = create_dataset(Config("BPR", "gaps", config_dict=settings))
         dataset._change_feat_format()
-        found = {field: dataset.item_feat[field].tolist() for field in ("kind", "price", "tags")}
-        return {**found, "rating": dataset.inter_feat["rating"].tolist()}
+        columns = {field: dataset.item_feat[field].tolist() for field in ("kind", "price", "tags")}
+        return {**columns, "rating": dataset.inter_feat["rating"].tolist()}
 
     @pytest.mark.usefixtures("copy_on_write")
     @pytest.mark.filterwarnings("error:.*(set on a copy|not writable)")
     def test_are_filled_as_recbole_means_it(self, incomplete: dict[str, Any]) -> None:
         assert datasets.missing_values()
-        found = self.features(incomplete)
-        assert found["rating"] == [5, 3, 1, 3]  # the mean of 5, 1 and 3
-        assert found["price"] == [2, 1, 2, 3]  # the padding item's and b's: the mean of 1 and 3
-        assert found["kind"] == [0, 1, 0, 2]
-        assert found["tags"] == [[0, 0], [1, 2], [0, 0], [2, 0]]
+        columns = self.features(incomplete)
+        assert columns["rating"] == [5, 3, 1, 3]  # the mean of 5, 1 and 3
+        assert columns["price"] == [2, 1, 2, 3]  # the padding item's and b's: the mean of 1 and 3
+        assert columns["kind"] == [0, 1, 0, 2]
+        assert columns["tags"] == [[0, 0], [1, 2], [0, 0], [2, 0]]
 
     @pytest.mark.usefixtures("copy_on_write")
     @pytest.mark.filterwarnings("ignore")
@@ -167,13 +167,13 @@ class TestTimeOrder:
 
     @staticmethod
     def histories(dataset: SequentialDataset) -> dict[str, list[str]]:
-        feat, found = dataset.inter_feat, {}
+        feat, by_user = dataset.inter_feat, {}
         for row in range(len(feat)):
             history = feat["item_id_list"][row, : feat["item_length"][row]].tolist()
             user = dataset.id2token("user_id", int(feat["user_id"][row]))
             # the last row of a user has the whole history
-            found[user] = dataset.id2token("item_id", [*history, int(feat["item_id"][row])]).tolist()
-        return found
+            by_user[user] = dataset.id2token("item_id", [*history, int(feat["item_id"][row])]).tolist()
+        return by_user
 
     def test_is_exact_and_ties_keep_the_files_order(self, tmp_path: Path) -> None:
         expected = self.shuffled_log(tmp_path, step=30, start=1_600_000_000)
@@ -182,8 +182,8 @@ class TestTimeOrder:
     def test_is_not_without_the_patch(self, tmp_path: Path, without: Without) -> None:
         expected = self.shuffled_log(tmp_path, step=30, start=1_600_000_000)
         without(Dataset, "_change_feat_format")
-        found = self.histories(self.sequential(tmp_path))
-        assert sum(found[user] != expected[user] for user in expected) > 10
+        histories = self.histories(self.sequential(tmp_path))
+        assert sum(histories[user] != expected[user] for user in expected) > 10
 
     def test_nothing_changes_where_nothing_was_rounded(self, tmp_path: Path, without: Without) -> None:
         self.shuffled_log(tmp_path, step=1, start=0)

@@ -44,11 +44,11 @@ def test_every_model_runs_and_recommends_from_its_checkpoint_in_a_fresh_process(
         "import json, recbole_sce\n"
         "from recbole.quick_start import load_data_and_model\n"
         "from recbole.utils.case_study import full_sort_topk\n"
-        "found = {}\n"
+        "recommended = {}\n"
         f"for model, file in {files!r}.items():\n"
         "    loaded = load_data_and_model(file)\n"
-        "    found[model] = full_sort_topk([1, 2, 3], loaded[1], loaded[5], k=5)[1].tolist()\n"
-        "print(json.dumps(found))\n"
+        "    recommended[model] = full_sort_topk([1, 2, 3], loaded[1], loaded[5], k=5)[1].tolist()\n"
+        "print(json.dumps(recommended))\n"
     )
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout.splitlines()[-1]) == expected

@@ -372,8 +372,8 @@ def test_recbole_reads_what_is_written(tmp_path: Path, monkeypatch: pytest.Monke
         },
     )
     dataset = create_dataset(config)
-    found = (dataset.inter_num, dataset.user_num - 1, dataset.item_num - 1)  # RecBole counts the padding
-    assert found == (report.interactions, report.users, report.items) == (55, 10, 10)
+    counts = (dataset.inter_num, dataset.user_num - 1, dataset.item_num - 1)  # RecBole counts the padding
+    assert counts == (report.interactions, report.users, report.items) == (55, 10, 10)
     assert {"u 0", "'q"} <= set(dataset.field2token_id["user_id"])
 
 

@@ -414,8 +414,8 @@ def test_evaluation_batches_are_recboles(mode):
     assert len(batches) == len(expected) > 0
     for (batch, *rest), (reference, *reference_rest) in zip(batches, expected):
         assert_same_batch(batch, reference, but=["rating_list", "timestamp_list"])
-        for value, wanted in zip(rest, reference_rest):
-            assert torch.equal(value, wanted) if torch.is_tensor(wanted) else value is wanted is None
+        for value, other in zip(rest, reference_rest):
+            assert torch.equal(value, other) if torch.is_tensor(other) else value is other is None
 
 
 def test_negative_items_of_training_are_joined():

@@ -25,6 +25,6 @@ from recbole_sce.data.properties import dataset_properties
     ],
 )
 def test_the_file_of_a_data_set(name: str, file: Optional[str]) -> None:
-    found = dataset_properties(name)
-    assert (None if found is None else found.name) == file
-    assert found is None or found.is_file()
+    path = dataset_properties(name)
+    assert (None if path is None else path.name) == file
+    assert path is None or path.is_file()

@@ -73,16 +73,16 @@ def defined(log: list[tuple[str, str, int]], quantile: float) -> tuple[dict[str,
 
 def sequences(part: Any) -> dict[str, list[tuple[list[str], str]]]:
     """Return each user's (history, target) pairs of a part of the data."""
-    dataset, found = part.dataset, defaultdict(list)
+    dataset, by_user = part.dataset, defaultdict(list)
     batch = dataset[torch.arange(len(dataset))]
     for user, items, length, target in zip(
         *(batch[field].numpy() for field in ("user_id", "item_id_list", "item_length", "item_id"))
     ):
         history = dataset.id2token("item_id", items[:length]).tolist()
-        found[str(dataset.id2token("user_id", user))].append(
+        by_user[str(dataset.id2token("user_id", user))].append(
             (history, str(dataset.id2token("item_id", target)))
         )
-    return found
+    return by_user
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -154,7 +154,7 @@ def test_a_saved_data_set_is_not_taken_for_another_split(log: list[tuple[str, st
 
 
 @pytest.mark.parametrize(
-    ("model", "keys", "said"),
+    ("model", "keys", "message"),
     [
         (
             "SASRecSCE",
@@ -168,17 +168,19 @@ def test_a_saved_data_set_is_not_taken_for_another_split(log: list[tuple[str, st
     ],
 )
 def test_what_cannot_be_is_refused_before_data_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, keys: dict[str, Any], said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, keys: dict[str, Any], message: str
 ) -> None:
     monkeypatch.setattr("sys.argv", ["pytest"])
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         config_of(model, **keys)
 
 
-@pytest.mark.parametrize(("quantile", "said"), [(0.001, "no user to train on"), (0.9999, "no user to test")])
-def test_an_empty_part_is_named(log: list[tuple[str, str, int]], quantile: float, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+@pytest.mark.parametrize(
+    ("quantile", "message"), [(0.001, "no user to train on"), (0.9999, "no user to test")]
+)
+def test_an_empty_part_is_named(log: list[tuple[str, str, int]], quantile: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         create_dataset(config_of("SASRec", temporal_holdout=quantile))
 
 

@@ -29,12 +29,12 @@ class Block(NamedTuple):
 def blocks(page: Path, *languages: str) -> list[Block]:
     """Return the blocks of ``page`` in any of ``languages``, in order."""
     content = page.read_text(encoding="utf-8")
-    found = []
+    chosen = []
     for match in _BLOCK.finditer(content):
         before = content[: match.start()].rstrip().rpartition("\n\n")[2]
         if match[2] in languages:
-            found.append(Block(match[2], textwrap.dedent(match[3]), before))
-    return found
+            chosen.append(Block(match[2], textwrap.dedent(match[3]), before))
+    return chosen
 
 
 def name_of(page: Path) -> str:

@@ -28,11 +28,11 @@ def sentences(text: str) -> list[str]:
     text = re.sub(r"`[^`]*`", "CODE", text)
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
     text = re.sub(r"^ *(?:[-*]|\d+\.) ", "\n\n", text, flags=re.MULTILINE)
-    found = []
+    pieces = []
     for paragraph in re.split(r"\n\s*\n", text):
         plain = " ".join(paragraph.replace("*", "").split())
-        found += [one for one in re.split(r"(?<=[.:?!]) (?=[A-Z`(])|; ", plain) if one]
-    return found
+        pieces += [one for one in re.split(r"(?<=[.:?!]) (?=[A-Z`(])|; ", plain) if one]
+    return pieces
 
 
 def length(sentence: str) -> int:
@@ -41,9 +41,9 @@ def length(sentence: str) -> int:
 
 @pytest.mark.parametrize("page", WRITTEN, ids=name_of)
 def test_sentences_are_short(page: Path) -> None:
-    found = sentences(page.read_text(encoding="utf-8"))
-    assert not [one for one in found if length(one) > MOST]
-    assert mean(map(length, found)) <= MEAN
+    of_page = sentences(page.read_text(encoding="utf-8"))
+    assert not [one for one in of_page if length(one) > MOST]
+    assert mean(map(length, of_page)) <= MEAN
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -28,9 +28,9 @@ def test_stream_topk_is_torchs() -> None:
     exclude = Pairs(torch.randint(70, (900,)), torch.randint(5000, (900,)))
     scores = hidden @ table.T
     scores[:, 0] = scores[exclude] = -torch.inf
-    found = stream_topk(hidden, table, 20, exclude, memory_mb=1)
-    assert torch.allclose(found[0], scores.topk(20).values)
-    assert torch.equal(found[1], scores.topk(20).indices)
+    best = stream_topk(hidden, table, 20, exclude, memory_mb=1)
+    assert torch.allclose(best[0], scores.topk(20).values)
+    assert torch.equal(best[1], scores.topk(20).indices)
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +99,8 @@ def test_seen_items_are_left_out_but_for_the_target(ml_100k: Prepare) -> None:
     scores = full_sort_scores([user], made.model, made.test)[0]
     assert set(torch.isinf(scores).nonzero().squeeze(1).tolist()) == (seen | {0}) - {target}
     n_left = dataset.item_num - len(seen | {0}) + 1
-    found, items = full_sort_topk([user], made.model, made.test, k=n_left)
-    assert torch.isfinite(found).all()
+    best, items = full_sort_topk([user], made.model, made.test, k=n_left)
+    assert torch.isfinite(best).all()
     assert target in items
     assert not (seen - {target}) & set(items[0].tolist())
 

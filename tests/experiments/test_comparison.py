@@ -23,7 +23,7 @@ class TestBeforeAnythingRuns:
         monkeypatch.setattr(comparison, "run_in_process", nothing_runs)
 
     @pytest.mark.parametrize(
-        ("candidates", "given", "said"),
+        ("candidates", "given", "message"),
         [
             ([], {}, "nothing to compare"),
             (["SASRecSCE", "SASRecSCE"], {}, "two candidates are called SASRecSCE"),
@@ -48,11 +48,11 @@ class TestBeforeAnythingRuns:
         ],
     )
     def test_impossible_wishes_are_named(
-        self, tiny_dataset: dict[str, Any], candidates: list[str], given: dict[str, Any], said: str
+        self, tiny_dataset: dict[str, Any], candidates: list[str], given: dict[str, Any], message: str
     ) -> None:
         settings = {**tiny_dataset, **given.get("settings", {})}
         given = {key: value for key, value in given.items() if key != "settings"}
-        with pytest.raises(ExperimentError, match=said):
+        with pytest.raises(ExperimentError, match=message):
             compare(candidates, "tiny", **{"settings": settings, "out": "out", **given})
         assert not Path("out").exists()
 
@@ -107,7 +107,7 @@ def test_losses_multiply_the_plugins_models(
     monkeypatch.setattr(
         comparison, "run_in_process", lambda *args: {"status": "failed", "error": "not trained"}
     )
-    found = compare(
+    compared = compare(
         ["SASRecSCE", "x=SASRecSCE:gBCE", "SASRec"],
         "tiny",
         losses=["SCE", "CE"],
@@ -116,8 +116,8 @@ def test_losses_multiply_the_plugins_models(
         out="out",
     )
     labels = ["SASRecSCE:SCE", "SASRecSCE:CE", "x", "SASRec"]
-    assert [record["label"] for record in found.records] == [label for label in labels for _ in (1, 2)]
-    given = [record["spec"]["settings"].get("loss_type") for record in found.records]
+    assert [record["label"] for record in compared.records] == [label for label in labels for _ in (1, 2)]
+    given = [record["spec"]["settings"].get("loss_type") for record in compared.records]
     assert given[::2] == ["SCE", "CE", "gBCE", None]
 
 
@@ -130,10 +130,10 @@ def test_variants_are_compared_with_recipe_plain_unless_told_otherwise(
     failed = {"status": "failed", "error": "not trained"}
     monkeypatch.setattr(comparison, "run_in_process", lambda *args: failed)
     own = Candidate("own", "SASRecSCE", settings={"recipe": "dense"})
-    found = compare(["SASRecSCE", own, "SASRec"], "tiny", settings={**tiny_dataset, **settings}, out="out")
-    assert [record["recipe"] for record in found.records] == [recipe, "dense", None]
-    assert [record["spec"]["settings"].get("recipe") for record in found.records][:2] == [recipe, "dense"]
-    assert recipes_in_words(found) == f"recipes: SASRecSCE {recipe}, own dense"
+    compared = compare(["SASRecSCE", own, "SASRec"], "tiny", settings={**tiny_dataset, **settings}, out="out")
+    assert [record["recipe"] for record in compared.records] == [recipe, "dense", None]
+    assert [record["spec"]["settings"].get("recipe") for record in compared.records][:2] == [recipe, "dense"]
+    assert recipes_in_words(compared) == f"recipes: SASRecSCE {recipe}, own dense"
 
 
 def test_a_comparison_says_that_its_recipe_is_plain(
@@ -141,9 +141,9 @@ def test_a_comparison_says_that_its_recipe_is_plain(
 ) -> None:
     failed = {"status": "failed", "error": "not trained"}
     monkeypatch.setattr(comparison, "run_in_process", lambda *args: failed)
-    found = compare(["SASRecSCE", "SASRec"], "tiny", settings=tiny_dataset, out="out")
-    assert "recipe plain, RecBole's own settings" in recipes_in_words(found)
-    write_tables(found)
+    compared = compare(["SASRecSCE", "SASRec"], "tiny", settings=tiny_dataset, out="out")
+    assert "recipe plain, RecBole's own settings" in recipes_in_words(compared)
+    write_tables(compared)
     assert "recipe plain" in Path("out/summary.md").read_text(encoding="utf-8")
     assert "plain" in Path("out/results.csv").read_text(encoding="utf-8")
 
@@ -181,12 +181,12 @@ def test_a_comparison_for_real(tiny_dataset: dict[str, Any], tmp_path: Path) -> 
     out, settings = tmp_path / "out", {**tiny_dataset, "epochs": 2, "recipe": "auto"}
     broken = Candidate("broken", "SASRecSCE", settings={"learning_rate": 1e30})
     events: list[Event] = []
-    found = compare(
+    compared = compare(
         ["SASRecSCE", broken], "tiny", seeds=[1], settings=settings, out=out, listener=events.append
     )
-    assert [record["status"] for record in found.records] == ["done", "failed"]
-    assert "not finite" in found.failed()[0]["error"]
-    model = found.records[0]
+    assert [record["status"] for record in compared.records] == ["done", "failed"]
+    assert "not finite" in compared.failed()[0]["error"]
+    model = compared.records[0]
     assert model["recipe"] == "sparse"
     assert model["package_settings"]["weight_decay"] == 0
     assert {"weight_decay": 0.1, "target_discount": 0.4}.items() <= model["chosen_settings"].items()
@@ -197,13 +197,13 @@ def test_a_comparison_for_real(tiny_dataset: dict[str, Any], tmp_path: Path) -> 
         "started",
         "failed",
     ]
-    for record in found.done():
-        values = found.user_values(record)
+    for record in compared.done():
+        values = compared.user_values(record)
         assert len(values["users"]) == 60
         assert set(values) == {"users", *record["metrics"]["test"]}
         for name, value in record["metrics"]["test"].items():  # RecBole rounds to four digits
             assert np.mean(values[name]) == pytest.approx(value, abs=6e-5)
-    assert write_report(found) == out / "report.html"
+    assert write_report(compared) == out / "report.html"
 
     def work_or_fail(spec: Any, folder: Path, progress: Any) -> dict[str, Any]:
         assert folder == run_file(out, "broken", 1, "work")
@@ -221,6 +221,6 @@ def test_a_comparison_for_real(tiny_dataset: dict[str, Any], tmp_path: Path) -> 
             listener=events.append,
         )
         assert [event.kind for event in events] == ["skipped", "started", "failed"]
-        assert again.done() == json.loads(json.dumps(found.done()))
+        assert again.done() == json.loads(json.dumps(compared.done()))
         with pytest.raises(ExperimentError, match=r"holds a run of SASRecSCE .*epochs was 2 and is 3"):
             compare(["SASRecSCE"], "tiny", seeds=[1], settings={**settings, "epochs": 3}, out=out)

@@ -30,13 +30,13 @@ class FakeTrainer:
 
 class TestEpochRecorder:
     def test_keeps_each_epoch(self) -> None:
-        trainer, told = FakeTrainer([0.1, 0.3, 0.2]), []
-        recorder = measure.EpochRecorder(trainer, told.append)
+        trainer, entries = FakeTrainer([0.1, 0.3, 0.2]), []
+        recorder = measure.EpochRecorder(trainer, entries.append)
         trainer.fit(3)
         assert [entry["epoch"] for entry in recorder.curve] == [1, 2, 3]
         assert [entry["score"] for entry in recorder.curve] == [0.1, 0.3, 0.2]
         assert [entry["train_loss"] for entry in recorder.curve] == [4.0, 3.0, 3.0]
-        assert told == recorder.curve
+        assert entries == recorder.curve
         seconds = [entry["training_seconds"] for entry in recorder.curve]
         assert 0 < seconds[0] < seconds[1] < seconds[2] == recorder.training_seconds
         cpu = [entry["training_cpu_seconds"] for entry in recorder.curve]
@@ -52,14 +52,14 @@ class TestEpochRecorder:
         trainer = FakeTrainer(scores)
         recorder = measure.EpochRecorder(trainer)
         trainer.fit(len(scores))
-        found = recorder.best(bigger)
-        assert found is not None
-        assert found["epoch"] == best
+        entry = recorder.best(bigger)
+        assert entry is not None
+        assert entry["epoch"] == best
         kept, so_far = 0, -np.inf if bigger else np.inf
         for epoch, score in enumerate(scores, 1):
             so_far, _, _, update = early_stopping(score, so_far, 0, max_step=10, bigger=bigger)
             kept = epoch if update else kept
-        assert found["epoch"] == kept
+        assert entry["epoch"] == kept
 
     def test_has_no_best_without_validation(self) -> None:
         assert measure.EpochRecorder(FakeTrainer([])).best(True) is None
@@ -85,9 +85,9 @@ def test_row_values_are_what_recbole_averages() -> None:
 
 
 def test_a_user_with_several_rows_counts_once() -> None:
-    found = measure.mean_by_user(np.asarray(["b", "a", "b"]), {"mrr@1": np.asarray([1.0, 0.25, 0.0])})
-    assert found["users"].tolist() == ["a", "b"]
-    assert found["mrr@1"].tolist() == [0.25, 0.5]
+    means = measure.mean_by_user(np.asarray(["b", "a", "b"]), {"mrr@1": np.asarray([1.0, 0.25, 0.0])})
+    assert means["users"].tolist() == ["a", "b"]
+    assert means["mrr@1"].tolist() == [0.25, 0.5]
 
 
 class _Batches(list):  # type: ignore[type-arg]
@@ -115,7 +115,7 @@ def test_users_of_rows(second: Any) -> None:
 
 
 def test_the_machine_is_told() -> None:
-    told = measure.machine()
-    assert told["torch"] == torch.__version__.split("+")[0] or told["torch"] == torch.__version__
-    assert told["cores"] >= 1
-    assert told["recbole"] == "1.2.1"
+    machine = measure.machine()
+    assert machine["torch"] == torch.__version__.split("+")[0] or machine["torch"] == torch.__version__
+    assert machine["cores"] >= 1
+    assert machine["recbole"] == "1.2.1"

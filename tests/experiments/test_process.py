@@ -22,14 +22,14 @@ def spec(tiny_dataset: dict[str, Any]) -> RunSpec:
 
 
 @pytest.mark.parametrize(
-    ("ending", "said"),
+    ("ending", "message"),
     [
         ("kill -KILL $$", "was ended by SIGKILL (often the system's answer to a lack of memory)"),
         ("exit 3", "ended with exit code 3 and no result"),
     ],
 )
 def test_a_run_that_leaves_no_result_is_a_failed_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, message: str
 ) -> None:
     interpreter = tmp_path / "python"
     interpreter.write_text(f"#!/bin/sh\necho epoch 7\n{ending}\n")
@@ -37,7 +37,7 @@ def test_a_run_that_leaves_no_result_is_a_failed_run(
     monkeypatch.setattr("sys.executable", str(interpreter))
     record = process.run_in_process(RunSpec("Pop", "tiny", {}), tmp_path / "run")
     assert record["status"] == "failed"
-    assert said in record["error"]
+    assert message in record["error"]
     assert record["error"].endswith("its last line: epoch 7")
 
 

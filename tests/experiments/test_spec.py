@@ -108,13 +108,13 @@ def test_the_identity_is_what_files_say_not_where_they_are(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(None, "cannot be read"), ("a: [", "is not YAML"), ("- a", "key: value")]
+    ("content", "message"), [(None, "cannot be read"), ("a: [", "is not YAML"), ("- a", "key: value")]
 )
-def test_bad_files_are_named(tmp_path: Path, content: str | None, said: str) -> None:
+def test_bad_files_are_named(tmp_path: Path, content: str | None, message: str) -> None:
     file = tmp_path / "settings.yaml"
     if content is not None:
         file.write_text(content)
-    with pytest.raises(ExperimentError, match=said):
+    with pytest.raises(ExperimentError, match=message):
         read_files([str(file)])
 
 
@@ -130,11 +130,11 @@ def test_changes_are_of_what_is_said_not_of_how() -> None:
 
 def test_what_the_package_sets_is_told_as_it_is_in_force(tiny_dataset: dict[str, Any]) -> None:
     _, config = make_spec("BERT4RecSCE", "tiny", {**tiny_dataset, "bucket_alpha": 3.0})
-    found = package_settings(config)
-    assert found["bucket_alpha"] == 3.0
-    assert found["mix_x"] is True
-    assert found["transform"] is None  # of the model's own file
-    assert found["train_batch_positions"] == 2048  # of the recipe
-    assert "hidden_size" not in found  # RecBole's
-    assert "eval_memory_mb" not in found  # decides about no figure
+    settings = package_settings(config)
+    assert settings["bucket_alpha"] == 3.0
+    assert settings["mix_x"] is True
+    assert settings["transform"] is None  # of the model's own file
+    assert settings["train_batch_positions"] == 2048  # of the recipe
+    assert "hidden_size" not in settings  # RecBole's
+    assert "eval_memory_mb" not in settings  # decides about no figure
     assert package_settings(make_spec("SASRec", "tiny", tiny_dataset)[1]) == {}

@@ -190,9 +190,9 @@ def test_zero_is_a_score(tune: Tune, scores: list[float], metric: str, best: int
     tuning = Tuning("M", "d", [], [], metric != "LogLoss", metric, tmp_path)
     for number, score in enumerate(scores):
         tuning.trials.append({"trial": number, "status": "done", "score": score})
-    found = tuning.best()
-    assert found is not None
-    assert found["trial"] == best
+    trial = tuning.best()
+    assert trial is not None
+    assert trial["trial"] == best
 
 
 def test_a_score_of_zero_is_kept(tune: Tune) -> None:
@@ -236,7 +236,7 @@ def test_the_space_wins_over_settings(tune: Tune, tiny_dataset: dict[str, Any]) 
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"algorithm": "grid", "space": "a choice [1]"}, "algorithm must be one of .*, got 'grid'"),
         ({"pruner": "best"}, "pruner must be one of median, halving, none, got 'best'"),
@@ -245,9 +245,9 @@ def test_the_space_wins_over_settings(tune: Tune, tiny_dataset: dict[str, Any]) 
     ],
 )
 def test_what_is_impossible_is_said_before_anything_runs(
-    tune: Tune, given: dict[str, Any], said: str
+    tune: Tune, given: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ExperimentError, match=said):
+    with pytest.raises(ExperimentError, match=message):
         tune(by_rate, **given)
     assert tune.trainings.specs == []  # type: ignore[attr-defined]
 

@@ -127,8 +127,8 @@ def test_unknown_items_are_skipped_and_counted(checkpoint: Checkpoint) -> None:
     recommender = Recommender.load(checkpoint())
     skipped = Skipped()
     histories = [("a", ["i1", "new", "i2", "[PAD]"]), ("b", ["new"]), ("c", []), ("d", ["i3"])]
-    found = ranked(recommender.for_histories(histories, k=3, skipped=skipped))
-    assert found == ranked(recommender.for_histories([("a", ["i1", "i2"]), ("d", ["i3"])], k=3))
+    recommended = ranked(recommender.for_histories(histories, k=3, skipped=skipped))
+    assert recommended == ranked(recommender.for_histories([("a", ["i1", "i2"]), ("d", ["i3"])], k=3))
     assert skipped == Skipped(3, ["new", "[PAD]"], 2, ["b", "c"])
 
 
@@ -235,6 +235,8 @@ class TestVectors:
         measured = vectors.recall(index, table, queries, 10)
 
         best = np.argsort(-(queries @ table.T), axis=1)[:, :10]
-        found = index.search(queries, 10)[1]
-        assert measured == pytest.approx(np.mean([len(set(a) & set(b)) / 10 for a, b in zip(best, found)]))
+        neighbours = index.search(queries, 10)[1]
+        assert measured == pytest.approx(
+            np.mean([len(set(a) & set(b)) / 10 for a, b in zip(best, neighbours)])
+        )
         assert measured == 1 if exact_below else 0.3 < measured < 1

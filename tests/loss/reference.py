@@ -40,13 +40,13 @@ def scalable_cross_entropy(
 
 def top_rows(queries: Tensor, table: Tensor, k: int, excluded: tuple[int, ...] = ()) -> list[set[int]]:
     """Return for each query the set of the k allowed rows with the largest inner products."""
-    found = []
+    best = []
     for query in queries:
         scored = [
             (float(torch.dot(query, row)), index) for index, row in enumerate(table) if index not in excluded
         ]
-        found.append({index for _, index in sorted(scored, reverse=True)[:k]})
-    return found
+        best.append({index for _, index in sorted(scored, reverse=True)[:k]})
+    return best
 
 
 def sampled_softmax(positive: float, negatives: list[float]) -> float:

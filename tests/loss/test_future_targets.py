@@ -38,15 +38,15 @@ def test_exact_cross_entropy_with_it_is_that_against_all_later_targets(
     discount: float, dtype: torch.dtype, rtol: float
 ) -> None:
     hidden, items = inputs(dtype)
-    wanted = []  # a distribution over the items for each state
+    distributions = []  # a distribution over the items for each state
     for row in ROWS:
         for place in range(len(row)):
             weights = [discount**k for k in range(len(row) - place)]
             distribution = [0.0] * 12
             for item, weight in zip(row[place:], weights):
                 distribution[item] += weight / sum(weights)
-            wanted.append(distribution[1:])
-    expected = F.cross_entropy(hidden @ items[1:].T, torch.tensor(wanted, dtype=dtype))
+            distributions.append(distribution[1:])
+    expected = F.cross_entropy(hidden @ items[1:].T, torch.tensor(distributions, dtype=dtype))
     term = LaterTargets(discount)(hidden, items, TARGETS, OWNER)
     assert_agree(CrossEntropyLoss()(hidden, items, TARGETS) + term, expected, (hidden, items), rtol)
 

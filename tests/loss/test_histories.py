@@ -65,17 +65,17 @@ def test_excluded_rows_in_histories_count_for_nothing() -> None:
     loss_fn = ScalableCrossEntropyLoss(
         n_buckets=3, bucket_size_y=4, complete_softmax=True, n_outside=9, exclude_items=(0, 7)
     )
-    found = [
+    losses = [
         loss_fn(hidden, items, targets, torch.Generator().manual_seed(0), Histories(own, owner))
         for own in (with_padding, without)
     ]
-    assert_agree(*found, (hidden, items), 1e-12)
+    assert_agree(*losses, (hidden, items), 1e-12)
     buckets, sample = random_buckets(30, 90, 3, 5, 7), sample_items(90, 20, (0, 7))
-    found = [
+    losses = [
         loss_of(hidden, items, targets, buckets, sample, Histories(own, owner))
         for own in (with_padding, without)
     ]
-    assert_agree(*found, (hidden, items), 1e-12)
+    assert_agree(*losses, (hidden, items), 1e-12)
 
 
 @pytest.mark.parametrize(

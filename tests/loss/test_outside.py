@@ -261,16 +261,16 @@ AUTOMATIC = {"n_buckets": int(2 * math.sqrt(30)), "bucket_size_x": int(2 * math.
 def test_a_parameter_set_to_its_default_changes_nothing(n_items: int, key: str) -> None:
     hidden, items, targets = make(30, n_items, 8)
     default = inspect.signature(ScalableCrossEntropyLoss).parameters[key].default
-    found = []
+    outcomes = []
     for chosen in ({}, {key: default}, {key: AUTOMATIC.get(key, default)}):
         loss_fn = ScalableCrossEntropyLoss(**chosen)
         loss = loss_fn(
             hidden, items, targets, torch.Generator().manual_seed(0), random_histories(30, n_items, 4, 6)
         )
-        found.append((loss.detach(), *gradients(loss, hidden, items), loss_fn.last_stats))
-    for other in found[1:]:
-        assert all(torch.equal(one, two) for one, two in zip(found[0][:3], other[:3]))
-        assert found[0][3] == other[3]
+        outcomes.append((loss.detach(), *gradients(loss, hidden, items), loss_fn.last_stats))
+    for other in outcomes[1:]:
+        assert all(torch.equal(one, two) for one, two in zip(outcomes[0][:3], other[:3]))
+        assert outcomes[0][3] == other[3]
 
 
 def test_it_is_closer_to_exact_cross_entropy_than_buckets_alone() -> None:
@@ -413,16 +413,16 @@ def test_states_and_items_may_have_different_dtypes(of_states: torch.dtype, of_i
 def test_deterministic_algorithms_give_the_same() -> None:
     hidden, items, targets = make(60, 80, 6)
     loss_fn = ScalableCrossEntropyLoss(bucket_size_y=7, complete_softmax=True, n_outside=5)
-    found = []
+    outcomes = []
     for deterministic in (False, True):
         torch.use_deterministic_algorithms(deterministic)
         try:
             histories = random_histories(60, 80, 4, 6)
             loss = loss_fn(hidden, items, targets, torch.Generator().manual_seed(0), histories)
-            found.append((loss.detach(), *gradients(loss, hidden, items)))
+            outcomes.append((loss.detach(), *gradients(loss, hidden, items)))
         finally:
             torch.use_deterministic_algorithms(False)
-    assert all(torch.allclose(one, other, rtol=1e-12, atol=1e-14) for one, other in zip(*found))
+    assert all(torch.allclose(one, other, rtol=1e-12, atol=1e-14) for one, other in zip(*outcomes))
 
 
 def test_a_sample_on_another_device_is_refused() -> None:

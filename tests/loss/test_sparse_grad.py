@@ -27,14 +27,14 @@ LOSSES = [
 @pytest.mark.parametrize("make_loss", LOSSES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_equals_the_dense_gradient_on_the_rows_it_names(make_loss, dtype: torch.dtype) -> None:  # type: ignore[no-untyped-def]
-    found = []
+    gradients = []
     for sparse_grad in (False, True):
         hidden, items, targets = make(10, 200, 6, dtype=dtype)
         loss_fn = make_loss()
         loss_fn.sparse_grad = sparse_grad
         loss_fn(hidden, items, targets, torch.Generator().manual_seed(1)).backward()
-        found.append((items.grad, hidden.grad))
-    (dense, dense_hidden), (sparse, sparse_hidden) = found
+        gradients.append((items.grad, hidden.grad))
+    (dense, dense_hidden), (sparse, sparse_hidden) = gradients
     assert sparse.is_sparse
     assert sparse._nnz() == sparse.coalesce()._nnz() < 80  # no row twice
     assert sparse.dtype == dense.dtype

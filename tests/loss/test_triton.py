@@ -233,8 +233,8 @@ def step(
 ) -> list[Tensor]:
     """Return the loss and the gradients of those inputs that want one."""
     loss = scalable_cross_entropy(hidden, items, targets, buckets, sample, histories)
-    wanted = [tensor for tensor in (hidden, items) if tensor.requires_grad]
-    return [loss.detach(), *torch.autograd.grad(1.5 * loss, wanted)]
+    inputs = [tensor for tensor in (hidden, items) if tensor.requires_grad]
+    return [loss.detach(), *torch.autograd.grad(1.5 * loss, inputs)]
 
 
 def both(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> tuple[list[Tensor], list[Tensor]]:

@@ -115,9 +115,9 @@ def was_read(monkeypatch: pytest.MonkeyPatch) -> Asked:
     monkeypatch.setattr(Dataset, "_load_data", noted)
 
     def asked() -> bool:
-        found = bool(reads)
+        any_read = bool(reads)
         reads.clear()
-        return found
+        return any_read
 
     return asked
 

@@ -64,12 +64,12 @@ def config_of(model: str, tiny_dataset: Tiny, **settings: Any) -> Config:
 
 def batches(loaders: Any) -> list[dict[str, Any]]:
     """Return the columns of every batch of training, validation and test data."""
-    found = []
+    columns = []
     for loader in loaders:
         for batch in loader:
             interaction = batch[0] if isinstance(batch, tuple) else batch
-            found.append({**interaction.interaction, "rest": batch[1:] if isinstance(batch, tuple) else ()})
-    return found
+            columns.append({**interaction.interaction, "rest": batch[1:] if isinstance(batch, tuple) else ()})
+    return columns
 
 
 def assert_equal(one: Any, other: Any) -> None:
@@ -384,7 +384,7 @@ class TestAllowedNames:
         Equal.__call__ = before["__call__"]
 
     @pytest.mark.parametrize(
-        ("value", "said"),
+        ("value", "message"),
         [
             (Call(np.dtype, "V8"), None),
             (Call(np.dtype, [("a", "O")]), "it names the dtype"),
@@ -394,11 +394,11 @@ class TestAllowedNames:
             (Call(*_beyond_its_storage()), "refused"),
         ],
     )
-    def test_parts_of_arrays_and_tensors_are_checked(self, value: Any, said: Any) -> None:
-        if said is None:
+    def test_parts_of_arrays_and_tensors_are_checked(self, value: Any, message: Any) -> None:
+        if message is None:
             assert stored(value) == np.dtype("V8")
             return
-        with pytest.raises(SavedDataError, match=said):
+        with pytest.raises(SavedDataError, match=message):
             stored(value)
 
 

@@ -34,10 +34,10 @@ def kernels_for(tensor: Tensor) -> Optional[ModuleType]:
         ValueError: the variable is neither 0 nor 1.
         ModuleNotFoundError: kernels are asked for and triton is not installed.
     """
-    wanted = os.environ.get(SWITCH, "0")
-    if wanted not in ("0", "1"):
-        raise ValueError(f"{SWITCH} must be 0 or 1, got {wanted!r}")
-    if wanted == "0" or not (tensor.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
+    setting = os.environ.get(SWITCH, "0")
+    if setting not in ("0", "1"):
+        raise ValueError(f"{SWITCH} must be 0 or 1, got {setting!r}")
+    if setting == "0" or not (tensor.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
         return None
     if find_spec("triton") is None:
         raise ModuleNotFoundError(f"{SWITCH}: 1 needs triton, which is not installed: pip install triton")

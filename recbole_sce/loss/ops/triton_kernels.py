@@ -170,11 +170,11 @@ def _totals_kernel(
     target = tl.load(targets + pair, mask=real, other=-1)
     largest = tl.full((STATES,), float("-inf"), dtype=tl.float32)
     total = tl.zeros((STATES,), dtype=tl.float32)
-    found = tl.zeros((STATES,), dtype=tl.int32)
+    is_inside = tl.zeros((STATES,), dtype=tl.int32)
     for first in range(0, n_items, ITEMS):
         place = first + tl.arange(0, ITEMS)
         item = tl.load(items + bucket * n_items + place, mask=place < n_items, other=-2)
-        found = tl.maximum(found, tl.max((item[None, :] == target[:, None]).to(tl.int32), axis=1))
+        is_inside = tl.maximum(is_inside, tl.max((item[None, :] == target[:, None]).to(tl.int32), axis=1))
         logits = _products(
             hidden, state, real, state_stride, state_column_stride,
             table, item, place < n_items, row_stride, column_stride,
@@ -185,7 +185,7 @@ def _totals_kernel(
         total = total * tl.exp(largest - larger) + tl.sum(tl.exp(logits - larger[:, None]), axis=1)
         largest = larger
     tl.store(totals + pair, tl.log(total) + largest, mask=real)
-    tl.store(inside + pair, found.to(tl.int8), mask=real)
+    tl.store(inside + pair, is_inside.to(tl.int8), mask=real)
 
 
 @triton.jit
@@ -314,8 +314,8 @@ def top_rows(queries: Tensor, table: Tensor, k: int, excluded: Sequence[int], ch
     for start in range(0, n_rows, chunk):
         part = slice(start, start + chunk)
         maxima = _block_maxima(queries, table[part], None if mask is None else mask[part])
-        found, block = maxima.topk(min(k, maxima.size(1)), 1, sorted=False)
-        best, blocks = torch.cat([best, found], 1), torch.cat([blocks, block + start // _BLOCK], 1)
+        largest, block = maxima.topk(min(k, maxima.size(1)), 1, sorted=False)
+        best, blocks = torch.cat([best, largest], 1), torch.cat([blocks, block + start // _BLOCK], 1)
         if best.size(1) > k:
             best, order = best.topk(k, 1, sorted=False)
             blocks = blocks.gather(1, order)

@@ -115,9 +115,9 @@ def select_buckets(
     )
 
 
-def contains(ordered: Tensor, wanted: Tensor) -> Tensor:
-    """Return which of the items ``wanted`` (n, m) are in the same row of ``ordered`` (n, k), ascending."""
+def contains(ordered: Tensor, items: Tensor) -> Tensor:
+    """Return which of the ``items`` (n, m) are in the same row of ``ordered`` (n, k), ascending."""
     if ordered.size(1) == 0:
-        return torch.zeros_like(wanted, dtype=torch.bool)
-    position = torch.searchsorted(ordered, wanted).clamp_(max=ordered.size(1) - 1)
-    return ordered.gather(1, position) == wanted
+        return torch.zeros_like(items, dtype=torch.bool)
+    position = torch.searchsorted(ordered, items).clamp_(max=ordered.size(1) - 1)
+    return ordered.gather(1, position) == items

@@ -25,7 +25,7 @@ from recbole_sce.loss.ops.logits import compute_dtype, gather_rows, row_slices, 
 from recbole_sce.loss.ops.memory import RowGradient, workspace_bytes
 from recbole_sce.loss.sce.buckets import Buckets, contains
 from recbole_sce.loss.sce.histories import Histories
-from recbole_sce.loss.sce.outside import ItemSample, Outside, Wanted
+from recbole_sce.loss.sce.outside import Gradients, ItemSample, Outside
 
 
 def bucket_loss(
@@ -106,21 +106,21 @@ class _BucketLoss(torch.autograd.Function):
                     of_outside = Outside(
                         hidden, item_embeddings, targets, sample, histories, items, bucket, inside
                     )
-            wanted = None
+            gradients = None
             if recorded and any(ctx.needs_input_grad[:2]):
-                wanted = Wanted(own.new_full((), 1 / max(len(trained), 1)))
+                gradients = Gradients(own.new_full((), 1 / max(len(trained), 1)))
                 if ctx.needs_input_grad[0]:
                     # The last row takes what padding writes.
-                    wanted.hidden = hidden.new_zeros(len(hidden) + 1, hidden.size(1), dtype=dtype)
+                    gradients.hidden = hidden.new_zeros(len(hidden) + 1, hidden.size(1), dtype=dtype)
                 if ctx.needs_input_grad[1]:
                     touched = [items, targets, *(of_outside.touched() if of_outside is not None else ())]
                     # Which rows are touched, an accelerator would have to be waited for to know.
                     compact = hidden.device.type == "cpu"
-                    wanted.items = RowGradient(
+                    gradients.items = RowGradient(
                         item_embeddings, dtype, *touched, sparse=sparse_grad, compact=compact
                     )
             if of_outside is not None:
-                peaks, of_peaks = of_outside.complete(totals, wanted)
+                peaks, of_peaks = of_outside.complete(totals, gradients)
             else:
                 peaks, of_peaks = totals, torch.ones_like(totals)
             # Never below zero, but own logits are sums in another order: where large, rounding shows.
@@ -129,25 +129,25 @@ class _BucketLoss(torch.autograd.Function):
             # Adds zero. A state that is no number may fall into no bucket, but must not go unnoticed: times
             # its gradient of zero, it is no number in the encoder's gradient.
             loss = loss + own_of_all.mul(0).sum()
-            if wanted is not None:
+            if gradients is not None:
                 # The derivative of a state's loss by its own logit is exp(-loss) - 1; inside the bucket, the
                 # first term comes with the bucket's items.
-                own_slope = torch.expm1(-losses).masked_fill_(inside, -1.0).mul_(wanted.scale)
-                _add_own(hidden, item_embeddings, targets, trained, own_slope, wanted)
+                own_slope = torch.expm1(-losses).masked_fill_(inside, -1.0).mul_(gradients.scale)
+                _add_own(hidden, item_embeddings, targets, trained, own_slope, gradients)
                 if of_outside is not None:
                     peaks, of_peaks = peaks[covered], of_peaks[covered]
                 pairs = (hidden, item_embeddings, rows, items, winners)
                 # The kernels sum in an order that varies, so they stand back where that is not wanted.
                 if kernels is None or torch.are_deterministic_algorithms_enabled():
-                    shares = (sums - peaks).exp_().div_(of_peaks).mul_(wanted.scale)
-                    _add_gradients(*pairs, shares, wanted)
+                    shares = (sums - peaks).exp_().div_(of_peaks).mul_(gradients.scale)
+                    _add_gradients(*pairs, shares, gradients)
                 else:
-                    of_winners = None if wanted.hidden is None else torch.zeros_like(wanted.hidden)
+                    of_winners = None if gradients.hidden is None else torch.zeros_like(gradients.hidden)
                     of_all = peaks + of_peaks.log()
-                    kernels.add_gradients(*pairs, of_all, wanted.scale, of_winners, wanted.items)
-                    if wanted.hidden is not None and of_winners is not None:
-                        wanted.hidden += of_winners
-        ctx.wanted = wanted
+                    kernels.add_gradients(*pairs, of_all, gradients.scale, of_winners, gradients.items)
+                    if gradients.hidden is not None and of_winners is not None:
+                        gradients.hidden += of_winners
+        ctx.gradients = gradients
         ctx.dtype = hidden.dtype
         n_covered = torch.tensor(len(winners))  # known on the CPU already
         ctx.mark_non_differentiable(n_covered)
@@ -160,11 +160,11 @@ class _BucketLoss(torch.autograd.Function):
                 "scalable_cross_entropy can be differentiated once only: its gradient has no graph of its "
                 "own, so create_graph=True and gradients of gradients are not possible"
             )
-        wanted: Wanted = ctx.wanted
-        scale = grad.to(wanted.scale.dtype)
+        gradients: Gradients = ctx.gradients
+        scale = grad.to(gradients.scale.dtype)
         return (
-            (wanted.hidden[:-1] * scale).to(ctx.dtype) if wanted.hidden is not None else None,
-            wanted.items.result(scale) if wanted.items is not None else None,
+            (gradients.hidden[:-1] * scale).to(ctx.dtype) if gradients.hidden is not None else None,
+            gradients.items.result(scale) if gradients.items is not None else None,
             *(None,) * 7,
         )
 
@@ -174,7 +174,12 @@ _apply = never_compiled(_BucketLoss.apply)
 
 
 def _add_own(
-    hidden: Tensor, item_embeddings: Tensor, targets: Tensor, trained: Tensor, slope: Tensor, wanted: Wanted
+    hidden: Tensor,
+    item_embeddings: Tensor,
+    targets: Tensor,
+    trained: Tensor,
+    slope: Tensor,
+    gradients: Gradients,
 ) -> None:
     """Add to the gradients what the targets' own logits contribute to the losses of the states trained.
 
@@ -184,15 +189,15 @@ def _add_own(
         targets: (N,) int64.
         trained: (T,) int64, ascending, the states trained.
         slope: (T,), the derivative by each of their own logits.
-        wanted: the gradients.
+        gradients: those that are added to.
     """
     for part in row_slices(len(trained), 3 * hidden.size(1), hidden):
         state, of_part = trained[part], slope[part].unsqueeze(1)
-        if wanted.hidden is not None:
+        if gradients.hidden is not None:
             own_items = gather_rows(item_embeddings, targets[state], slope.dtype)
-            wanted.hidden.index_add_(0, state, own_items.mul_(of_part))
-        if wanted.items is not None:
-            wanted.items.add(targets[state], gather_rows(hidden, state, slope.dtype) * of_part)
+            gradients.hidden.index_add_(0, state, own_items.mul_(of_part))
+        if gradients.items is not None:
+            gradients.items.add(targets[state], gather_rows(hidden, state, slope.dtype) * of_part)
 
 
 def _add_gradients(
@@ -202,7 +207,7 @@ def _add_gradients(
     items: Tensor,
     winners: Tensor,
     shares: Tensor,
-    wanted: Wanted,
+    gradients: Gradients,
 ) -> None:
     """Add to the gradients what the buckets' items contribute to the losses of the winning pairs.
 
@@ -213,7 +218,7 @@ def _add_gradients(
         items: (n_b, b_y) int64.
         winners: (W,) int64, ascending, the winning pairs; no state twice.
         shares: (W,), how much of the sum of a state is its bucket's, times the scale of the gradients.
-        wanted: the gradients; ``hidden`` (N + 1, d), whose last row takes what padding writes.
+        gradients: those that are added to; ``hidden`` (N + 1, d), whose last row takes what padding writes.
     """
     for tile in _tiles(winners, shares, rows, items, hidden):
         weights = gather_rows(item_embeddings, tile.items, shares.dtype)  # (g, b_y, d)
@@ -221,10 +226,10 @@ def _add_gradients(
         slopes = torch.bmm(states, weights.mT)  # (g, w, b_y)
         torch.softmax(slopes, 2, out=slopes)
         share = tile.shares.unsqueeze(2)  # (g, w, 1)
-        if wanted.hidden is not None:
-            wanted.hidden.index_add_(0, tile.owners.view(-1), (slopes @ weights).mul_(share).flatten(0, 1))
-        if wanted.items is not None:
-            wanted.items.add(tile.items, slopes.mT @ states.mul_(share))
+        if gradients.hidden is not None:
+            gradients.hidden.index_add_(0, tile.owners.view(-1), (slopes @ weights).mul_(share).flatten(0, 1))
+        if gradients.items is not None:
+            gradients.items.add(tile.items, slopes.mT @ states.mul_(share))
 
 
 def _bucket_sums(hidden: Tensor, item_embeddings: Tensor, rows: Tensor, items: Tensor) -> Tensor:

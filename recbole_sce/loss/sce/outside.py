@@ -114,7 +114,7 @@ def _is_ascending(rows: Tensor, n_rows: int) -> bool:
 
 
 @dataclass
-class Wanted:
+class Gradients:
     """The gradients to compute, and what they are multiplied with.
 
     ``scale`` is a scalar. ``hidden`` (N, d) in the compute dtype and ``items`` are added to; one that is None
@@ -179,12 +179,12 @@ class Outside:
         self._starts = to_device(starts, targets.device)
         self._owner = to_device(owner[starts], targets.device)
 
-    def complete(self, totals: Tensor, wanted: Optional[Wanted]) -> tuple[Tensor, Tensor]:
+    def complete(self, totals: Tensor, gradients: Optional[Gradients]) -> tuple[Tensor, Tensor]:
         """Add the sums of exp over the items outside to the sums over those inside, and their gradients.
 
         Args:
             totals: (N,), the logarithms of the sums over those inside, the target among them.
-            wanted: gradients of the mean of the logarithms of the completed sums; what the items outside
+            gradients: of the mean of the logarithms of the completed sums; what the items outside
                 contribute is added to them. None for none.
 
         Returns:
@@ -209,11 +209,11 @@ class Outside:
             shares = [(peak - highest).exp_().mul_(sum_) for peak, sum_ in parts]
             peaks[part] = highest
             sums[part] = total = (inside - highest).exp_().add_(sum(shares))
-            if wanted is not None:
-                shares = [(share * (wanted.scale / total)).unsqueeze(1) for share in shares]
-                self._add_gradients(tile, table, of_sample, shares, wanted)
-        if wanted is not None and wanted.items is not None:
-            wanted.items.add(self._rows, of_sample[:, : self._size].T)
+            if gradients is not None:
+                shares = [(share * (gradients.scale / total)).unsqueeze(1) for share in shares]
+                self._add_gradients(tile, table, of_sample, shares, gradients)
+        if gradients is not None and gradients.items is not None:
+            gradients.items.add(self._rows, of_sample[:, : self._size].T)
         return peaks, sums
 
     def touched(self) -> tuple[Tensor, Tensor]:
@@ -254,19 +254,19 @@ class Outside:
         return n_outside.to(tile.sampled.dtype) / n_sampled.clamp_(min=1)
 
     def _add_gradients(
-        self, tile: _Tile, table: Tensor, of_sample: Tensor, shares: list[Tensor], wanted: Wanted
+        self, tile: _Tile, table: Tensor, of_sample: Tensor, shares: list[Tensor], gradients: Gradients
     ) -> None:
         """Add a tile's gradients, those of the sample's embeddings to ``of_sample`` (d, K')."""
-        if wanted.hidden is not None:
-            wanted.hidden[tile.part] += (tile.sampled @ table).mul_(shares[0])
-        if wanted.items is not None:
+        if gradients.hidden is not None:
+            gradients.hidden[tile.part] += (tile.sampled @ table).mul_(shares[0])
+        if gradients.items is not None:
             of_sample.addmm_((tile.states * shares[0]).T, tile.sampled)
         if len(shares) > 1:
             own = tile.padded(tile.own.mul_(shares[1]))  # (p, s, L)
-            if wanted.hidden is not None:
-                wanted.hidden[tile.part] += tile.real(own @ tile.own_items)
-            if wanted.items is not None:
-                wanted.items.add(tile.own_rows, own.mT @ tile.padded(tile.states))
+            if gradients.hidden is not None:
+                gradients.hidden[tile.part] += tile.real(own @ tile.own_items)
+            if gradients.items is not None:
+                gradients.items.add(tile.own_rows, own.mT @ tile.padded(tile.states))
 
     def _tiles(self, table: Tensor) -> Iterator[_Tile]:
         """Yield all states, those of some pieces at a time, with their logits outside."""

@@ -56,8 +56,8 @@ def top_rows(
     with torch.autocast(queries.device.type, enabled=False):
         kernels = kernels_for(queries)
         if kernels is not None:
-            found: Tensor = kernels.top_rows(queries, table, k, excluded, chunk)
-            return found
+            best_rows: Tensor = kernels.top_rows(queries, table, k, excluded, chunk)
+            return best_rows
         if queries.device.type != "cpu":
             return _merge_chunks(queries, table, k, excluded, chunk)
         if queries.dtype != torch.float64:
@@ -271,15 +271,15 @@ def _merge_chunks(
         for row in excluded:
             if start <= row < stop:
                 scores[:, row - start].fill_(-torch.inf)
-        found = torch.arange(stop - start, device=queries.device).expand_as(scores)
+        candidates = torch.arange(stop - start, device=queries.device).expand_as(scores)
         if block > 1:
             # An item among the k best lies in one of the k blocks with the largest maxima.
             blocks = scores.view(n_queries, block, -1)  # row = start + offset * n_blocks + block
             block_id = blocks.amax(1).topk(k, sorted=False)[1].unsqueeze(1)  # (Q, 1, k)
             scores = blocks.gather(2, block_id.expand(-1, block, -1)).flatten(1)  # (Q, block * k)
             offset = torch.arange(block, device=queries.device).view(1, block, 1)
-            found = (offset * blocks.size(2) + block_id).flatten(1)
-        best, rows = torch.cat([best, scores], 1), torch.cat([rows, start + found], 1)
+            candidates = (offset * blocks.size(2) + block_id).flatten(1)
+        best, rows = torch.cat([best, scores], 1), torch.cat([rows, start + candidates], 1)
         best, order = best.topk(min(k, best.size(1)), dim=1, sorted=False)
         rows = rows.gather(1, order)
     return rows

@@ -99,13 +99,13 @@ def describe(model: SCEMixin, interaction: Interaction) -> str:
 
     What comes first is named, since all that is made of it is not finite either.
     """
-    found = (
+    descriptions = (
         _of_parameters(model)
         or _of_inputs(interaction)
         or _named("item embeddings, row", model.item_table())
         or _of_states(model, interaction)
     )
-    return "; ".join(found) or "only the loss (parameters, item embeddings and hidden states are)"
+    return "; ".join(descriptions) or "only the loss (parameters, item embeddings and hidden states are)"
 
 
 def _of_parameters(model: nn.Module) -> list[str]:
@@ -127,9 +127,9 @@ def _of_inputs(interaction: Interaction) -> list[str]:
 
 def _of_states(model: SCEMixin, interaction: Interaction) -> list[str]:
     hidden, _, rows = model.training_states(interaction)  # (N, d), ..., (N,)
-    found = _named("hidden states, row", hidden)
+    texts = _named("hidden states, row", hidden)
     return [
-        f"{text} (batch rows {_listed(torch.unique(rows.cpu()[_bad_rows(hidden).cpu()]))})" for text in found
+        f"{text} (batch rows {_listed(torch.unique(rows.cpu()[_bad_rows(hidden).cpu()]))})" for text in texts
     ]
 
 

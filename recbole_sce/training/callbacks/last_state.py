@@ -59,12 +59,12 @@ def is_last(path: _Path) -> bool:
 
 def last_states(folder: _Path, model: str) -> list[Path]:
     """Return the last states of the runs of ``model`` in ``folder``, the newest first."""
-    found = [
+    states = [
         path
         for path in Path(folder).glob(f"*{_LAST}")
         if path.name.startswith(f"{model}-") and path.is_file()
     ]
-    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
+    return sorted(states, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
 
 
 def check_writable(folder: _Path) -> None:

@@ -59,12 +59,12 @@ class EpochSteps(Callback):
         return watch
 
     def _scalars(self, seconds: float) -> dict[str, float]:
-        found = {RESIDENT: peak_resident_mib()}
+        scalars = {RESIDENT: peak_resident_mib()}
         if self._done:
-            found[SECONDS] = seconds / self._done
+            scalars[SECONDS] = seconds / self._done
         if self._coverages:
-            found[COVERAGE] = processes.mean(sum(self._coverages) / len(self._coverages))
+            scalars[COVERAGE] = processes.mean(sum(self._coverages) / len(self._coverages))
         on_device = peak_device_mib(self._device)
         if on_device is not None:
-            found[DEVICE] = on_device
-        return found
+            scalars[DEVICE] = on_device
+        return scalars

@@ -258,7 +258,7 @@ class TestRuns:
 
         trained(ema_decay=0.99, callback=look)
         assert len(seen) == 6
-        assert all(found == score for found, score in seen)
+        assert all(evaluated == score for evaluated, score in seen)
 
     def test_save_it_from_the_callback(self, trained: Callable[..., SimpleNamespace]) -> None:
         def save(run: SimpleNamespace, score: float) -> None:

@@ -32,10 +32,10 @@ def test_means_are_over_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     watched = watching.watched(calculate_loss)
     with watching.epoch(0, 2):
         assert [watched(coverage) for coverage in (0.5, 1.0)] == [5.0, 10.0]
-    found = watching.scalars
-    assert found[steps.COVERAGE] == 0.75
-    assert found[steps.SECONDS] == 1.5
-    assert steps.DEVICE not in found
+    scalars = watching.scalars
+    assert scalars[steps.COVERAGE] == 0.75
+    assert scalars[steps.SECONDS] == 1.5
+    assert steps.DEVICE not in scalars
 
 
 def test_a_gpu_has_a_peak_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
