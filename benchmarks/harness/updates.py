@@ -31,7 +31,7 @@ DATASET = "generated"
 
 
 class Result(NamedTuple):
-    """What a model reached on the test data, and the seconds that it took to train."""
+    """What a model reached on the test data, and the processor seconds that it took to train."""
 
     name: str
     ndcg: float
@@ -96,9 +96,9 @@ def train(settings: dict[str, Any]) -> tuple[Result, Result]:
     init_seed(config["seed"], config["reproducibility"])
     model = get_model("SASRecSCE")(config, train_data._dataset).to(config["device"])
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
-    began = time.perf_counter()
+    began = time.process_time()
     trainer.fit(train_data, valid_data, verbose=False, show_progress=False)
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     metrics = trainer.evaluate(test_data, load_best_model=True)
     name = "sparse_item_updates" if config["sparse_item_updates"] else "dense updates"
     return (
@@ -124,7 +124,7 @@ def popularity(train_rows: Any, test_rows: Any) -> Result:
 
 def table(results: Sequence[Result]) -> str:
     """Return means and standard deviations over seeds as a Markdown table."""
-    lines = ["| | seeds | NDCG@10 | Recall@10 | seconds of training |", "|---|---:|---:|---:|---:|"]
+    lines = ["| | seeds | NDCG@10 | Recall@10 | processor s of training |", "|---|---:|---:|---:|---:|"]
     for name in dict.fromkeys(result.name for result in results):
         some = [result for result in results if result.name == name]
         cells = [name, f"{len(some)}"]
