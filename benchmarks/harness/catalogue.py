@@ -105,7 +105,8 @@ def _line(loss: str, rows: Sequence[Row]) -> str:
 
     cells = [loss, str(len(rows)), f"{mean('best_epoch'):.0f} of {mean('epochs'):.0f}"]
     cells += [f"{mean('training_cpu_seconds'):,.0f}", f"{mean('resident_mib'):,.0f}"]
-    cells += [f"{mean('valid_ndcg@10'):.4f}", *(f"{mean(name):.4f}" for name in METRICS)]
+    cells.append(f"{mean('valid_ndcg@10'):.4f}")
+    cells += [f"{mean(name):.{1 if 'popularity' in name else 4}f}" for name in METRICS]
     return f"| {' | '.join(cells)} |"
 
 
