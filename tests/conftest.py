@@ -26,6 +26,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from groups import PROCESSES, SHARED_DATA
 from logs import write_log
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -42,28 +43,6 @@ from recbole_sce.experiments.spec import RunSpec
 hypothesis.settings.register_profile("suite", derandomize=True, deadline=None, max_examples=40)
 hypothesis.settings.register_profile("soak", deadline=None, max_examples=3000, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
-
-
-#: Tests of several processes that wait for each other, or are killed: one after another.
-PROCESSES = (
-    "benchmarks/test_kills.py",
-    "compat/test_distributed.py",
-    "compat/test_launch.py",
-    "device/test_processes.py",
-    "experiments/test_process.py",
-    "experiments/test_ray_tune.py",
-    "utils/test_memory.py",
-    "utils/test_processes.py",
-)
-#: Tests whose fixtures train, or prepare data, once for all tests of the file.
-SHARED_DATA = (
-    "evaluator/test_ranking.py",
-    "inference/test_recommender.py",
-    "model/test_models.py",
-    "training/callbacks/test_ema.py",
-    "training/test_resume.py",
-    "training/test_trainer.py",
-)
 
 
 @pytest.fixture
@@ -193,6 +172,7 @@ def _no_wait_for_cpu_usage() -> Iterator[None]:
         yield
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep on one worker the tests that start processes which meet, and those of one file that share data.
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from groups import PROCESSES, SHARED_DATA
 
 import recbole_sce
 
@@ -100,3 +101,7 @@ def test_names_that_tell_nothing_are_caught(source: str) -> None:
 )
 def test_other_uses_of_these_words_are_none(source: str) -> None:
     assert not that_tell_nothing(source)
+
+
+def test_files_of_a_group_are_there() -> None:
+    assert not [file for file in (*PROCESSES, *SHARED_DATA) if not (ROOT / "tests" / file).exists()]

@@ -217,3 +217,10 @@ class TestTorchWithoutLibuv:
         with pytest.raises(RuntimeError, match="timed out"):
             processes._meet("tcp://nobody:1", 0, 2)
         assert meetings == ["tcp://nobody:1"]
+
+
+def test_workers_of_the_suite_share_nothing_with_this_file(request: pytest.FixtureRequest) -> None:
+    """Else the fixtures of the file, which train, would be made in each of them."""
+    if not hasattr(request.config, "workerinput"):
+        pytest.skip("one process runs the suite")
+    assert request.node.nodeid.endswith("@processes")
