@@ -48,7 +48,8 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
     * :meth:`item_table`: which table the softmax scores;
     * :meth:`extra_loss`: what its base adds to the item softmax;
     * :meth:`training_states`: which states a batch trains;
-    * :meth:`row_items`: the items of a row's history, which the completed softmax scores one by one.
+    * :meth:`row_items`: the items of a row, which the completed softmax scores one by one, and which updates
+      of single rows bring up to date before a step.
     """
 
     #: The loss draws what it needs itself; RecBole's loader then adds no sampled negatives.

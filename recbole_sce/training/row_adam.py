@@ -82,15 +82,20 @@ class RowAdam(torch.optim.AdamW):
             self._step_rows(group, parameter, gradient.coalesce())
         return loss
 
+    def catch_up(self) -> None:
+        """Bring every row up to date, as if each step had touched it."""
+        for _, parameter in self._of_rows():
+            self.catch_up_rows(parameter, torch.arange(len(parameter), device=parameter.device))
+
     @torch.no_grad()
-    def catch_up(self, rows: Tensor | None = None) -> None:
-        """Bring ``rows`` (m,) int64 up to date, as if each step had touched them; None: every row."""
+    def catch_up_rows(self, table: Tensor, rows: Tensor) -> None:
+        """Bring ``rows`` (m,) int64 of a parameter up to date, if its rows are updated one by one."""
         for group, parameter in self._of_rows():
-            state = self.state[parameter]
-            step = int(state["step"])
-            late = torch.arange(len(parameter), device=parameter.device) if rows is None else rows
-            for part in torch.split(late, _ROWS_AT_ONCE):
-                _write(parameter, state, part, _late_rows(group, parameter, state, part, step), step)
+            if parameter is table:
+                state = self.state[parameter]
+                step = int(state["step"])
+                for part in torch.split(rows, _ROWS_AT_ONCE):
+                    _write(parameter, state, part, _late_rows(group, parameter, state, part, step), step)
 
     def _of_rows(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
         for group in self.param_groups:

@@ -34,22 +34,25 @@ class RowsUpToDate(Callback):
 
     Args:
         optimizer: of the item table.
-        items_of: what a batch holds of items, in any shape.
+        table: the item table.
+        items_of: what a batch holds of items, int64 in any shape; other numbers than rows of the table, such
+            as a mask's, count for nothing.
     """
 
-    def __init__(self, optimizer: RowAdam, items_of: Callable[[Any], Tensor]) -> None:
-        self._optimizer, self._items_of = optimizer, items_of
+    def __init__(self, optimizer: RowAdam, table: Tensor, items_of: Callable[[Any], Tensor]) -> None:
+        self._optimizer, self._table, self._items_of = optimizer, table, items_of
 
     def watched(self, calculate_loss: CalculateLoss) -> CalculateLoss:
         """Catch up before the loss of a batch."""
 
         def loss(batch: Any) -> Any:
             rows = self._items_of(batch).reshape(-1)
+            rows = rows.masked_fill((rows < 0) | (rows >= len(self._table)), 0)
             if rows.device.type == "cpu":  # which differ, an accelerator would have to be waited for to know
                 rows = torch.unique(rows)
             if processes.together():
                 rows = distributed.rows_of_all(rows)
-            self._optimizer.catch_up(rows)
+            self._optimizer.catch_up_rows(self._table, rows)
             return calculate_loss(batch)
 
         return loss

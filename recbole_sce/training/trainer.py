@@ -70,7 +70,7 @@ class SCETrainer(ResumableTrainer):
         self._steps, self._finite = EpochSteps(model, self.device), FiniteNumbers(model)
         self.callbacks.append(self._finite)
         if isinstance(self.optimizer, RowAdam):
-            self.callbacks.append(RowsUpToDate(self.optimizer, self.model.row_items))
+            self.callbacks.append(RowsUpToDate(self.optimizer, self.table, self.model.row_items))
         if processes.together():
             self.callbacks.append(distributed.WeighedByStates(model))
         self.callbacks.append(self._steps)

@@ -92,6 +92,45 @@ def test_a_batch_reads_rows_where_dense_training_has_them(
     assert (rows - dense).abs().mean() < 0.1 * (late - dense).abs().mean()
 
 
+class WithMask(SASRecSCE):
+    """Says of a row that it also holds a mask, and no item."""
+
+    def row_items(self, interaction: Any) -> Tensor:
+        items = super().row_items(interaction)
+        return torch.cat([items, torch.full_like(items[:, :1], self.n_items), items[:, :1] * 0 - 1], 1)
+
+
+class WithGroups(SASRecSCE):
+    """Has a second table with sparse gradients, of fewer rows."""
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self.group_embedding = nn.Embedding(3, self.hidden_size, sparse=True)
+
+    def encode_positions(self, interaction: Any) -> Tensor:
+        groups = self.group_embedding(interaction[self.ITEM_SEQ_LEN] % 3)  # (B, d)
+        states: Tensor = super().encode_positions(interaction) + groups.unsqueeze(1)
+        return states
+
+
+def test_numbers_that_are_no_rows_count_for_nothing(tiny_dataset: dict[str, Any]) -> None:
+    tables = []
+    for cls in (SASRecSCE, WithMask):
+        settings = {"sparse_item_updates": True, "train_batch_size": 5, "learner": "adam"}
+        trainer, train = trainer_of(tiny_dataset, AmongTargets(), cls, **settings)
+        trainer.fit(train, saved=False, verbose=False)
+        tables.append(trainer.model.item_embedding.weight)
+    assert torch.allclose(*tables, rtol=0, atol=1e-12)
+
+
+def test_rows_of_items_are_no_rows_of_another_table(tiny_dataset: dict[str, Any]) -> None:
+    settings = {"sparse_item_updates": True, "train_batch_size": 5, "learner": "adam"}
+    trainer, train = trainer_of(tiny_dataset, AmongTargets(), WithGroups, **settings)
+    before = trainer.model.group_embedding.weight.detach().clone()
+    trainer.fit(train, saved=False, verbose=False)
+    assert not torch.equal(trainer.model.group_embedding.weight, before)
+
+
 def test_later_targets_touch_no_other_rows(tiny_dataset: dict[str, Any]) -> None:
     loss = Lookup(first=38)
     loss.allows_later_targets = True
