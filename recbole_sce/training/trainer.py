@@ -69,7 +69,7 @@ class SCETrainer(ResumableTrainer):
         self.eval_collector = StreamingCollector(config)
         self._steps, self._finite = EpochSteps(model, self.device), FiniteNumbers(model)
         self.callbacks.append(self._finite)
-        if isinstance(self.optimizer, RowAdam):
+        if isinstance(self.optimizer, RowAdam) and self.table is not None:
             self.callbacks.append(RowsUpToDate(self.optimizer, self.table, self.model.row_items))
         if processes.together():
             self.callbacks.append(distributed.WeighedByStates(model))
