@@ -20,10 +20,19 @@ _CHROMIUM = next(
     None,
 )
 _OPTIONS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
     "--disable-dev-shm-usage",  # containers have little of it
-    *("--window-size=1300,2000", "--virtual-time-budget=10000", "--enable-logging=stderr", "--dump-dom"),
+    "--window-size=1300,2000",
+    "--virtual-time-budget=10000",
+    "--enable-logging=stderr",
+    "--dump-dom",
 )
 
 needs_chromium = pytest.mark.skipif(_CHROMIUM is None, reason="no Chromium is installed")

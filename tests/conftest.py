@@ -59,7 +59,8 @@ def tiny_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, o
         "data_path": str(tmp_path / "data"),
         "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
         "MAX_ITEM_LIST_LENGTH": 10,
-        **{"bucket_size_y": 4, "n_outside": 3},  # with more, SCE would compute the exact softmax of 40 items
+        "bucket_size_y": 4,
+        "n_outside": 3,  # with more, SCE would compute the exact softmax of 40 items
         "epochs": 1,
         "show_progress": False,
     }
@@ -156,8 +157,14 @@ def ml_100k(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
         def prepare(model: str = "SASRecSCE", **settings: Any) -> SimpleNamespace:
             small = {"hidden_size": 16, "inner_size": 16, "n_layers": 1, "n_heads": 1, "loss_type": "CE-"}
             given = {
-                **{"MAX_ITEM_LIST_LENGTH": 20, "train_neg_sample_args": None, "state": "ERROR", **small},
-                **{"show_progress": False, "metric_decimal_place": 8, "topk": [5, 10], **settings},
+                "MAX_ITEM_LIST_LENGTH": 20,
+                "train_neg_sample_args": None,
+                "state": "ERROR",
+                **small,
+                "show_progress": False,
+                "metric_decimal_place": 8,
+                "topk": [5, 10],
+                **settings,
             }
             return factory.prepare(model, "ml-100k", given)
 

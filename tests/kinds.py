@@ -15,7 +15,8 @@ ITEM, USER = ["item_id", "kind", "price", "words"], ["user_id", "age", "town"]
 #: Sequential models trained by cross-entropy draw no negatives.
 CE: dict[str, Any] = {"train_neg_sample_args": None}
 BENCHMARK: dict[str, Any] = {
-    **{"benchmark_filename": ["train", "valid", "test"], "alias_of_item_id": ["item_id_list"]},
+    "benchmark_filename": ["train", "valid", "test"],
+    "alias_of_item_id": ["item_id_list"],
     "load_col": {"inter": ["user_id", "item_id", "item_id_list"]},
 }
 GRAPH: dict[str, Any] = {
@@ -36,12 +37,12 @@ FEATURES: dict[str, Any] = {
     "load_col": {"inter": INTER, "item": ITEM, "user": USER},
 }
 LABELED: dict[str, Any] = {
-    **{"load_col": {"inter": INTER, "item": ITEM, "user": USER}, "threshold": {"rating": 3}, **CE},
-    **{
-        "eval_args": {"split": {"RS": [8, 1, 1]}, "mode": "labeled"},
-        "metrics": ["AUC"],
-        "valid_metric": "AUC",
-    },
+    "load_col": {"inter": INTER, "item": ITEM, "user": USER},
+    "threshold": {"rating": 3},
+    **CE,
+    "eval_args": {"split": {"RS": [8, 1, 1]}, "mode": "labeled"},
+    "metrics": ["AUC"],
+    "valid_metric": "AUC",
 }
 TIMED = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user"}
 
@@ -68,7 +69,9 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "buckets of numbers": (
         "DeepFM",
         {
-            **{**LABELED, "numerical_features": ["price", "age"], "normalize_all": True},
+            **LABELED,
+            "numerical_features": ["price", "age"],
+            "normalize_all": True,
             "discretization": {"price": {"method": "LD"}, "age": {"method": "ED", "bucket": 3}},
         },
     ),
@@ -85,9 +88,18 @@ def settings_of(kind: str, data_path: str, **settings: Any) -> dict[str, Any]:
     """Return the configuration of a kind."""
     own = KINDS[kind][1]
     common = {
-        **{"data_path": data_path, "load_col": {"inter": INTER}, "MAX_ITEM_LIST_LENGTH": 8, "epochs": 1},
-        **{"train_batch_size": 64, "embedding_size": 8, "hidden_size": 8, "inner_size": 8, "n_layers": 1},
-        **{"use_gpu": False, "state": "ERROR", "show_progress": False},
+        "data_path": data_path,
+        "load_col": {"inter": INTER},
+        "MAX_ITEM_LIST_LENGTH": 8,
+        "epochs": 1,
+        "train_batch_size": 64,
+        "embedding_size": 8,
+        "hidden_size": 8,
+        "inner_size": 8,
+        "n_layers": 1,
+        "use_gpu": False,
+        "state": "ERROR",
+        "show_progress": False,
     }
     return {**common, **own, **settings}
 

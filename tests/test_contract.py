@@ -24,8 +24,16 @@ pytestmark = pytest.mark.slow
 VARIANTS = {"sequences": "SASRecSCE", "item and user features": "SASRecFSCE", "interactions": None}
 #: Names of arguments that are a data set, a loader or a checkpoint.
 TAKEN = {
-    *("dataset", "built_datasets", "dataloaders", "train_data", "valid_data", "eval_data", "test_data"),
-    *("resume_file", "model_file", "checkpoint_file"),
+    "dataset",
+    "built_datasets",
+    "dataloaders",
+    "train_data",
+    "valid_data",
+    "eval_data",
+    "test_data",
+    "resume_file",
+    "model_file",
+    "checkpoint_file",
 }
 #: Public functions that ``contract.py`` does not call by name, and why.
 ELSEWHERE: dict[str, str] = {}

@@ -48,6 +48,22 @@ def that_tell_nothing(source: str) -> list[tuple[int, str]]:
     return sorted((line, name) for line, name in names_bound(source) if name.lstrip("_") in TELL_NOTHING)
 
 
+def unpacked_literals(source: str) -> list[int]:
+    """Return the lines of ``*("a", "b")`` and ``**{"a": 1}``, which put several entries on one line."""
+    return [
+        part.lineno
+        for node in ast.walk(ast.parse(source))
+        for part in (
+            [value for key, value in zip(node.keys, node.values) if key is None]
+            if isinstance(node, ast.Dict)
+            else [entry.value for entry in node.elts if isinstance(entry, ast.Starred)]
+            if isinstance(node, (ast.Tuple, ast.List, ast.Set))
+            else []
+        )
+        if isinstance(part, (ast.Dict, ast.Tuple, ast.List))
+    ]
+
+
 def test_a_file_holds_one_idea() -> None:
     lengths = {
         path.relative_to(PACKAGE).as_posix(): len(path.read_text(encoding="utf-8").splitlines())
@@ -101,6 +117,25 @@ def test_names_that_tell_nothing_are_caught(source: str) -> None:
 )
 def test_other_uses_of_these_words_are_none(source: str) -> None:
     assert not that_tell_nothing(source)
+
+
+def test_entries_stand_on_lines_of_their_own() -> None:
+    assert not [
+        f"{path.relative_to(ROOT)}:{line}"
+        for folder in ("recbole_sce", "benchmarks", "examples", "tests")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for line in unpacked_literals(path.read_text(encoding="utf-8"))
+    ]
+
+
+@pytest.mark.parametrize("source", ['rows = ["a", *("b", "c")]', 'row = {"a": 1, **{"b": 2}}'])
+def test_entries_of_an_unpacked_literal_are_caught(source: str) -> None:
+    assert unpacked_literals(source) == [1]
+
+
+@pytest.mark.parametrize("source", ["rows = [*others, *(one for one in rows)]", "run(*arguments, **{})"])
+def test_unpacking_a_value_is_no_such_thing(source: str) -> None:
+    assert not unpacked_literals(source)
 
 
 def test_files_of_a_group_are_there() -> None:

@@ -50,8 +50,11 @@ def settings_of(loss: str, arguments: argparse.Namespace, data_path: Path) -> di
     return {
         **SETTINGS,
         "metrics": ["NDCG", "Recall", "ItemCoverage", "AveragePopularity", "TailPercentage"],
-        **{"recipe": "plain", "exclude_seen": True, "stopping_step": arguments.patience},
-        **{"seed": arguments.seed, "data_path": str(data_path)},
+        "recipe": "plain",
+        "exclude_seen": True,
+        "stopping_step": arguments.patience,
+        "seed": arguments.seed,
+        "data_path": str(data_path),
         "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
         **LOSSES[loss],
     }
@@ -61,8 +64,13 @@ def row_of(dataset: str, loss: str, seed: int, record: Mapping[str, Any]) -> Row
     """Return what the CSV keeps of a training."""
     machine, data = record["machine"], record["data"]
     row = {
-        **{"dataset": dataset, "users": data["users"], "items": data["items"], "loss": loss, "seed": seed},
-        **{"epochs": record["epochs"], "best_epoch": record["best_epoch"]},
+        "dataset": dataset,
+        "users": data["users"],
+        "items": data["items"],
+        "loss": loss,
+        "seed": seed,
+        "epochs": record["epochs"],
+        "best_epoch": record["best_epoch"],
         "training_cpu_seconds": f"{record['seconds']['training_cpu']:.1f}",
         "valid_ndcg@10": f"{record['best_valid_score']:.4f}",
         **{name: f"{record['metrics']['test'][name]:.4f}" for name in METRICS},

@@ -27,8 +27,14 @@ MARKDOWN = _ROOT / "benchmarks" / "results" / "variants-cpu.md"
 #: More epochs than any training here takes.
 _EPOCHS = 10_000
 SETTINGS: dict[str, Any] = {
-    **{"epochs": _EPOCHS, "eval_step": 1, "metrics": ["NDCG", "Recall"], "topk": [10]},
-    **{"valid_metric": "NDCG@10", "use_gpu": False, "show_progress": False, "state": "WARNING"},
+    "epochs": _EPOCHS,
+    "eval_step": 1,
+    "metrics": ["NDCG", "Recall"],
+    "topk": [10],
+    "valid_metric": "NDCG@10",
+    "use_gpu": False,
+    "show_progress": False,
+    "state": "WARNING",
     "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full", "group_by": "user"},
 }
 _COLUMNS = {"inter": ["user_id", "item_id", "timestamp"]}
@@ -72,8 +78,13 @@ def row_of(model: str, base: str, dataset: str, seed: int, record: Mapping[str, 
     """Return what the CSV keeps of a training."""
     test, machine = record["metrics"]["test"], record["machine"]
     row = {
-        **{"dataset": dataset, "variant": base + "SCE", "model": model, "loss": record["loss_type"]},
-        **{"seed": seed, "epochs": record["epochs"], "best_epoch": record["best_epoch"]},
+        "dataset": dataset,
+        "variant": base + "SCE",
+        "model": model,
+        "loss": record["loss_type"],
+        "seed": seed,
+        "epochs": record["epochs"],
+        "best_epoch": record["best_epoch"],
         "training_cpu_seconds": f"{record['seconds']['training_cpu']:.1f}",
         "valid_ndcg@10": f"{record['best_valid_score']:.4f}",
         **{name: f"{test[name]:.4f}" for name in ("ndcg@10", "recall@10")},

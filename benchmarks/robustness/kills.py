@@ -31,11 +31,23 @@ SETTINGS: tuple[Mapping[str, Any], ...] = (
 )
 
 _SMALL: Mapping[str, Any] = {
-    **{"epochs": 8, "train_batch_size": 16, "learning_rate": 0.01, "MAX_ITEM_LIST_LENGTH": 10},
-    **{"hidden_size": 16, "embedding_size": 16, "inner_size": 16, "n_layers": 1, "n_heads": 1},
-    **{"load_col": {"inter": ["user_id", "item_id", "timestamp"]}, "use_gpu": False, "state": "WARNING"},
-    **{"show_progress": False, "checkpoint_dir": "saved", "metric_decimal_place": 8},
-    **{"bucket_size_y": 5, "n_outside": 5},  # with more, SCE would compute the exact softmax of so few items
+    "epochs": 8,
+    "train_batch_size": 16,
+    "learning_rate": 0.01,
+    "MAX_ITEM_LIST_LENGTH": 10,
+    "hidden_size": 16,
+    "embedding_size": 16,
+    "inner_size": 16,
+    "n_layers": 1,
+    "n_heads": 1,
+    "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+    "use_gpu": False,
+    "state": "WARNING",
+    "show_progress": False,
+    "checkpoint_dir": "saved",
+    "metric_decimal_place": 8,
+    "bucket_size_y": 5,
+    "n_outside": 5,  # with more, SCE would compute the exact softmax of so few items
 }
 #: Epochs that a process may live for, at most, before it is killed.
 _EPOCHS_TO_LIVE = 3

@@ -28,18 +28,23 @@ if TYPE_CHECKING:
 
 #: Models that need nothing but interactions.
 MODELS = (
-    *("SASRecSCE", "GRU4RecSCE", "BERT4RecSCE", "NARMSCE", "STAMPSCE", "LightSANsSCE", "CORESCE", "SINESCE"),
-    *(
-        "CaserSCE",
-        "NextItNetSCE",
-        "NPESCE",
-        "HGNSCE",
-        "SHANSCE",
-        "HRMSCE",
-        "FOSSILSCE",
-        "GCSANSCE",
-        "SRGNNSCE",
-    ),
+    "SASRecSCE",
+    "GRU4RecSCE",
+    "BERT4RecSCE",
+    "NARMSCE",
+    "STAMPSCE",
+    "LightSANsSCE",
+    "CORESCE",
+    "SINESCE",
+    "CaserSCE",
+    "NextItNetSCE",
+    "NPESCE",
+    "HGNSCE",
+    "SHANSCE",
+    "HRMSCE",
+    "FOSSILSCE",
+    "GCSANSCE",
+    "SRGNNSCE",
 )
 #: A trial of this many is followed by kills.
 KILL_EVERY = 8

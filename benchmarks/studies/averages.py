@@ -15,9 +15,17 @@ from recbole_sce.cli.overrides import parse_overrides, recbole_sees
 from recbole_sce.training.callbacks.ema import WeightAverage
 
 SETTINGS = {
-    **{"metrics": ["NDCG"], "topk": [10], "valid_metric": "NDCG@10"},
-    **{"epochs": 30, "eval_step": 3, "stopping_step": 1000, "seed": 1, "train_neg_sample_args": None},
-    **{"load_col": {"inter": ["user_id", "item_id", "timestamp"]}, "state": "WARNING", "ema_decay": None},
+    "metrics": ["NDCG"],
+    "topk": [10],
+    "valid_metric": "NDCG@10",
+    "epochs": 30,
+    "eval_step": 3,
+    "stopping_step": 1000,
+    "seed": 1,
+    "train_neg_sample_args": None,
+    "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+    "state": "WARNING",
+    "ema_decay": None,
 }
 
 

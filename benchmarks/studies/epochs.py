@@ -15,10 +15,18 @@ from recbole_sce.cli.overrides import parse_overrides, recbole_sees
 
 METRICS = ("ndcg@10", "recall@10", "itemcoverage@10")
 SETTINGS = {
-    **{"metrics": ["NDCG", "Recall", "ItemCoverage"], "topk": [10], "valid_metric": "NDCG@10"},
-    **{"epochs": 18, "eval_step": 3, "stopping_step": 1000, "seed": 1, "train_neg_sample_args": None},
-    **{"user_inter_num_interval": None, "item_inter_num_interval": None},
-    **{"load_col": {"inter": ["user_id", "item_id", "timestamp"]}, "state": "WARNING"},
+    "metrics": ["NDCG", "Recall", "ItemCoverage"],
+    "topk": [10],
+    "valid_metric": "NDCG@10",
+    "epochs": 18,
+    "eval_step": 3,
+    "stopping_step": 1000,
+    "seed": 1,
+    "train_neg_sample_args": None,
+    "user_inter_num_interval": None,
+    "item_inter_num_interval": None,
+    "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+    "state": "WARNING",
 }
 
 

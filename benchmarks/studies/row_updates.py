@@ -29,9 +29,14 @@ _WARM_UP = 4
 def milliseconds(folder: Path, dataset: str, targets: int, by_row: bool, steps: int) -> tuple[float, int]:
     """Return the median processor time of a step, and the number of items."""
     settings = {
-        **{"data_path": str(folder), "load_col": {"inter": ["user_id", "item_id", "timestamp"]}},
-        **{"recipe": "sparse", "train_batch_positions": targets, "sparse_item_updates": by_row},
-        **{"use_gpu": False, "show_progress": False, "state": "ERROR"},
+        "data_path": str(folder),
+        "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+        "recipe": "sparse",
+        "train_batch_positions": targets,
+        "sparse_item_updates": by_row,
+        "use_gpu": False,
+        "show_progress": False,
+        "state": "ERROR",
     }
     config = Config("SASRecSCE", dataset, config_dict=settings)
     train, _, _ = data_preparation(config, create_dataset(config))

@@ -17,14 +17,30 @@ from recbole_sce.utils.patching import patch, seen, wrap, wrap_everywhere
 
 #: Keys that decide what a data set holds and that RecBole's ``dataset_arguments`` leaves out.
 _OF_DATASETS = (
-    *("train_positions", "temporal_holdout", "transform", "encoding", "numerical_features", "discretization"),
-    *("kg_reverse_r", "entity_kg_num_interval", "relation_kg_num_interval"),
-    *("token_num_threshold", "convert_token_to_onehot"),
+    "train_positions",
+    "temporal_holdout",
+    "transform",
+    "encoding",
+    "numerical_features",
+    "discretization",
+    "kg_reverse_r",
+    "entity_kg_num_interval",
+    "relation_kg_num_interval",
+    "token_num_threshold",
+    "convert_token_to_onehot",
 )
 #: Keys that decide how loaders were made: RecBole changes none of this in loaders that it has read.
 _OF_LOADERS = (
-    *("eval_args", "train_batch_size", "train_batch_positions", "eval_batch_size", "shuffle", "worker"),
-    *("MODEL_INPUT_TYPE", "train_neg_sample_args", "valid_neg_sample_args", "test_neg_sample_args"),
+    "eval_args",
+    "train_batch_size",
+    "train_batch_positions",
+    "eval_batch_size",
+    "shuffle",
+    "worker",
+    "MODEL_INPUT_TYPE",
+    "train_neg_sample_args",
+    "valid_neg_sample_args",
+    "test_neg_sample_args",
 )
 
 

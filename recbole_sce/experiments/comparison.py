@@ -30,9 +30,20 @@ LEAVE_ONE_OUT = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full
 PLAIN = "plain"
 #: What has to be equal for all candidates, or their figures cannot be compared.
 PROTOCOL = (
-    *("eval_args", "metrics", "topk", "valid_metric", "metric_decimal_place"),
-    *("MAX_ITEM_LIST_LENGTH", "user_inter_num_interval", "item_inter_num_interval", "val_interval"),
-    *("rm_dup_inter", "filter_inter_by_user_or_item", "data_path", "benchmark_filename", "temporal_holdout"),
+    "eval_args",
+    "metrics",
+    "topk",
+    "valid_metric",
+    "metric_decimal_place",
+    "MAX_ITEM_LIST_LENGTH",
+    "user_inter_num_interval",
+    "item_inter_num_interval",
+    "val_interval",
+    "rm_dup_inter",
+    "filter_inter_by_user_or_item",
+    "data_path",
+    "benchmark_filename",
+    "temporal_holdout",
 )
 
 
@@ -249,7 +260,10 @@ def _specified(
     if excluded and "repeatable" not in given and config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
         spec, config = make_spec(candidate.model, dataset, {**own, "repeatable": False}, config_files)
     if config["MODEL_TYPE"] not in (
-        *(ModelType.SEQUENTIAL, ModelType.GENERAL, ModelType.TRADITIONAL, ModelType.KNOWLEDGE),
+        ModelType.SEQUENTIAL,
+        ModelType.GENERAL,
+        ModelType.TRADITIONAL,
+        ModelType.KNOWLEDGE,
     ):
         raise ExperimentError(
             f"{candidate.model} predicts ratings or clicks: it cannot be ranked against the others; general, "
@@ -286,7 +300,9 @@ def _planned(candidate: Candidate, seed: int, spec: RunSpec, config: Any) -> tup
     from recbole_sce.settings.recipes import recipe_of
 
     return spec, {
-        **{"label": candidate.label, "model": candidate.model, "seed": seed},
+        "label": candidate.label,
+        "model": candidate.model,
+        "seed": seed,
         "recipe": recipe_of(config),
         "spec": spec.identity(),
         "package_settings": package_settings(config),

@@ -160,8 +160,16 @@ def _bases() -> tuple[type, ...]:
     kinds = [item for item in vars(enum_type).values() if isinstance(item, type) and item is not Enum]
     transforms = [item for item in vars(transform).values() if inspect.isclass(item)]
     return (
-        *(Config, Dataset, Interaction, AbstractDataLoader, KnowledgeBasedDataLoader, AbstractSampler),
-        *(BatchSampler, RandomSampler, SequentialSampler, DistributedSampler),
+        Config,
+        Dataset,
+        Interaction,
+        AbstractDataLoader,
+        KnowledgeBasedDataLoader,
+        AbstractSampler,
+        BatchSampler,
+        RandomSampler,
+        SequentialSampler,
+        DistributedSampler,
         *(item for item in transforms if item.__module__ == transform.__name__),
         *kinds,
     )

@@ -11,10 +11,21 @@ from harness import budget, catalogue, variants
 
 def row(dataset: str, loss: str, seed: int, ndcg: float, curve: str = "10:0.1 20:0.2") -> dict[str, str]:
     return {
-        **{"dataset": dataset, "users": "1200", "items": "3400", "loss": loss, "seed": str(seed)},
-        **{"epochs": "4", "best_epoch": "3", "training_cpu_seconds": "20", "valid_ndcg@10": "0.2"},
+        "dataset": dataset,
+        "users": "1200",
+        "items": "3400",
+        "loss": loss,
+        "seed": str(seed),
+        "epochs": "4",
+        "best_epoch": "3",
+        "training_cpu_seconds": "20",
+        "valid_ndcg@10": "0.2",
         **dict.fromkeys(catalogue.METRICS, "0.5"),
-        **{"ndcg@10": str(ndcg), "resident_mib": "700", "processor": "P", "threads": "1", "torch": "2"},
+        "ndcg@10": str(ndcg),
+        "resident_mib": "700",
+        "processor": "P",
+        "threads": "1",
+        "torch": "2",
         "curve": curve,
     }
 
@@ -56,19 +67,16 @@ def test_each_loss_trains_for_the_same_time(tmp_path: Path, monkeypatch: pytest.
         assert spec.settings.get("complete_softmax", True) is (folder.name != "SCE (paper)")
         versions = ("processor", "threads", "python", "torch", "recbole")
         return {
-            **{"status": "done", "metrics": {"test": dict.fromkeys(catalogue.METRICS, 0.1)}},
-            **{
-                "best_valid_score": 0.3,
-                "epochs": 2,
-                "best_epoch": 1,
-                "machine": dict.fromkeys(versions, "x"),
-            },
-            **{"seconds": {"training_cpu": 90.0}},
-            **{
-                "memory_mib": {"resident": 700.0},
-                "data": {"users": 9, "items": 8},
-                "curve": [{"training_cpu_seconds": 45.0, "score": 0.3}],
-            },
+            "status": "done",
+            "metrics": {"test": dict.fromkeys(catalogue.METRICS, 0.1)},
+            "best_valid_score": 0.3,
+            "epochs": 2,
+            "best_epoch": 1,
+            "machine": dict.fromkeys(versions, "x"),
+            "seconds": {"training_cpu": 90.0},
+            "memory_mib": {"resident": 700.0},
+            "data": {"users": 9, "items": 8},
+            "curve": [{"training_cpu_seconds": 45.0, "score": 0.3}],
         }
 
     monkeypatch.setattr(variants, "run_in_process", run_in_process)

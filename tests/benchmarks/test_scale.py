@@ -23,10 +23,23 @@ needs_proc = pytest.mark.skipif(
 
 def case(side: str, folder: Path = Path("."), **changes: object) -> Case:
     settings = {
-        **{"side": side, "folder": str(folder), "interactions": 2000, "items": 300, "width": 8},
-        **{"max_length": 6, "train_positions": "all", "train_batch_size": 64, "eval_batch_size": 64},
-        **{"steps": 3, "eval_users": 20, "export_users": 30, "k": 5, "threads": 1, "timeout": 100},
-        **{"memory_gib": 8.0, "seed": 0},
+        "side": side,
+        "folder": str(folder),
+        "interactions": 2000,
+        "items": 300,
+        "width": 8,
+        "max_length": 6,
+        "train_positions": "all",
+        "train_batch_size": 64,
+        "eval_batch_size": 64,
+        "steps": 3,
+        "eval_users": 20,
+        "export_users": 30,
+        "k": 5,
+        "threads": 1,
+        "timeout": 100,
+        "memory_gib": 8.0,
+        "seed": 0,
     }
     return Case(**{**settings, **changes})  # type: ignore[arg-type]
 

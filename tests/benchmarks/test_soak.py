@@ -16,14 +16,15 @@ from recbole_sce.training import SCETrainer
 def simple_trial(**settings: Any) -> Trial:
     trial = draw_trial(np.random.default_rng(0))
     plain = {
-        **{
-            "model": "SASRecSCE",
-            "loss_type": "SCE",
-            "train_positions": "auto",
-            "exclude_seen": False,
-            "epochs": 1,
-        },
-        **{"sparse_item_updates": False, "eval_step": 1, "learner": "adam", "clip_grad_norm": None},
+        "model": "SASRecSCE",
+        "loss_type": "SCE",
+        "train_positions": "auto",
+        "exclude_seen": False,
+        "epochs": 1,
+        "sparse_item_updates": False,
+        "eval_step": 1,
+        "learner": "adam",
+        "clip_grad_norm": None,
         "eval_args": {"split": {"LS": "valid_and_test"}, "mode": "full", "order": "TO", "group_by": "user"},
     }
     return Trial(trial.log, {**trial.settings, **plain, **settings})

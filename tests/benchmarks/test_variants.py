@@ -28,8 +28,12 @@ def test_lines_are_of_means_the_greatest_gain_first() -> None:
         return [
             {
                 **common,
-                **{"model": model, "seed": str(seed), "ndcg@10": str(score), "epochs": epochs},
-                **{"training_cpu_seconds": "100", "resident_mib": "500"},
+                "model": model,
+                "seed": str(seed),
+                "ndcg@10": str(score),
+                "epochs": epochs,
+                "training_cpu_seconds": "100",
+                "resident_mib": "500",
             }
             for seed, pair in enumerate(scores)
             for model, score, epochs in ((variant[:-3], pair[0], "1"), (variant, pair[1], "4"))
@@ -57,9 +61,15 @@ def test_a_base_and_its_variant_are_run(tmp_path: Path, monkeypatch: pytest.Monk
         test = {"ndcg@10": 0.1, "recall@10": 0.2}
         versions = ("processor", "threads", "python", "torch", "recbole")
         return {
-            **{"status": "done", "metrics": {"test": test}, "best_valid_score": 0.3, "loss_type": "CE"},
-            **{"epochs": 2, "best_epoch": 1, "machine": dict.fromkeys(versions, "x")},
-            **{"seconds": {"training_cpu": 130.0}, "memory_mib": {"resident": 700.0}},
+            "status": "done",
+            "metrics": {"test": test},
+            "best_valid_score": 0.3,
+            "loss_type": "CE",
+            "epochs": 2,
+            "best_epoch": 1,
+            "machine": dict.fromkeys(versions, "x"),
+            "seconds": {"training_cpu": 130.0},
+            "memory_mib": {"resident": 700.0},
         }
 
     monkeypatch.setattr(variants, "run_in_process", run_in_process)

@@ -18,16 +18,17 @@ from cli.conftest import Call
 
 HEADER = "user_id:token\titem_id:token\ttimestamp:float\n"
 SMALL = (
-    *(
-        "--hidden_size=8",
-        "--inner_size=8",
-        "--n_layers=1",
-        "--n_heads=1",
-        "--epochs=1",
-        "--show_progress=False",
-        "--bucket_size_y=2",
-    ),
-    *("--MAX_ITEM_LIST_LENGTH=10", "--topk=[1]", "--valid_metric=NDCG@1", "--data_path=data"),
+    "--hidden_size=8",
+    "--inner_size=8",
+    "--n_layers=1",
+    "--n_heads=1",
+    "--epochs=1",
+    "--show_progress=False",
+    "--bucket_size_y=2",
+    "--MAX_ITEM_LIST_LENGTH=10",
+    "--topk=[1]",
+    "--valid_metric=NDCG@1",
+    "--data_path=data",
     "--load_col={'inter': ['user_id', 'item_id', 'timestamp']}",
 )
 

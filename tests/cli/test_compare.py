@@ -11,7 +11,11 @@ from recbole_sce.experiments import comparison
 from tests.cli.conftest import Call
 
 TINY = (
-    *("--dataset", "tiny", "--data_path=data", "--MAX_ITEM_LIST_LENGTH=10", "--epochs=1"),
+    "--dataset",
+    "tiny",
+    "--data_path=data",
+    "--MAX_ITEM_LIST_LENGTH=10",
+    "--epochs=1",
     "--load_col={'inter': ['user_id', 'item_id', 'timestamp']}",
 )
 
@@ -31,10 +35,13 @@ def specs(monkeypatch: pytest.MonkeyPatch, tiny_dataset: dict[str, Any]) -> list
 
 def test_options_and_overrides_reach_the_runs(call: Call, specs: list[Any]) -> None:
     outcome = call(
-        *("compare", "-m", "wide=SASRecSCE:CE, Pop", "--seeds", "3,4", "--wide.hidden_size=16", *TINY)
+        "compare", "-m", "wide=SASRecSCE:CE, Pop", "--seeds", "3,4", "--wide.hidden_size=16", *TINY
     )
     assert [(spec.model, spec.settings["seed"]) for spec in specs] == [
-        *(("SASRecSCE", 3), ("Pop", 3), ("SASRecSCE", 4), ("Pop", 4)),
+        ("SASRecSCE", 3),
+        ("Pop", 3),
+        ("SASRecSCE", 4),
+        ("Pop", 4),
     ]
     assert specs[0].settings["hidden_size"] == "16"
     assert specs[0].settings["loss_type"] == "CE"

@@ -31,8 +31,23 @@ def test_columns_by_name(call: Call, tmp_path: Path) -> None:
 def test_columns_by_position(call: Call, tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("1970-01-01,u1,i1\n1970-01-02,u1,i1\n")
     outcome = call(
-        *("convert", tmp_path / "log.csv", "--out", tmp_path, "--name", "shop", "--no-header"),
-        *("--user", 1, "--item", 2, "--time", 0, "--time-format", "iso", "--duplicates", "last"),
+        "convert",
+        tmp_path / "log.csv",
+        "--out",
+        tmp_path,
+        "--name",
+        "shop",
+        "--no-header",
+        "--user",
+        1,
+        "--item",
+        2,
+        "--time",
+        0,
+        "--time-format",
+        "iso",
+        "--duplicates",
+        "last",
     )
     assert outcome.code == 0, outcome.err
     assert "1 left out: another interaction of the same user and item" in outcome.out

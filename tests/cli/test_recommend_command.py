@@ -36,8 +36,20 @@ def checkpoint(tiny_dataset: dict[str, object], tmp_path: Path) -> Path:
 def test_users_vectors_and_index(checkpoint: Path, call: Call, tmp_path: Path) -> None:
     (tmp_path / "users.txt").write_text("u5\n\nu3\n")
     outcome = call(
-        *("recommend", checkpoint, "-u", "u7", "--users", "users.txt", "-k", 4, "--out", "top.csv"),
-        *("--item-vectors", "items.npy", "--faiss", "items.faiss"),
+        "recommend",
+        checkpoint,
+        "-u",
+        "u7",
+        "--users",
+        "users.txt",
+        "-k",
+        4,
+        "--out",
+        "top.csv",
+        "--item-vectors",
+        "items.npy",
+        "--faiss",
+        "items.faiss",
     )
     assert outcome.code == 0, outcome.err
     with (tmp_path / "top.csv").open() as file:

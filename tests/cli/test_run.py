@@ -132,8 +132,14 @@ def test_files_of_recbole_sce_are_called_by_name(call: Call, tmp_path: Path) -> 
     log.parent.mkdir(parents=True)
     log.write_text("\n".join(["user_id:token\titem_id:token\ttimestamp:float", *lines]) + "\n")
     outcome = call(
-        *("run", "--config_files", "paper/behance", "--data_path=data", "--json", "result.json"),
-        *("--temporal_holdout=0.9", *SMALL),
+        "run",
+        "--config_files",
+        "paper/behance",
+        "--data_path=data",
+        "--json",
+        "result.json",
+        "--temporal_holdout=0.9",
+        *SMALL,
     )
     assert outcome.code == 0, outcome.err
     record = json.loads((tmp_path / "result.json").read_text())

@@ -17,7 +17,11 @@ from tests.cli.conftest import Call
 pytest.importorskip("optuna", reason="searching needs the extra recbole_sce[tune]")
 
 TINY = (
-    *("--dataset", "tiny", "--data_path=data", "--MAX_ITEM_LIST_LENGTH=10", "--epochs=1"),
+    "--dataset",
+    "tiny",
+    "--data_path=data",
+    "--MAX_ITEM_LIST_LENGTH=10",
+    "--epochs=1",
     "--load_col={'inter': ['user_id', 'item_id', 'timestamp']}",
 )
 
@@ -54,15 +58,16 @@ def test_recboles_options_have_their_names(call: Call, specs: list[Any]) -> None
     Path("my.hyper").write_text("learning_rate choice [0.1,0.2]\n")
     Path("my.yaml").write_text("hidden_size: 16\n")
     outcome = call(
-        *(
-            "tune",
-            *TINY,
-            "--params_file",
-            "my.hyper",
-            "--config_files",
-            "my.yaml",
-        ),
-        *("--output_file", "my.result", "--display_file", "my.html"),
+        "tune",
+        *TINY,
+        "--params_file",
+        "my.hyper",
+        "--config_files",
+        "my.yaml",
+        "--output_file",
+        "my.result",
+        "--display_file",
+        "my.html",
     )
     assert outcome.code == 0, outcome.err
     assert {spec.settings["learning_rate"] for spec in specs} == {0.1, 0.2}

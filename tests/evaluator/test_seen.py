@@ -17,12 +17,13 @@ from recbole_sce.training import SCETrainer
 
 SETTINGS: dict[str, Any] = {
     **SMALL,
-    **{
-        "MAX_ITEM_LIST_LENGTH": 5,
-        "user_inter_num_interval": "[100,200]",
-        "metrics": ["NDCG", "Recall", "GAUC"],
-    },
-    **{"train_neg_sample_args": None, "topk": [5, 10], "valid_metric": "NDCG@10", "exclude_seen": True},
+    "MAX_ITEM_LIST_LENGTH": 5,
+    "user_inter_num_interval": "[100,200]",
+    "metrics": ["NDCG", "Recall", "GAUC"],
+    "train_neg_sample_args": None,
+    "topk": [5, 10],
+    "valid_metric": "NDCG@10",
+    "exclude_seen": True,
 }
 
 

@@ -42,7 +42,8 @@ SMALL = {
     "kg_embedding_size": 16,
     "block_num": 1,
     "train_batch_size": 32,
-    **{"bucket_size_y": 4, "n_outside": 3},  # with more, SCE would compute the exact softmax
+    "bucket_size_y": 4,
+    "n_outside": 3,  # with more, SCE would compute the exact softmax
     "show_progress": False,
     "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
 }

@@ -23,7 +23,8 @@ QUICK = {
     "user_inter_num_interval": "[20,22]",
     "epochs": 1,
     "MAX_ITEM_LIST_LENGTH": 10,
-    **{"bucket_size_y": 64, "n_outside": 256},  # with more, SCE would compute the exact softmax of ml-100k
+    "bucket_size_y": 64,
+    "n_outside": 256,  # with more, SCE would compute the exact softmax of ml-100k
     "embedding_size": 16,
     "hidden_size": 16,
     "inner_size": 32,

@@ -16,15 +16,14 @@ from recbole_sce.settings import KEYS, SettingsError, parse_settings
 from recbole_sce.settings.checks import Trains
 
 OF_RECBOLE = [
-    *(
-        "train_batch_size",
-        "eval_batch_size",
-        "MAX_ITEM_LIST_LENGTH",
-        "epochs",
-        "stopping_step",
-        "learning_rate",
-    ),
-    *("valid_metric", "train_neg_sample_args"),
+    "train_batch_size",
+    "eval_batch_size",
+    "MAX_ITEM_LIST_LENGTH",
+    "epochs",
+    "stopping_step",
+    "learning_rate",
+    "valid_metric",
+    "train_neg_sample_args",
 ]
 plain = st.one_of(
     st.none(),

@@ -46,14 +46,17 @@ class Toy:
     def settings(self, model: str = "SASRecSCE", **keys: Any) -> dict[str, Any]:
         neg = {} if model.endswith("SCE") else {"train_neg_sample_args": None}
         return {
-            **{
-                "data_path": str(self.folder / "data"),
-                "checkpoint_dir": "saved",
-                "epochs": 2,
-                "use_gpu": False,
-            },
-            **{"load_col": {"inter": ["user_id", "item_id", "timestamp"]}, "MAX_ITEM_LIST_LENGTH": 8},
-            **{"show_progress": False, "learning_rate": 0.01, **SMALL, **neg, **keys},
+            "data_path": str(self.folder / "data"),
+            "checkpoint_dir": "saved",
+            "epochs": 2,
+            "use_gpu": False,
+            "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+            "MAX_ITEM_LIST_LENGTH": 8,
+            "show_progress": False,
+            "learning_rate": 0.01,
+            **SMALL,
+            **neg,
+            **keys,
         }
 
     def prepared(self, model: str = "SASRecSCE", **keys: Any) -> SimpleNamespace:

@@ -23,7 +23,11 @@ LISTS = {
     "bench loss": {"cases"},
 }
 TINY = (
-    *("-d", "tiny", "--data_path=data", "--MAX_ITEM_LIST_LENGTH=10", "--epochs=1"),
+    "-d",
+    "tiny",
+    "--data_path=data",
+    "--MAX_ITEM_LIST_LENGTH=10",
+    "--epochs=1",
     "--load_col={'inter': ['user_id', 'item_id', 'timestamp']}",
 )
 

@@ -19,8 +19,27 @@ pytestmark = pytest.mark.slow
 
 NAMES = sorted({cls.__name__ for cls in MODELS} - {"S3RecSCE"})
 OF_RECBOLE = [
-    *("SASRec", "GRU4Rec", "BERT4Rec", "NARM", "STAMP", "SRGNN", "Caser", "NextItNet", "LightSANs", "CORE"),
-    *("SINE", "HRM", "NPE", "HGN", "SHAN", "FOSSIL", "FPMC", "TransRec", "RepeatNet", "SASRecF", "GRU4RecKG"),
+    "SASRec",
+    "GRU4Rec",
+    "BERT4Rec",
+    "NARM",
+    "STAMP",
+    "SRGNN",
+    "Caser",
+    "NextItNet",
+    "LightSANs",
+    "CORE",
+    "SINE",
+    "HRM",
+    "NPE",
+    "HGN",
+    "SHAN",
+    "FOSSIL",
+    "FPMC",
+    "TransRec",
+    "RepeatNet",
+    "SASRecF",
+    "GRU4RecKG",
 ]
 
 

@@ -64,8 +64,12 @@ def test_what_serves_passes(key: str, value: Any) -> None:
 )
 def test_what_does_not_is_named(key: str, value: Any, allowed: str) -> None:
     defaults = {
-        **{"dilations": [1, 4], "nv": 4, "dropout_probs": [0.25, 0.5], "pooling_type": "average"},
-        **{"high": 0.5, "std": False},
+        "dilations": [1, 4],
+        "nv": 4,
+        "dropout_probs": [0.25, 0.5],
+        "pooling_type": "average",
+        "high": 0.5,
+        "std": False,
     }
     (problem,) = problems_of_types({key: value}, defaults)
     assert problem.startswith(f"{key} must be {allowed}")

@@ -27,21 +27,33 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 METRICS = ["Recall", "MRR", "NDCG", "Hit", "MAP", "Precision", "GAUC", "ItemCoverage", "AveragePopularity"]
 METRICS += ["ShannonEntropy", "GiniIndex", "TailPercentage"]
 SMALL = {
-    **{
-        "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
-        "MAX_ITEM_LIST_LENGTH": 10,
-        "state": "ERROR",
-    },
-    **{"hidden_size": 16, "inner_size": 16, "n_layers": 1, "n_heads": 1, "embedding_size": 16, "epochs": 3},
-    **{"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "show_progress": False},
-    **{"metrics": METRICS, "metric_decimal_place": 8, "train_batch_size": 10_000, "eval_batch_size": 50},
+    "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+    "MAX_ITEM_LIST_LENGTH": 10,
+    "state": "ERROR",
+    "hidden_size": 16,
+    "inner_size": 16,
+    "n_layers": 1,
+    "n_heads": 1,
+    "embedding_size": 16,
+    "epochs": 3,
+    "hidden_dropout_prob": 0.0,
+    "attn_dropout_prob": 0.0,
+    "show_progress": False,
+    "metrics": METRICS,
+    "metric_decimal_place": 8,
+    "train_batch_size": 10_000,
+    "eval_batch_size": 50,
 }
 #: Without chance: dropout is 0, a batch is all data, the one bucket holds every state and item.
 RUNS: dict[str, dict[str, Any]] = {
     "all positions": {"model": "SASRecSCE", "loss_type": "CE", "learner": "sgd", "learning_rate": 1.0},
     "later targets": {
-        **{"model": "GRU4RecSCE", "loss_type": "CE", "target_discount": 0.4},
-        **{"learner": "sgd", "learning_rate": 1.0, "dropout_prob": 0.0},
+        "model": "GRU4RecSCE",
+        "loss_type": "CE",
+        "target_discount": 0.4,
+        "learner": "sgd",
+        "learning_rate": 1.0,
+        "dropout_prob": 0.0,
     },
     "one bucket": {"model": "SASRecSCE", "n_buckets": 1, "bucket_size_x": 10_000, "bucket_size_y": 1000},
     "recboles": {"model": "SASRec", "train_neg_sample_args": None, "learner": "sgd", "learning_rate": 1.0},
@@ -49,8 +61,11 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 RUNS["one bucket"]["sparse_item_updates"] = True
 _GOES_ON = {
-    **{"model": "SASRecSCE", "hidden_dropout_prob": 0.3, "train_batch_size": 20},
-    **{"bucket_size_y": 4, "n_outside": 3},
+    "model": "SASRecSCE",
+    "hidden_dropout_prob": 0.3,
+    "train_batch_size": 20,
+    "bucket_size_y": 4,
+    "n_outside": 3,
 }
 RUNS["whole"] = {**_GOES_ON, "checkpoint_dir": "whole"}
 RUNS["cut off"] = {**_GOES_ON, "checkpoint_dir": "cut", "epochs": 1}
