@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
@@ -21,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from harness import common
+from harness.pictures import growth, svg
 from recbole_sce.cli import loss_steps
 from recbole_sce.cli.loss_steps import Case, Contender, Measurement
 from recbole_sce.loss import ScalableCrossEntropyLoss
@@ -118,6 +118,18 @@ CONTENDERS = (
 )
 
 
+#: What a picture shows, by loss and by column.
+PICTURED = {
+    "SCE": "SCE",
+    loss_steps.EXACT: "exact CE, streamed",
+    "CE, F.cross_entropy": "exact CE of RecBole",
+}
+_PANELS = {
+    "processor_seconds": "processor time of a step [s]",
+    "extra_mib": "memory of a step [MiB]",
+}
+
+
 def _parser() -> argparse.ArgumentParser:
     names = ", ".join(repr(one.name) for one in CONTENDERS)
     parser = argparse.ArgumentParser(
@@ -149,6 +161,9 @@ def _parser() -> argparse.ArgumentParser:
         help=f"leave out losses of N x C work beyond this (default: {loss_steps.DEFAULT_MAX_LOGITS:g})",
     )
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds a process may take (600)")
+    parser.add_argument(
+        "--picture", type=Path, metavar="SVG", help="measure nothing, and draw the file that --csv names"
+    )
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     common.add_outputs(parser)
     return parser
@@ -161,6 +176,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.measure:
         loss_steps.main(arguments.measure, CONTENDERS)
+        return 0
+    if arguments.picture:
+        if not arguments.csv:
+            parser.error("--picture needs --csv, the file to draw")
+        states = arguments.cases[0][0]
+        arguments.picture.write_text(picture(arguments.csv, states), encoding="utf-8", newline="\n")
         return 0
     known = [one.name for one in CONTENDERS]
     unknown = set(arguments.losses or ()) - set(known)
@@ -202,30 +223,19 @@ def _csv_rows(rows: Sequence[loss_steps.Row]) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def cost_table(path: Path, states: int) -> str:
-    """Return what a step of SCE and of exact CE costs by catalogue size, from a CSV that :func:`main` wrote.
+def picture(path: Path, states: int) -> str:
+    """Return what a step of three losses costs by the number of items, as SVG.
+
+    A curve ends where the loss does not fit into memory.
 
     Args:
-        path: of the CSV.
+        path: of a CSV that :func:`main` wrote.
         states: N, of the cases to show.
     """
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = {
-            (row["loss"], int(row["items"])): row
-            for row in csv.DictReader(file)
-            if int(row["states"]) == states
-        }
-    catalogues = sorted({items for loss, items in rows if loss == "SCE"})
-    lines = [
-        "| items | SCE [ms] | exact CE [ms] | ratio | SCE [MiB] | `F.cross_entropy` [MiB] |",
-        "|---:|---:|---:|---:|---:|---:|",
-    ]
-    for items in catalogues:
-        ours, exact, dense = (rows[loss, items] for loss in ("SCE", loss_steps.EXACT, "CE, F.cross_entropy"))
-        times = [float(row["processor_seconds"]) * 1000 for row in (ours, exact)]
-        memory = [float(row["extra_mib"]) for row in (ours, dense)]
-        lines.append(
-            f"| {items:,} | {times[0]:,.0f} | {times[1]:,.0f} | {times[0] / times[1]:.2f} | "
-            f"{memory[0]:,.0f} | {memory[1]:,.0f} |"
-        )
-    return "\n".join(lines)
+    curves: dict[str, dict[str, list[tuple[float, float]]]] = {heading: {} for heading in _PANELS.values()}
+    for row in common.read_csv(path):
+        if int(row["states"]) == states and row["loss"] in PICTURED and row["seconds"]:
+            for column, heading in _PANELS.items():
+                point = float(row["items"]), float(row[column])
+                curves[heading].setdefault(PICTURED[row["loss"]], []).append(point)
+    return svg(growth(curves, "items"))

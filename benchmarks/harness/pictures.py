@@ -121,6 +121,31 @@ def levels(
 
 
 @matplotlib.rc_context(_SVG)
+def growth(curves: Mapping[str, Mapping[str, Curve]], x_heading: str) -> Figure:
+    """Return a figure: a legend, and a panel a cost, side by side.
+
+    Args:
+        curves: by the heading of a panel, then by label; the labels of the first panel make the legend, and
+            both axes are logarithmic.
+        x_heading: of the horizontal axes.
+    """
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    for axes, (heading, own) in zip(figure.subplots(1, len(curves)), curves.items()):
+        axes.grid(color="#e8ecf0")
+        axes.set_axisbelow(True)
+        for (label, curve), colour in zip(own.items(), COLOURS):
+            axes.loglog(*zip(*curve), color=colour, linewidth=1.2, marker="o", markersize=4, label=label)
+        axes.set_xlabel(x_heading)
+        axes.set_ylabel(heading)
+        axes.minorticks_off()
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=len(labels), frameon=False)
+    return figure
+
+
+@matplotlib.rc_context(_SVG)
 def svg(figure: Figure) -> str:
     """Return a figure as SVG."""
     file = io.StringIO()

@@ -1,4 +1,4 @@
-"""Published figures beside rows of ours, under the protocol of the papers: seen items left out."""
+"""Published figures beside rows of ours, seen items left out: a page, and five lines for the README."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.pictures import Curve, levels, svg
-from harness.quality import ERROR, WITHOUT_SEEN, Row, between, groups, mean, read_rows, spread
+from harness.quality import ERROR, Row, between, groups, mean, read_rows, spread
 
 _ROOT = Path(__file__).parents[2]
 PUBLISHED = _ROOT / "benchmarks" / "results" / "published.csv"
 _ROWS = _ROOT / "benchmarks" / "results" / "quality.csv"
 _PAGE = _ROOT / "docs" / "results" / "leave-one-out.md"
+_README = _ROOT / "README.md"
 #: Labels of rows that leave seen items out, and what the table calls them.
 OURS = {
-    **{label: f"SASRecSCE, {loss}" for label, loss in WITHOUT_SEEN.items()},
+    "SCE-without-seen": "SASRecSCE, SCE",
+    "CE-without-seen": "SASRecSCE, exact CE",
     "plain-without-seen": "SASRecSCE, SCE, recipe: plain",
     "base-without-seen": "SASRec of RecBole",
 }
@@ -27,6 +29,24 @@ _NORMAL = 1.96
 def published_table(rows: Sequence[Row], published: Path = PUBLISHED) -> str:
     """Return a table a data set: figures of papers and of rows that leave seen items out, the best first."""
     return "\n\n".join(_part(dataset, *both) for dataset, both in _beside(rows, published).items())
+
+
+def overview(rows: Sequence[Row], published: Path = PUBLISHED) -> str:
+    """Return one table of all data sets: a line a model of ours, and the best published figure of each."""
+    both = _beside(rows, published)
+    headings = "".join(f" {dataset} | processor s |" for dataset in both)
+    lines = [f"| test NDCG@10 |{headings}", "|---|" + "---:|" * 2 * len(both)]
+    for label, name in OURS.items():
+        models = [own.get(label, []) for own, _ in both.values()]
+        cells = [
+            f"{spread(mean(kept, 'ndcg@10'), 4)} | {spread((mean(kept, 'training_cpu_seconds')[0], None), 0)}"
+            for kept in models
+        ]
+        if any(models):
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+    best = [max(others, key=lambda entry: float(entry["ndcg@10"])) for _, others in both.values()]
+    cells = [f"[{float(entry['ndcg@10']):.4f}]({entry['url']}) | " for entry in best]
+    return "\n".join([*lines, f"| best published | {'| '.join(cells)}|"])
 
 
 def picture(rows: Sequence[Row], published: Path = PUBLISHED) -> str:
@@ -104,12 +124,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="published.py", description="Published figures beside ours.")
     parser.add_argument("--csv", type=Path, default=_ROWS, help="rows of ours; default: %(default)s")
     parser.add_argument("--page", type=Path, default=_PAGE, help="default: %(default)s")
+    parser.add_argument("--readme", type=Path, default=_README, help="default: %(default)s")
     arguments = parser.parse_args(argv)
     rows = read_rows(arguments.csv)
     drawing = arguments.page.with_suffix(".svg")
-    figures = f"![Test NDCG@10 against processor time]({drawing.name})\n\n{published_table(rows)}"
-    text = between(arguments.page.read_text(encoding="utf-8"), "figures", figures, arguments.page)
-    arguments.page.write_text(text, encoding="utf-8", newline="\n")
-    drawing.write_text(picture(rows), encoding="utf-8", newline="\n")
-    print(arguments.page)
+    figures = {
+        arguments.page: f"![Test NDCG@10 against processor time]({drawing.name})\n\n{published_table(rows)}",
+        arguments.readme: overview(rows),
+    }
+    texts = {
+        page: between(page.read_text(encoding="utf-8"), "figures", figure, page)
+        for page, figure in figures.items()
+    }
+    texts[drawing] = picture(rows)
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8", newline="\n")
+    print(*texts, sep="\n")
     return 0

@@ -2,7 +2,7 @@
 
 ``run`` trains the models of the benchmark one after the other; ``collect`` takes what ``recbole-sce compare``
 has run, a study of settings for instance; both write one row a run, with the command that repeats it.
-``render`` makes tables and pictures of the rows, and an overview for the README.
+``render`` makes tables and pictures of the rows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from typing import Any, Optional
 import numpy as np
 
 from harness.common import read_csv
-from harness.loss import cost_table
 from harness.pictures import panels, svg
 from recbole_sce.experiments.comparison import Event, compare
 from recbole_sce.experiments.spec import WITHOUT_EFFECT, Candidate, ExperimentError
@@ -40,13 +39,8 @@ _PLAIN = "SASRecSCE, recipe: plain"
 _OF_TODAY = {_OURS: "SCE-recipe", _PLAIN: "SCE-plain"}
 _OF_64_ROWS = {f"{_OURS}, 64 rows": "SCE-64-rows", f"{_EXACT}, 64 rows": "CE-64-rows"}
 _PICTURED = (*_OF_TODAY, *_OF_64_ROWS, *_RECBOLES)
-#: What a variant adds to its base, one thing after the other.
-STEPS = {"SASRec": "RecBole's SASRec", "SCE-plain": _PLAIN, "SCE-recipe": _OURS}
 #: The column of the standard error over users of the test NDCG@10.
 ERROR = "ndcg@10_error"
-#: Labels of runs of SASRecSCE with its recipe that leave seen items out of the ranking, and their losses.
-WITHOUT_SEEN = {"SCE-without-seen": "SCE", "CE-without-seen": "exact CE"}
-_COSTS = ("epochs", "training_cpu_seconds", "resident_mib")
 MODELS = (
     *(f"{loss}=SASRecSCE:{loss}" for loss in LOSSES),
     *(f"GRU4RecSCE:{loss}" for loss in LOSSES),
@@ -66,7 +60,10 @@ SETTINGS_OF: dict[str, dict[str, Any]] = {
     "amazon-beauty": {"epochs": 60, "eval_step": 3, "stopping_step": 4, "MAX_ITEM_LIST_LENGTH": 20},
     "s3rec-yelp": {"epochs": 24, "eval_step": 3, "MAX_ITEM_LIST_LENGTH": 20, **_COLUMNS},
     "ciao": {
-        **{"epochs": 12, "eval_step": 1, "stopping_step": 4, **_COLUMNS},
+        "epochs": 12,
+        "eval_step": 1,
+        "stopping_step": 4,
+        **_COLUMNS,
         "user_inter_num_interval": "[5,inf)",
         "item_inter_num_interval": "[2,inf)",  # an item seen once is either never trained or never tested
     },
@@ -87,13 +84,14 @@ TIMES = (60, 120, 240, 480, 960, 1920, 3600)
 _ENOUGH_SEEDS = 3
 #: What decides about no figure, or is said elsewhere in a command.
 _NOT_IN_COMMAND = (
-    *("data_path", "show_progress", "state", "checkpoint_dir"),
+    "data_path",
+    "show_progress",
+    "state",
+    "checkpoint_dir",
     *WITHOUT_EFFECT,
 )
 _CSV = Path("benchmarks/results/quality.csv")
 _PAGE = Path("docs/results/quality.md")
-#: Where the costs of losses come from, and the number of positions that is shown.
-_COSTS_CSV, _COSTS_OF = Path(__file__).parents[1] / "results" / "loss-small-cpu.csv", 3000
 
 Row = dict[str, str]
 
@@ -291,24 +289,22 @@ def standard_error(by_user: Path, metric: str) -> float | None:
 # The page
 
 
-def render(rows: Sequence[Row], page: Path, overview_page: Optional[Path] = None) -> list[Path]:
-    """Put tables of the rows and pictures of the defaults into a page, :func:`overview` into another.
+def render(rows: Sequence[Row], page: Path) -> list[Path]:
+    """Put tables of the rows and pictures of the defaults into a page; return what was written.
 
-    Figures go between two marks of a page, all else in it stays; a page that is not there is begun. Nothing
-    is written unless all can be. Returns what was written.
+    Figures go between two marks of the page, all else in it stays; a page that is not there is begun.
 
     Raises:
-        QualityError: there are no rows, or a page has no such marks.
+        QualityError: there are no rows, or the page has no such marks.
     """
     if not rows:
         raise QualityError("there are no rows to make tables of")
     pictures = {name: page.with_name(f"{page.stem}-{name}.svg") for name in ("memory", "time")}
     images = [f"![Quality against {name}]({path.name})" for name, path in pictures.items()]
     parts = [_dataset_part(dataset, labels) for dataset, labels in groups(rows).items()]
-    texts = {page: _with_figures(page, "\n\n".join([*images, *parts]))}
-    if overview_page is not None:
-        text = _with_figures(overview_page, overview(rows))
-        texts[overview_page] = between(text, "costs", cost_table(_COSTS_CSV, _COSTS_OF), overview_page)
+    begun = "# Quality\n\n<!-- figures: begin -->\n<!-- figures: end -->\n"
+    text = page.read_text(encoding="utf-8") if page.exists() else begun
+    texts = {page: between(text, "figures", "\n\n".join([*images, *parts]), page)}
     defaults = _defaults(rows)
     ends, curves = (
         {name: {model: of(own.get(model, [])) for model in _PICTURED} for name, own in defaults.items()}
@@ -338,34 +334,6 @@ def _curve(row: Row) -> list[tuple[float, float]]:
     return [(float(seconds), float(score)) for seconds, score in points]
 
 
-def overview(rows: Sequence[Row]) -> str:
-    """Return two tables of SASRecSCE, of the data sets that have all rows of one.
-
-    The first is of SCE beside exact CE, which leave seen items out of the ranking and share all else; the
-    second is of the base, the variant with ``recipe: plain`` and with its own, under RecBole's protocol.
-    """
-    tables = [_overview(rows, "loss", WITHOUT_SEEN), _overview(rows, "trained by", STEPS)]
-    return "\n\nUnder RecBole's own protocol, which ranks seen items:\n\n".join(tables)
-
-
-def _overview(rows: Sequence[Row], what: str, names: Mapping[str, str]) -> str:
-    """Return a table of the rows with the labels ``names``, which it calls as they say."""
-    lines = [
-        f"| data set | {what} | seeds | test NDCG@10 | Recall@10 | epochs | processor s | peak MiB |",
-        "|---|---|---:|---:|---:|---:|---:|---:|",
-    ]
-    for dataset, labels in groups(rows).items():
-        if not labels.keys() >= names.keys():
-            continue
-        for label, name in names.items():
-            own = labels[label]
-            scores = [spread(mean(own, column), 4) for column in ("ndcg@10", "recall@10")]
-            costs = [spread((mean(own, column)[0], None), 0) for column in _COSTS]
-            cells = [f"{dataset}, {int(own[0]['items']):,} items", name, str(len(own)), *scores, *costs]
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 def _defaults(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
     """Return, by data set and model, the rows of models with their defaults; those of no row are left out.
 
@@ -380,12 +348,6 @@ def _defaults(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
             trained[model] = max(own, key=lambda kept: int(kept[0]["epochs_allowed"]), default=[])
         defaults[dataset] = {model: kept for model, kept in trained.items() if kept}
     return defaults
-
-
-def _with_figures(page: Path, figures: str) -> str:
-    """Return a page's text with figures between its two marks."""
-    begun = "# Quality\n\n<!-- figures: begin -->\n<!-- figures: end -->\n"
-    return between(page.read_text(encoding="utf-8") if page.exists() else begun, "figures", figures, page)
 
 
 def between(text: str, name: str, figures: str, page: Path) -> str:
@@ -562,11 +524,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, default=Path("quality-runs"), help="default: %(default)s")
     of_compare = commands.add_parser("collect", help="take the finished runs of recbole-sce compare")
     of_compare.add_argument("folders", nargs="+", type=Path)
-    page = commands.add_parser("render", help="put tables and pictures into the pages")
-    page.add_argument("--page", type=Path, default=_PAGE, help="all figures; default: %(default)s")
-    page.add_argument(
-        "--overview", type=Path, help="a page for the table of SCE beside exact CE (default: none)"
-    )
+    page = commands.add_parser("render", help="put tables and pictures into the page")
+    page.add_argument("--page", type=Path, default=_PAGE, help="default: %(default)s")
     for command in (run, of_compare, page):
         command.add_argument("--csv", type=Path, default=_CSV, help="default: %(default)s")
     return parser
@@ -591,7 +550,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             write_rows(arguments.csv, rows)
             print(f"{arguments.csv}: {len(rows)} rows")
         else:
-            print(*render(rows, arguments.page, arguments.overview), sep="\n")
+            print(*render(rows, arguments.page), sep="\n")
     except (QualityError, ExperimentError) as error:
         parser.error(str(error))
     return 0

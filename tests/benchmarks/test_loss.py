@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from torch.nn import functional as F
 
 from recbole_sce.cli import loss_steps
 
-SCE = "SCE, recbole_sce"
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[2]
 
 
 def case(loss: str, **changes: object) -> loss_steps.Case:
@@ -116,3 +117,30 @@ def test_bad_arguments_are_refused(arguments: list[str], capsys: pytest.CaptureF
     with pytest.raises(SystemExit):
         bench.main(arguments)
     assert arguments[0] in capsys.readouterr().err
+
+
+def test_a_picture_has_the_curves_of_one_batch_up_to_where_they_fit(tmp_path: Path) -> None:
+    table = tmp_path / "rows.csv"
+    table.write_text(
+        "loss,states,items,seconds,processor_seconds,extra_mib\n"
+        "SCE,10,100,1,1,5\nSCE,10,1000,1,1.5,6\nCE,10,100,2,2,7\nSCE,99,100,9,9,9\nCE,10,1000,,,\n"
+    )
+    drawing = tmp_path / "costs.svg"
+    assert bench.main(["--cases", "10x100", "--csv", str(table), "--picture", str(drawing)]) == 0
+    text = drawing.read_text(encoding="utf-8")
+    assert text.count(">SCE</text>") == text.count(">exact CE, streamed</text>") == 1
+    assert ">exact CE of RecBole</text>" not in text
+
+
+def test_the_committed_picture_is_of_the_committed_rows() -> None:
+    drawing = bench.picture(ROOT / "benchmarks" / "results" / "loss-cpu.csv", 2048)
+    committed = (ROOT / "docs" / "results" / "costs.svg").read_text(encoding="utf-8")
+    texts = re.findall(r">([^<>]+)</text>", committed)  # the curves depend on matplotlib's version
+    assert texts == re.findall(r">([^<>]+)</text>", drawing)
+    assert "exact CE of RecBole" in texts
+
+
+def test_a_picture_needs_the_file_to_draw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        bench.main(["--picture", str(tmp_path / "costs.svg")])
+    assert "--csv" in capsys.readouterr().err

@@ -67,12 +67,39 @@ def test_a_row_without_users_has_no_interval(papers: Path) -> None:
     assert "**SASRecSCE, SCE** | 0.2000 |  | 0.5000 |" in published.published_table([without], papers)
 
 
-def test_the_page_is_of_the_rows() -> None:
+def test_the_overview_has_a_line_a_model_and_the_best_published_figures(papers: Path) -> None:
+    papers.write_text(papers.read_text() + "small,Known,0.25,A paper,https://example.org/b\n")
+    rows = [
+        *(row("SCE-without-seen", seed, 0.1 * seed) for seed in (1, 2)),
+        row("SCE-without-seen", 1, 0.2, "small"),
+        row("base-without-seen", 1, 0.3),
+    ]
+    assert published.overview(rows, papers).splitlines() == [
+        "| test NDCG@10 | tiny | processor s | small | processor s |",
+        "|---|---:|---:|---:|---:|",
+        "| SASRecSCE, SCE | 0.1500 ± 0.0707 | 1,234 | 0.2000 | 1,234 |",
+        "| SASRec of RecBole | 0.3000 | 1,234 | - | - |",
+        "| best published | [0.4000](https://example.org/a) | | [0.2500](https://example.org/b) | |",
+    ]
+
+
+def test_nothing_is_written_unless_both_pages_have_their_marks(tmp_path: Path) -> None:
+    page, readme = tmp_path / "page.md", tmp_path / "README.md"
+    page.write_text("<!-- figures: begin --><!-- figures: end -->")
+    readme.write_text("By hand")
+    with pytest.raises(quality.QualityError, match="figures: begin"):
+        published.main(["--page", str(page), "--readme", str(readme)])
+    assert page.read_text() == "<!-- figures: begin --><!-- figures: end -->"
+    assert {path.name for path in tmp_path.iterdir()} == {"page.md", "README.md"}
+
+
+def test_the_pages_are_of_the_rows() -> None:
     page = ROOT / "docs" / "results" / "leave-one-out.md"
     rows = quality.read_rows(ROOT / "benchmarks" / "results" / "quality.csv")
     table = published.published_table(rows)
     assert "SASRecSCE, exact CE" in table
     assert table in page.read_text(encoding="utf-8")
+    assert published.overview(rows) in (ROOT / "README.md").read_text(encoding="utf-8")
     drawing = page.with_suffix(".svg").read_text(encoding="utf-8")
     # Versions of matplotlib draw in other ways.
     assert texts(published.picture(rows)) == texts(drawing)

@@ -24,8 +24,14 @@ from tests.experiments.conftest import make_record
 
 COMMITTED = Path(__file__).parents[2] / "benchmarks" / "results" / "quality.csv"
 MACHINE = {
-    **{"processor": "a processor", "gpu": None, "cores": 2, "threads": 1, "python": "3", "torch": "2"},
-    **{"recbole": "1.2.1", "recbole_sce": "0"},
+    "processor": "a processor",
+    "gpu": None,
+    "cores": 2,
+    "threads": 1,
+    "python": "3",
+    "torch": "2",
+    "recbole": "1.2.1",
+    "recbole_sce": "0",
 }
 
 
@@ -196,7 +202,8 @@ class TestPage:
     @pytest.fixture
     def page(self, tmp_path: Path) -> str:
         rows = rows_of(
-            *(record_of("SCE-64-rows", 1, 0.1), record_of("SCE-64-rows", 2, 0.2)),
+            record_of("SCE-64-rows", 1, 0.1),
+            record_of("SCE-64-rows", 2, 0.2),
             {**record_of("CE & more", 1, 0.16, {"epochs": 300}), "chosen_settings": {"b": 0.5, "a": None}},
         )
         quality.write_rows(tmp_path / "q.csv", rows)
@@ -262,19 +269,15 @@ class TestPage:
         quality.write_rows(tmp_path / "rows.csv", [old, new])
         assert quality.read_rows(tmp_path / "rows.csv") == [{**old, "curve": ""}, new]
 
-    @pytest.mark.parametrize("marked", ["quality.md", "overview.md"])
-    def test_nothing_is_written_unless_both_pages_have_their_marks(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], marked: str
+    def test_nothing_is_written_unless_the_page_has_its_marks(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.chdir(tmp_path)
         quality.write_rows(Path("q.csv"), rows_of(record_of("SCE", 1, 0.1)))
-        for name in ("quality.md", "overview.md"):
-            Path(name).write_text(
-                "<!-- figures: begin --><!-- figures: end -->" if name == marked else "By hand"
-            )
+        Path("quality.md").write_text("By hand")
         before = {file.name: file.read_text() for file in tmp_path.iterdir()}
         with pytest.raises(SystemExit):
-            quality.main(["render", "--csv", "q.csv", "--page", "quality.md", "--overview", "overview.md"])
+            quality.main(["render", "--csv", "q.csv", "--page", "quality.md"])
         assert "figures: begin" in capsys.readouterr().err
         assert {file.name: file.read_text() for file in tmp_path.iterdir()} == before
 
@@ -287,55 +290,14 @@ class TestPage:
     def test_the_committed_pages_are_of_the_committed_rows(self, tmp_path: Path) -> None:
         rows = quality.read_rows(COMMITTED)
         committed = {path.name: path for path in (COMMITTED.parents[2] / "docs" / "results").glob("quality*")}
-        committed["README.md"] = COMMITTED.parents[2] / "README.md"
-        for name in ("quality.md", "README.md"):
-            shutil.copy(committed[name], tmp_path)
-        quality.render(rows, tmp_path / "quality.md", tmp_path / "README.md")
+        shutil.copy(committed["quality.md"], tmp_path)
+        quality.render(rows, tmp_path / "quality.md")
         assert {file.name for file in tmp_path.iterdir()} == set(committed)
         for name, path in committed.items():
             if path.suffix == ".svg":  # whose outlines depend on matplotlib's version
                 assert texts_of(tmp_path / name) == texts_of(path)
             else:
                 assert (tmp_path / name).read_text(encoding="utf-8") == path.read_text(encoding="utf-8")
-
-
-class TestOverview:
-    def rows(self) -> list[quality.Row]:
-        records = [
-            *(record_of("SCE-without-seen", seed, 0.1 * seed) for seed in (1, 2)),
-            record_of("CE-without-seen", 1, 0.25),
-            record_of("SCE", 1, 0.9),
-            *(record_of(label, 1, score) for label, score in (("SASRec", 0.3), ("SCE-plain", 0.4))),
-            record_of("SCE-recipe", 1, 0.5),
-        ]
-        cost = {"epochs": "12", "training_cpu_seconds": "1234.5", "resident_mib": "700.2", "items": "12101"}
-        return [{**row, **cost} for row in rows_of(*records)]
-
-    def test_sce_stands_beside_exact_ce(self) -> None:
-        cells = [cells_of(line) for line in quality.overview(self.rows()).splitlines()]
-        assert [row[:4] for row in cells[2:4]] == [
-            ["tiny, 12,101 items", "SCE", "2", "0.1500 ± 0.0707"],
-            ["tiny, 12,101 items", "exact CE", "1", "0.2500"],
-        ]
-        assert [row[5:] for row in cells[2:4]] == [["12", "1,234", "700"]] * 2
-
-    def test_the_base_stands_beside_the_variant_plain_and_with_its_recipe(self) -> None:
-        cells = [cells_of(line) for line in quality.overview(self.rows()).splitlines()]
-        assert [row[1:4] for row in cells[-3:]] == [
-            ["RecBole's SASRec", "1", "0.3000"],
-            ["SASRecSCE, recipe: plain", "1", "0.4000"],
-            ["SASRecSCE", "1", "0.5000"],
-        ]
-
-    @pytest.mark.parametrize("left_out", ["CE-without-seen", "SCE-plain"])
-    def test_one_alone_is_no_comparison(self, left_out: str) -> None:
-        rows = [row for row in self.rows() if row["label"] != left_out]
-        whole = len(quality.overview(self.rows()).splitlines())
-        assert len(quality.overview(rows).splitlines()) == whole - (3 if left_out == "SCE-plain" else 2)
-
-    def test_what_was_not_measured_is_a_dash(self) -> None:
-        rows = [{**row, "training_cpu_seconds": ""} for row in self.rows()]
-        assert quality.overview(rows).splitlines()[-1].endswith("| 12 | - | 700 |")
 
 
 def cells_of(line: str) -> list[str]:

@@ -124,3 +124,22 @@ def run_as_script(text: str, folder: Path) -> None:
     (folder / "script.py").write_text(text)
     done = subprocess.run([sys.executable, "script.py", *sys.argv[1:]], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(3600)
+def test_the_output_that_the_readme_shows_is_what_its_lines_print(tmp_path: Path) -> None:
+    page = next(page for page in PAGES if name_of(page) == "README.md")
+    lines, shown = blocks(page, "python")[0].text, re.search(r"OrderedDict.*?\)\n```", page.read_text(), re.S)
+    assert shown
+    done = subprocess.run(
+        [sys.executable, "-c", lines], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    printed = metrics_of(done.stdout.rpartition("OrderedDict")[2])
+    assert len(printed) == 5
+    # Processors add in other orders, and training carries that on.
+    assert metrics_of(shown.group()) == pytest.approx(printed, rel=0.1)
+
+
+def metrics_of(text: str) -> dict[str, float]:
+    return {name: float(value) for name, value in re.findall(r"'([\w@]+)'[,:] ([\d.]+)", text)}
