@@ -21,7 +21,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -58,8 +58,8 @@ class Ranking:
     scores: Tensor
     items: Tensor
     n_candidates: Tensor
-    targets: Optional[Pairs] = None
-    target_ranks: Optional[Tensor] = None
+    targets: Pairs | None = None
+    target_ranks: Tensor | None = None
 
 
 def join_rankings(parts: Sequence[Ranking]) -> Ranking:
@@ -85,10 +85,10 @@ def rank_catalogue(
     hidden: Tensor,
     item_table: Tensor,
     k: int,
-    targets: Optional[Pairs] = None,
-    exclude: Optional[Pairs] = None,
+    targets: Pairs | None = None,
+    exclude: Pairs | None = None,
     with_ranks: bool = False,
-    memory_mb: Optional[int] = None,
+    memory_mb: int | None = None,
 ) -> Ranking:
     """Rank all items but 0, RecBole's padding item, for each row by hidden state times item.
 
@@ -133,7 +133,7 @@ def rank_candidates(
     n_items: int,
     k: int,
     targets: Pairs,
-    memory_mb: Optional[int] = None,
+    memory_mb: int | None = None,
 ) -> Ranking:
     """Rank a few candidates of each row, as RecBole's ``Trainer._neg_sample_batch_eval`` does.
 
@@ -202,7 +202,7 @@ class _Plan(NamedTuple):
         return max(1, self.n_bytes // (n_items * (self.item_bytes + 16)))
 
 
-def _plan(n_rows: int, k: int, item_table: Tensor, memory_mb: Optional[int]) -> _Plan:
+def _plan(n_rows: int, k: int, item_table: Tensor, memory_mb: int | None) -> _Plan:
     on_cpu = item_table.device.type == "cpu"
     n_bytes = _AUTOMATIC_BYTES if memory_mb is None else memory_mb * 2**20
     for_chunks = min(n_bytes, _CPU_CHUNK_BYTES) if on_cpu else n_bytes
@@ -225,7 +225,7 @@ def _round_up(number: int, step: int) -> int:
 class _Scorer:
     """Scores of a block of rows, one chunk of items after the other, in one reused buffer."""
 
-    def __init__(self, hidden: Tensor, item_table: Tensor, exclude: Optional[Pairs], plan: _Plan) -> None:
+    def __init__(self, hidden: Tensor, item_table: Tensor, exclude: Pairs | None, plan: _Plan) -> None:
         self.hidden = hidden  # (R, d)
         self.item_table = item_table  # (C, d)
         self.exclude = None if exclude is None else PairsByChunk(exclude, len(item_table), plan.items, hidden)
@@ -262,7 +262,7 @@ class _Scorer:
         return full
 
 
-def _rank_block(scorer: _Scorer, k: int, targets: Optional[Pairs], with_ranks: bool) -> Ranking:
+def _rank_block(scorer: _Scorer, k: int, targets: Pairs | None, with_ranks: bool) -> Ranking:
     n_rows, n_items = len(scorer.hidden), len(scorer.item_table)
     best = _RunningTopK(n_rows, min(k + 1, n_items), scorer.hidden)
     by_item = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy.typing as npt
 import psutil  # type: ignore[import-untyped]
@@ -28,11 +28,7 @@ _NAMED = 10
 
 
 def stream_topk(
-    hidden: Tensor,
-    item_table: Tensor,
-    k: int,
-    exclude: Optional[Pairs] = None,
-    memory_mb: Optional[int] = None,
+    hidden: Tensor, item_table: Tensor, k: int, exclude: Pairs | None = None, memory_mb: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return the k items with the largest inner product with each hidden state.
 
@@ -58,7 +54,7 @@ def stream_topk(
 
 @torch.no_grad()
 def full_sort_topk(
-    uid_series: Users, model: SCEMixin, test_data: Any, k: int, device: Optional[torch.device] = None
+    uid_series: Users, model: SCEMixin, test_data: Any, k: int, device: torch.device | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return the first k items of users (RecBole: ``recbole.utils.case_study.full_sort_topk``).
 
@@ -91,7 +87,7 @@ def full_sort_topk(
 
 @torch.no_grad()
 def full_sort_scores(
-    uid_series: Users, model: SCEMixin, test_data: Any, device: Optional[torch.device] = None
+    uid_series: Users, model: SCEMixin, test_data: Any, device: torch.device | None = None
 ) -> Tensor:
     """Return the scores of all items for users (RecBole: ``recbole.utils.case_study.full_sort_scores``).
 
@@ -145,7 +141,7 @@ def rows_of_users(uid_series: Users, dataset: Any) -> Tensor:
 
 def _encoded(
     rows: Tensor, model: SCEMixin, test_data: Any, device: torch.device
-) -> Iterator[tuple[Tensor, Optional[Pairs]]]:
+) -> Iterator[tuple[Tensor, Pairs | None]]:
     """Yield hidden states (b, d) of some rows at a time, and what is excluded for them."""
     dataset = test_data.dataset
     for start in range(0, max(len(rows), 1), _ROWS_AT_ONCE):

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Optional, Union
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -120,7 +120,7 @@ class Recommender:
         self._streams = (
             isinstance(model, SCEMixin) and type(model).full_sort_predict is SCEMixin.full_sort_predict
         )
-        self._table: Optional[Tensor] = None
+        self._table: Tensor | None = None
         # Masks are for training: models that mask put their own behind a history.
         masks = dataset.config["transform"] == "mask_itemseq"
         self._transform = None if masks else construct_transform(dataset.config)
@@ -128,9 +128,9 @@ class Recommender:
     @classmethod
     def load(
         cls,
-        checkpoint: Union[str, os.PathLike[str]],
-        data_path: Optional[Union[str, os.PathLike[str]]] = None,
-        device: Optional[str] = None,
+        checkpoint: str | os.PathLike[str],
+        data_path: str | os.PathLike[str] | None = None,
+        device: str | None = None,
     ) -> Recommender:
         """Load a checkpoint that a RecBole trainer wrote, and the data set that it was trained on.
 
@@ -249,7 +249,7 @@ class Recommender:
         histories: Iterable[tuple[Any, Sequence[Any]]],
         k: int,
         exclude_seen: bool = False,
-        skipped: Optional[Skipped] = None,
+        skipped: Skipped | None = None,
     ) -> Iterator[TopItems]:
         """Yield the best items that follow given histories, a batch at a time, in their order.
 
@@ -327,7 +327,7 @@ class Recommender:
         histories: list[npt.NDArray[np.int64]],
         k: int,
         exclude_seen: bool,
-        users: Optional[npt.NDArray[np.int64]] = None,
+        users: npt.NDArray[np.int64] | None = None,
     ) -> TopItems:
         seen = None
         if exclude_seen:
@@ -354,7 +354,7 @@ class Recommender:
         return TopItems(ids, self._item_ids[items.cpu().numpy()], scores.float().cpu().numpy())
 
     def _batch(
-        self, histories: list[npt.NDArray[np.int64]], users: Optional[npt.NDArray[np.int64]]
+        self, histories: list[npt.NDArray[np.int64]], users: npt.NDArray[np.int64] | None
     ) -> Interaction:
         """Return what a model takes of the latest items of ``histories``; users only where they are known."""
         width = self._dataset.max_item_list_len
@@ -379,7 +379,7 @@ class Recommender:
                 self._table = self.model.item_table().detach()
         return self._table
 
-    def _rank(self, batch: Interaction, seen: Optional[Pairs], k: int) -> tuple[Tensor, Tensor]:
+    def _rank(self, batch: Interaction, seen: Pairs | None, k: int) -> tuple[Tensor, Tensor]:
         """Return the largest scores (B, k) and their items (B, k)."""
         if self._streams:
             hidden = encode_rows(self.model, batch, self.device)  # (B, d)

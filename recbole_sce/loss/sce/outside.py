@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -55,8 +55,8 @@ def sample_items(
     n_rows: int,
     size: int,
     exclude_items: Sequence[int] = (0,),
-    generator: Optional[torch.Generator] = None,
-    device: Optional[torch.device] = None,
+    generator: torch.Generator | None = None,
+    device: torch.device | None = None,
 ) -> ItemSample:
     """Draw items uniformly from a catalogue, each at most once; all of them where there are no more.
 
@@ -122,8 +122,8 @@ class Gradients:
     """
 
     scale: Tensor
-    hidden: Optional[Tensor] = None
-    items: Optional[RowGradient] = None
+    hidden: Tensor | None = None
+    items: RowGradient | None = None
 
 
 class Outside:
@@ -179,7 +179,7 @@ class Outside:
         self._starts = to_device(starts, targets.device)
         self._owner = to_device(owner[starts], targets.device)
 
-    def complete(self, totals: Tensor, gradients: Optional[Gradients]) -> tuple[Tensor, Tensor]:
+    def complete(self, totals: Tensor, gradients: Gradients | None) -> tuple[Tensor, Tensor]:
         """Add the sums of exp over the items outside to the sums over those inside, and their gradients.
 
         Args:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Optional
 
 import torch
 from torch import Tensor
@@ -23,8 +22,8 @@ def scalable_cross_entropy(
     item_embeddings: Tensor,
     targets: Tensor,
     buckets: Buckets,
-    sample: Optional[ItemSample] = None,
-    histories: Optional[Histories] = None,
+    sample: ItemSample | None = None,
+    histories: Histories | None = None,
 ) -> Tensor:
     """Return the mean, over the states that fell into a bucket, of each state's largest bucket loss.
 
@@ -93,14 +92,14 @@ class ScalableCrossEntropyLoss(ItemLoss):
 
     def __init__(
         self,
-        n_buckets: Optional[int] = None,
-        bucket_size_x: Optional[int] = None,
+        n_buckets: int | None = None,
+        bucket_size_x: int | None = None,
         bucket_size_y: int = 256,
         alpha: float = 2.0,
         mix_x: bool = True,
         complete_softmax: bool = True,
         n_outside: int = 2048,
-        catalog_chunk: Optional[int] = None,
+        catalog_chunk: int | None = None,
         exclude_items: Sequence[int] = (0,),
     ) -> None:
         super().__init__()
@@ -133,8 +132,8 @@ class ScalableCrossEntropyLoss(ItemLoss):
         hidden: Tensor,
         item_embeddings: Tensor,
         targets: Tensor,
-        generator: Optional[torch.Generator] = None,
-        histories: Optional[Histories] = None,
+        generator: torch.Generator | None = None,
+        histories: Histories | None = None,
     ) -> Tensor:
         """Draw buckets and return their loss.
 

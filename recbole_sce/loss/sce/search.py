@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ _AT_ONCE_UP_TO = 24
 
 @torch.no_grad()
 def top_rows(
-    queries: Tensor, table: Tensor, k: int, excluded: Sequence[int] = (), chunk: Optional[int] = None
+    queries: Tensor, table: Tensor, k: int, excluded: Sequence[int] = (), chunk: int | None = None
 ) -> Tensor:
     """Return, for each query, the k rows of the table with the largest inner products.
 
@@ -80,7 +80,7 @@ def _multiplies_bfloat16() -> bool:
 
 
 def _search_at_once(
-    queries: Tensor, table: Tensor, k: int, excluded: Sequence[int], chunk: Optional[int]
+    queries: Tensor, table: Tensor, k: int, excluded: Sequence[int], chunk: int | None
 ) -> Tensor:
     """Search a small table by a top-k of all scores; see :func:`top_rows`."""
     scores = queries @ table.to(queries.dtype).T  # (Q, C)
@@ -92,13 +92,13 @@ def _search_at_once(
     return scores.topk(k, sorted=False).indices
 
 
-def _search(queries: Tensor, table: Tensor, k: int, excluded: Sequence[int], chunk: Optional[int]) -> Tensor:
+def _search(queries: Tensor, table: Tensor, k: int, excluded: Sequence[int], chunk: int | None) -> Tensor:
     """Search in the dtype of the queries; see :func:`top_rows`."""
     return _scan(queries, table, k, excluded, chunk).rows
 
 
 def _search_coarse_first(
-    queries: Tensor, table: Tensor, k: int, excluded: Sequence[int], chunk: Optional[int]
+    queries: Tensor, table: Tensor, k: int, excluded: Sequence[int], chunk: int | None
 ) -> Tensor:
     """Search among the 1.5 k rows that are best in bfloat16; see :func:`top_rows`.
 
@@ -130,12 +130,7 @@ class _Found(NamedTuple):
 
 
 def _scan(
-    queries: Tensor,
-    table: Tensor,
-    k: int,
-    excluded: Sequence[int],
-    chunk: Optional[int],
-    measure: bool = False,
+    queries: Tensor, table: Tensor, k: int, excluded: Sequence[int], chunk: int | None, measure: bool = False
 ) -> _Found:
     """Score the table chunk by chunk and keep the k best rows of each query; CPU."""
     n_queries, width = queries.shape
@@ -259,7 +254,7 @@ class _RunningTop:
 
 
 def _merge_chunks(
-    queries: Tensor, table: Tensor, k: int, excluded: Sequence[int], chunk: Optional[int]
+    queries: Tensor, table: Tensor, k: int, excluded: Sequence[int], chunk: int | None
 ) -> Tensor:
     """Search without waiting for the device: merge the best of each chunk's best blocks."""
     n_queries = len(queries)
