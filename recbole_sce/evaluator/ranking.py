@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from recbole_sce.evaluator.pairs import Pairs, PairsByChunk, distinct, on_cpu, slice_rows, without
+from recbole_sce.loss.ops.logits import contenders
 from recbole_sce.utils.devices import to_device
 
 #: What automatic memory means, in bytes.
@@ -295,35 +296,21 @@ class _RunningTopK:
     def update(self, start: int, scores: Tensor) -> None:
         """Take in the scores (R, c) of the items from ``start`` on."""
         k = self.scores.size(1)
+        n_items, on_cpu = scores.size(1), scores.device.type == "cpu"
         rows: Tensor | slice = slice(None)
-        if scores.device.type == "cpu":
+        if on_cpu:
             # Few rows have a new item among their largest once some chunks have been seen: sort those alone.
-            # ``not <=`` lets NaN pass, which torch ranks above all numbers.
+            # ``not <=`` lets NaN pass, which torch ranks above all numbers. An accelerator would have to be
+            # waited for to know which rows these are.
             rows = (~(scores.amax(1) <= self.scores[:, -1])).nonzero().squeeze(1)  # (h,)
-            largest, places = scores[rows].topk(min(k, scores.size(1)))
+        if on_cpu or n_items % _BLOCK or n_items < 2 * k * _BLOCK:
+            largest, places = scores[rows].topk(min(k, n_items))
         else:
-            # An accelerator would have to be waited for to know which rows these are.
-            largest, places = _contenders(scores, k)
+            largest, places = contenders(scores, k, _BLOCK)
         both = torch.cat([self.scores[rows], largest], 1)
         items = torch.cat([self.items[rows], places + start], 1)
         self.scores[rows], order = both.topk(k)
         self.items[rows] = items.gather(1, order)
-
-
-def _contenders(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return scores (R, m) of a chunk, and their columns: all that may be among the k best of a row.
-
-    A column among the k best lies in one of the k blocks with the largest maxima, which takes one pass over
-    the scores to see.
-    """
-    n_rows, n_items = scores.shape
-    if n_items % _BLOCK or n_items < 2 * k * _BLOCK:
-        return scores.topk(min(k, n_items))
-    blocks = scores.view(n_rows, _BLOCK, -1)  # column = offset * number of blocks + block
-    block = blocks.amax(1).topk(k, sorted=False).indices.unsqueeze(1)  # (R, 1, k)
-    offset = torch.arange(_BLOCK, device=scores.device).view(1, _BLOCK, 1)
-    columns = offset * blocks.size(2) + block  # (R, 32, k)
-    return blocks.gather(2, block.expand(-1, _BLOCK, -1)).flatten(1), columns.flatten(1)
 
 
 def _settle_ties(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -26,7 +27,7 @@ from recbole_sce.data.sequences import starts_of_runs
 from recbole_sce.data.transfer import move
 from recbole_sce.data.windows import continues_history
 from recbole_sce.errors import RecboleSCEError
-from recbole_sce.evaluator.encoding import encode_rows
+from recbole_sce.evaluator.encoding import encode_rows, streams
 from recbole_sce.evaluator.pairs import Pairs
 from recbole_sce.evaluator.topk import stream_topk
 from recbole_sce.model.mixin import SCEMixin
@@ -117,10 +118,7 @@ class Recommender:
         self._item_codes: dict[str, int] = dataset.field2token_id[dataset.iid_field]
         self._user_codes: dict[str, int] = dataset.field2token_id[dataset.uid_field]
         self._user_ids = dataset.field2id_token[dataset.uid_field]
-        self._streams = (
-            isinstance(model, SCEMixin) and type(model).full_sort_predict is SCEMixin.full_sort_predict
-        )
-        self._table: Tensor | None = None
+        self._streams = isinstance(model, SCEMixin) and streams(model)
         # Masks are for training: models that mask put their own behind a history.
         masks = dataset.config["transform"] == "mask_itemseq"
         self._transform = None if masks else construct_transform(dataset.config)
@@ -284,7 +282,7 @@ class Recommender:
             RecommendationError: the model's scores are no such products.
         """
         self._check_streams()
-        return self._item_ids[1:], self._item_table()[1:].float().cpu().numpy()
+        return self._item_ids[1:], self._table[1:].float().cpu().numpy()
 
     def hidden_states(self, users: Sequence[Any], history: str = "full") -> npt.NDArray[np.float32]:
         """Return the hidden states (B, d) of known users: the queries to :meth:`item_vectors`."""
@@ -373,17 +371,17 @@ class Recommender:
         batch = Interaction(fields)
         return batch if self._transform is None else self._transform(self._dataset, batch)
 
-    def _item_table(self) -> Tensor:
-        if self._table is None:
-            with torch.no_grad():
-                self._table = self.model.item_table().detach()
-        return self._table
+    @cached_property
+    def _table(self) -> Tensor:
+        with torch.no_grad():
+            table: Tensor = self.model.item_table().detach()
+        return table
 
     def _rank(self, batch: Interaction, seen: Pairs | None, k: int) -> tuple[Tensor, Tensor]:
         """Return the largest scores (B, k) and their items (B, k)."""
         if self._streams:
             hidden = encode_rows(self.model, batch, self.device)  # (B, d)
-            return stream_topk(hidden, self._item_table(), k, exclude=seen)
+            return stream_topk(hidden, self._table, k, exclude=seen)
         parts = []
         step = max(1, _DENSE_BYTES // (4 * len(self._item_ids)))
         for start in range(0, len(batch), step):

@@ -65,3 +65,19 @@ def softmax_(logits: Tensor) -> tuple[Tensor, Tensor]:
     torch.softmax(logits, -1, out=logits)
     # The largest probability is that of the peak: 1 / sums.
     return peaks, logits.amax(-1).reciprocal_()
+
+
+def contenders(scores: Tensor, k: int, block: int) -> tuple[Tensor, Tensor]:
+    """Return the scores (R, m) that may be among the k best of their row, and their columns.
+
+    A column among the k best lies in one of the k blocks with the largest maxima, which takes one pass over
+    the scores to see. m is a multiple of ``block``, and at least k times as large.
+
+    Returns:
+        (R, k * block) of the scores, and int64.
+    """
+    blocks = scores.view(len(scores), block, -1)  # column = offset * number of blocks + place
+    place = blocks.amax(1).topk(k, sorted=False).indices.unsqueeze(1)  # (R, 1, k)
+    offset = torch.arange(block, device=scores.device).view(1, block, 1)
+    columns = offset * blocks.size(2) + place  # (R, block, k)
+    return blocks.gather(2, place.expand(-1, block, -1)).flatten(1), columns.flatten(1)
