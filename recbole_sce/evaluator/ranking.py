@@ -115,13 +115,10 @@ def rank_catalogue(
         exclude = without(distinct(exclude, n_items), targets, n_items)
     plan = _plan(len(hidden), k, item_table, memory_mb)
     blocks = []
-    for start in range(0, len(hidden), plan.rows):
+    for start in range(0, max(len(hidden), 1), plan.rows):
         stop = min(start + plan.rows, len(hidden))
         scorer = _Scorer(hidden[start:stop], item_table, slice_rows(exclude, start, stop), plan)
         blocks.append(_rank_block(scorer, k, slice_rows(targets, start, stop), with_ranks))
-    if not blocks:
-        empty = hidden.new_empty(0, k)
-        return Ranking(empty, empty.long(), torch.empty(0, dtype=torch.int64))
     ranking = join_rankings(blocks)
     return replace(ranking, items=ranking.items.where(ranking.scores > -torch.inf, 0))
 
@@ -171,12 +168,10 @@ def rank_candidates(
     item_of_place[cells] = to_device(items, device)
 
     def dense(of_rows: Tensor) -> Tensor:
-        new_row = torch.full_like(counts, -1)  # (B,)
-        new_row[of_rows] = torch.arange(len(of_rows))
-        chosen = (new_row[rows] >= 0).nonzero().squeeze(1)
+        chosen = torch.isin(rows, of_rows).nonzero().squeeze(1)
         full = scores.new_full((len(of_rows), n_items), -torch.inf)
-        at = to_device(new_row[rows[chosen]], device), to_device(items[chosen], device)
-        full[at] = scores[to_device(chosen, device)]
+        at = torch.searchsorted(of_rows, rows[chosen])
+        full[to_device(at, device), to_device(items[chosen], device)] = scores[to_device(chosen, device)]
         return full
 
     best, best_places = table.topk(min(k + 1, n_items))
@@ -247,19 +242,18 @@ class _Scorer:
             yield start, scores
 
     def dense(self, rows: Tensor) -> Tensor:
-        """Return the scores (T, C) of the rows ``rows`` (T,) of the block, which are on the CPU."""
+        """Return the scores (T, C) of the rows ``rows`` (T,) of the block, ascending and on the CPU."""
+        device = self.hidden.device
         repeats = torch.arange(_round_up(len(rows), _ROW_STEP)) % len(rows)
-        exclude = None
-        if self.exclude is not None:
-            new_row = rows.new_full((len(self.hidden),), -1)
-            new_row[rows] = torch.arange(len(rows))
-            pairs = self.exclude.pairs
-            kept = new_row[pairs.rows] >= 0
-            exclude = Pairs(new_row[pairs.rows[kept]], pairs.items[kept])
+        repeated = self.hidden[to_device(rows[repeats], device)]
         full = self.hidden.new_empty(len(rows), len(self.item_table))
-        repeated = self.hidden[to_device(rows[repeats], self.hidden.device)]
-        for start, scores in _Scorer(repeated, self.item_table, exclude, self.plan).chunks():
+        for start, scores in _Scorer(repeated, self.item_table, None, self.plan).chunks():
             full[:, start : start + scores.size(1)] = scores[: len(rows)]
+        if self.exclude is not None:
+            pairs = self.exclude.pairs
+            kept = torch.isin(pairs.rows, rows)
+            at = torch.searchsorted(rows, pairs.rows[kept])
+            full[to_device(at, device), to_device(pairs.items[kept], device)] = -torch.inf
         return full
 
 
@@ -318,12 +312,8 @@ def _settle_ties(
 ) -> tuple[Tensor, Tensor]:
     """Return the first k of each row; where scores (B, k + 1) are equal, as ``torch.topk`` orders them.
 
-    Args:
-        scores: (B, k + 1) the largest scores, descending; (B, k) where there are no more items.
-        items: of the same shape, their items.
-        k: length of the list to return.
-        dense: from rows (T,), on the CPU, to their dense scores (T, C).
-        rows_at_once: most rows to ask ``dense`` for.
+    Scores descend, and are (B, k) where there are no more items. ``dense`` gives the scores (T, C) of rows
+    (T,), ascending and on the CPU, ``rows_at_once`` of them at most.
     """
     tied = (scores[:, 1:] == scores[:, :-1]).any(1).cpu().nonzero().squeeze(1)  # (T,)
     scores, items = scores[:, :k].clone(), items[:, :k].clone()

@@ -52,11 +52,9 @@ class ItemLoss(nn.Module):
     allows_sparse_grad = False
     #: The discount of the later targets that it holds; 0 without.
     target_discount = 0.0
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._sparse_grad = False
-        self._n_states = 0
+    _sparse_grad = False
+    #: How many states the last call had.
+    _n_states = 0
 
     @property
     def sparse_grad(self) -> bool:

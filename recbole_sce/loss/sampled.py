@@ -123,15 +123,7 @@ class _SampledLoss(ItemLoss):
         return self.state_losses(logits, n_items).sum() / max(len(hidden), 1)
 
     def state_losses(self, logits: Tensor, n_items: int) -> Tensor:
-        """Return the loss of each state.
-
-        Args:
-            logits: (N, 1 + K), the target's first; K is 0 where the catalogue has no other item.
-            n_items: number of rows of the catalogue, C.
-
-        Returns:
-            (N,) in the dtype of ``logits``.
-        """
+        """Return the loss (N,) of each state from its logits (N, 1 + K), the target's first; K may be 0."""
         raise NotImplementedError
 
     def extra_repr(self) -> str:

@@ -32,13 +32,7 @@ def rows_at_once(row_numbers: int, hidden: Tensor) -> int:
 
 
 def row_slices(n_rows: int, row_numbers: int, hidden: Tensor) -> Iterator[slice]:
-    """Yield slices of ``n_rows`` rows for which ``row_numbers`` numbers each fit in a workspace.
-
-    Args:
-        n_rows: how many rows to go through.
-        row_numbers: numbers of the compute dtype that a row needs.
-        hidden: says device and compute dtype.
-    """
+    """Yield slices of ``n_rows`` rows as large as fit in a workspace; see :func:`rows_at_once`."""
     step = rows_at_once(row_numbers, hidden)
     for start in range(0, n_rows, step):
         yield slice(start, min(start + step, n_rows))

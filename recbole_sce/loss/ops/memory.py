@@ -102,13 +102,8 @@ class RowGradient:
         sums = self.sums if scale is None else self.sums * scale
         if self._ids is None:
             return sums
+        sums = sums.to(self._dtype)
         if self._sparse:
-            return torch.sparse_coo_tensor(
-                self._ids.unsqueeze(0),
-                sums.to(self._dtype),
-                self._shape,
-                is_coalesced=True,
-                check_invariants=False,
-            )
-        gradient = lazy_zeros(self._shape, self._dtype, self._device)
-        return gradient.index_copy_(0, self._ids, sums.to(self._dtype))
+            ids = self._ids.unsqueeze(0)
+            return torch.sparse_coo_tensor(ids, sums, self._shape, is_coalesced=True, check_invariants=False)
+        return lazy_zeros(self._shape, self._dtype, self._device).index_copy_(0, self._ids, sums)

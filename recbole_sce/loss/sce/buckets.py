@@ -109,10 +109,8 @@ def select_buckets(
             f"{hidden.size(-1)} and {item_embeddings.size(-1)}"
         )
     excluded = excluded_rows(exclude_items, len(item_embeddings))
-    return Buckets(
-        rows=top_rows(centers, hidden, bucket_size_x),
-        items=top_rows(centers, item_embeddings, bucket_size_y, excluded, catalog_chunk),
-    )
+    rows = top_rows(centers, hidden, bucket_size_x)
+    return Buckets(rows, top_rows(centers, item_embeddings, bucket_size_y, excluded, catalog_chunk))
 
 
 def contains(ordered: Tensor, items: Tensor) -> Tensor:

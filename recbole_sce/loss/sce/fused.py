@@ -52,13 +52,14 @@ def bucket_loss(
         The loss, a scalar in float32 (float64 for float64 states), and the number of states that are in a
         bucket, a scalar int64 on the CPU. The loss can be differentiated once.
     """
-    rows, items = buckets.rows.contiguous(), buckets.items.contiguous()
+    buckets = Buckets(buckets.rows.contiguous(), buckets.items.contiguous())
     if histories is None or len(targets) == 0:
         histories = Histories.none(targets)
     elif sample is not None:
         histories = histories.distinct(sample.excluded)
+    recorded = torch.is_grad_enabled()
     loss, n_covered = _apply(
-        hidden, item_embeddings, targets, rows, items, sparse_grad, sample, histories, torch.is_grad_enabled()
+        hidden, item_embeddings, targets, buckets, sparse_grad, sample, histories, recorded
     )
     return loss, n_covered
 
@@ -70,13 +71,13 @@ class _BucketLoss(torch.autograd.Function):
         hidden: Tensor,
         table: Tensor,
         targets: Tensor,
-        rows: Tensor,
-        items: Tensor,
+        buckets: Buckets,
         sparse_grad: bool,
         sample: ItemSample | None,
         histories: Histories,
         recorded: bool,
     ) -> tuple[Tensor, Tensor]:
+        rows, items = buckets
         kernels = kernels_for(hidden)
         dtype = compute_dtype(hidden)
         with torch.autocast(hidden.device.type, enabled=False):
@@ -131,15 +132,14 @@ class _BucketLoss(torch.autograd.Function):
                 _add_own(hidden, table, targets, trained, own_slope, gradients)
                 if of_outside is not None:
                     peaks, of_peaks = peaks[covered], of_peaks[covered]
-                pairs = (hidden, table, rows, items, winners)
                 # The kernels sum in an order that varies, so they stand back where that is not wanted.
                 if kernels is None or torch.are_deterministic_algorithms_enabled():
                     shares = (sums - peaks).exp_().div_(of_peaks).mul_(gradients.scale)
-                    _add_gradients(*pairs, shares, gradients)
+                    _add_gradients(hidden, table, buckets, winners, shares, gradients)
                 else:
                     of_winners = None if gradients.hidden is None else torch.zeros_like(gradients.hidden)
-                    of_all = peaks + of_peaks.log()
-                    kernels.add_gradients(*pairs, of_all, gradients.scale, of_winners, gradients.items)
+                    pairs = (rows, items, winners, peaks + of_peaks.log())
+                    kernels.add_gradients(hidden, table, *pairs, gradients.scale, of_winners, gradients.items)
                     if gradients.hidden is not None and of_winners is not None:
                         gradients.hidden += of_winners
         ctx.gradients = gradients
@@ -155,7 +155,7 @@ class _BucketLoss(torch.autograd.Function):
         scale = grad.to(gradients.scale.dtype)
         of_hidden = None if gradients.hidden is None else (gradients.hidden[:-1] * scale).to(ctx.dtype)
         of_items = None if gradients.items is None else gradients.items.result(scale)
-        return of_hidden, of_items, *(None,) * 7
+        return of_hidden, of_items, *(None,) * 6
 
 
 # What it computes depends on the data (which pairs win), so torch.compile calls it as it is.
@@ -165,15 +165,9 @@ _apply = never_compiled(_BucketLoss.apply)
 def _add_own(
     hidden: Tensor, table: Tensor, targets: Tensor, trained: Tensor, slope: Tensor, gradients: Gradients
 ) -> None:
-    """Add to the gradients what the targets' own logits contribute to the losses of the states trained.
+    """Add what the targets' own logits contribute to the losses of the states trained.
 
-    Args:
-        hidden: (N, d).
-        table: (C, d).
-        targets: (N,) int64.
-        trained: (T,) int64, ascending, the states trained.
-        slope: (T,), the derivative by each of their own logits.
-        gradients: those that are added to.
+    These are ``trained`` (T,) int64, ascending; ``slope`` (T,) is the derivative by each of their own logits.
     """
     for part in row_slices(len(trained), 3 * hidden.size(1), hidden):
         state, of_part = trained[part], slope[part].unsqueeze(1)
@@ -185,25 +179,14 @@ def _add_own(
 
 
 def _add_gradients(
-    hidden: Tensor,
-    table: Tensor,
-    rows: Tensor,
-    items: Tensor,
-    winners: Tensor,
-    shares: Tensor,
-    gradients: Gradients,
+    hidden: Tensor, table: Tensor, buckets: Buckets, winners: Tensor, shares: Tensor, gradients: Gradients
 ) -> None:
-    """Add to the gradients what the buckets' items contribute to the losses of the winning pairs.
+    """Add what the buckets' items contribute to the losses of the winning pairs.
 
-    Args:
-        hidden: (N, d).
-        table: (C, d).
-        rows: (n_b, b_x) int64.
-        items: (n_b, b_y) int64.
-        winners: (W,) int64, ascending, the winning pairs; no state twice.
-        shares: (W,), how much of the sum of a state is its bucket's, times the scale of the gradients.
-        gradients: those that are added to; ``hidden`` (N + 1, d), whose last row takes what padding writes.
+    These are ``winners`` (W,) int64, ascending, no state twice; ``shares`` (W,) say how much of the sum of a
+    state is its bucket's, times the scale of the gradients.
     """
+    rows, items = buckets
     if len(winners) == 0 or items.size(1) == 0:
         return
     bucket_of = winners // rows.size(1)
@@ -259,13 +242,7 @@ def _buckets_at_once(n_states: int, n_items: int, hidden: Tensor) -> int:
 
 
 def _winning_pairs(losses: Tensor, rows: Tensor, n_states: int) -> Tensor:
-    """Return, ascending, the pair with the largest loss of each state that is in a bucket.
-
-    Args:
-        losses: (P,) of the pairs.
-        rows: (P,) int64, the state of each pair.
-        n_states: N.
-    """
+    """Return, ascending, each state's pair with the largest loss, from losses and states (P,) of pairs."""
     largest = losses.new_full((n_states,), -torch.inf).scatter_reduce_(0, rows, losses, "amax")
     # Written so that a loss that is no number wins, and is seen. Of equal losses the first pair wins.
     pairs = torch.arange(len(losses), device=losses.device)

@@ -310,12 +310,9 @@ class Outside:
         return tile._replace(own=tile.real(tile.padded(states) @ tile.own_items.mT))
 
     def _in_buckets(self, listed: Tensor, bucket: Tensor, piece: Tensor) -> Tensor:
-        """Return (n, L) bool: whether the bucket of a state holds the items of the state's list.
+        """Return (n, L) bool: whether the ``bucket`` (n,) of a state holds the items of its list.
 
-        Args:
-            listed: (p, L) int64 items.
-            bucket: (n,) int64; n_b stands for none.
-            piece: (n,) int64, which list is a state's.
+        That is the one of ``listed`` (p, L) that ``piece`` (n,) names.
         """
         n_columns = listed.numel() + 1  # the first one takes all other items
         flat = listed.reshape(-1)

@@ -179,17 +179,10 @@ class ScalableCrossEntropyLoss(ItemLoss):
         """
         if self._last is None:
             return super().last_stats
-        n_buckets, bucket_size_x, bucket_size_y, n_covered = self._last
-        covered = int(n_covered)
-        return LossStats(
-            n_states=self._n_states,
-            n_trained=self._n_states if self.complete_softmax else covered,
-            estimated=self.complete_softmax,
-            bucket_coverage=covered / max(self._n_states, 1),
-            n_buckets=n_buckets,
-            bucket_size_x=bucket_size_x,
-            bucket_size_y=bucket_size_y,
-        )
+        *sizes, n_covered = self._last
+        n_states, covered = self._n_states, int(n_covered)
+        n_trained = n_states if self.complete_softmax else covered
+        return LossStats(n_states, n_trained, self.complete_softmax, covered / max(n_states, 1), *sizes)
 
     def extra_repr(self) -> str:
         """Show the settings when the module is printed."""

@@ -126,11 +126,9 @@ def _search_coarse_first(
 def _scan(
     queries: Tensor, table: Tensor, k: int, excluded: Sequence[int], chunk: int | None, measure: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Score the table chunk by chunk and keep the k best rows of each query; CPU.
+    """Return the k best scores of each query, their rows, and the largest norm of a row; CPU.
 
-    Returns:
-        The best scores (Q, k) in float32 or float64, their rows (Q, k) int64, and the largest norm of a row
-        of the table, 0 without ``measure``.
+    (Q, k) in float32 or float64, (Q, k) int64, and a scalar, which is 0 unless it is to be measured.
     """
     n_queries, width = queries.shape
     chunk = min(chunk or _chunk_rows(queries, table, k), len(table))
