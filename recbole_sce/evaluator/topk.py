@@ -11,6 +11,7 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_sce.data.sequences import values_of_slices
 from recbole_sce.evaluator.encoding import encode_rows
 from recbole_sce.evaluator.pairs import Pairs
 from recbole_sce.evaluator.ranking import rank_catalogue
@@ -125,18 +126,16 @@ def rows_of_users(uid_series: Users, dataset: Any) -> Tensor:
     asked_users = torch.as_tensor(uid_series).reshape(-1).cpu()  # (U,)
     users = dataset.inter_feat[dataset.uid_field].long()  # (n,)
     by_user, order = users.sort(stable=True)
-    first = torch.searchsorted(by_user, asked_users)
-    counts = torch.searchsorted(by_user, asked_users, right=True) - first  # (U,)
-    absent = asked_users[counts == 0].tolist()
+    starts = torch.searchsorted(by_user, asked_users)  # (U,)
+    stops = torch.searchsorted(by_user, asked_users, right=True)
+    absent = asked_users[starts == stops].tolist()
     if absent:
         some = ", ".join(map(str, absent[:_NAMED])) + (", ..." if len(absent) > _NAMED else "")
         raise ValueError(
             f"uid_series: {len(absent)} of {len(asked_users)} users have no row in this part of the data, so "
             f"there is no history to recommend from: internal ids {some}"
         )
-    within = torch.arange(int(counts.sum())) - (counts.cumsum(0) - counts).repeat_interleave(counts)
-    rows: Tensor = order[first.repeat_interleave(counts) + within]
-    return rows
+    return values_of_slices(order, starts, stops)[1]
 
 
 def _encoded(
