@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from recbole_sce.loss.inputs import candidate_rows, check_count, excluded_rows
-from recbole_sce.loss.ops.logits import compute_dtype, gather_rows, rows_at_once, softmax_
+from recbole_sce.loss.ops.logits import gather_rows, rows_at_once, softmax_
 from recbole_sce.loss.ops.memory import RowGradient
 from recbole_sce.loss.sce.histories import Histories
 from recbole_sce.utils.devices import to_device
@@ -188,7 +188,10 @@ class Outside:
             ``totals`` come, a large peak would round the logarithm of the sum away.
         """
         peaks, sums = torch.empty_like(totals), torch.empty_like(totals)
-        table = self._table()
+        # (K', d), the embeddings of the sample, and zeros as its last rows.
+        n_rows = self._size + _ALIGNED - self._size % _ALIGNED
+        table = self._hidden.new_zeros(n_rows, self._hidden.size(1), dtype=totals.dtype)
+        table[: self._size] = self._item_embeddings[self._rows]
         of_sample = table.new_zeros(table.size(1), len(table))  # (d, K'), which products fill faster
         for tile in self._tiles(table):
             part, inside = tile.part, totals[tile.part]
@@ -210,13 +213,6 @@ class Outside:
     def touched(self) -> tuple[Tensor, Tensor]:
         """Return the rows that the gradient of the items has something for, beside targets."""
         return self._rows, torch.where(self._history < 0, self._targets[:1], self._history)[self._owner]
-
-    def _table(self) -> Tensor:
-        """Return the embeddings of the sample, and zeros as its last rows: (K', d) in the compute dtype."""
-        n_rows = self._size + _ALIGNED - self._size % _ALIGNED
-        table = self._hidden.new_zeros(n_rows, self._hidden.size(1), dtype=compute_dtype(self._hidden))
-        table[: self._size] = self._item_embeddings[self._rows]
-        return table
 
     def _mask(self, tile: _Tile) -> None:
         """Make logits of items that are in a sum already so small that nothing comes of them.
