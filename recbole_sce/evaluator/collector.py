@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Union
+from typing import Any
 
 import torch
 from recbole.data.interaction import Interaction
@@ -21,7 +21,7 @@ class StreamingCollector(Collector):  # type: ignore[misc]
 
     def eval_batch_collect(
         self,
-        scores_tensor: Union[Ranking, Tensor],
+        scores_tensor: Ranking | Tensor,
         interaction: Interaction,
         positive_u: Tensor,
         positive_i: Tensor,

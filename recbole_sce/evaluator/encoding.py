@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
@@ -24,9 +22,7 @@ def streams(model: SCEMixin) -> bool:
 
 
 @torch.no_grad()
-def encode_rows(
-    model: SCEMixin, interaction: Interaction, device: torch.device, most_positions: int | None = None
-) -> Tensor:
+def encode_rows(model: SCEMixin, interaction: Interaction, device: torch.device) -> Tensor:
     """Return the hidden states (B, d) of the rows of ``interaction``, on ``device``.
 
     They are those of ``model.encode(interaction)``, whose activations would grow with B. Where the model
@@ -36,14 +32,14 @@ def encode_rows(
         model: in evaluation mode.
         interaction: the rows.
         device: where the model is.
-        most_positions: of sequences that the encoder sees at once; None is automatic.
     """
-    positions = most_positions or (_POSITIONS if device.type == "cpu" else _POSITIONS_ON_DEVICE)
+    positions = _POSITIONS if device.type == "cpu" else _POSITIONS_ON_DEVICE
     width = interaction[model.ITEM_SEQ].size(1)
     if not model.ignores_padding or len(interaction) == 0:
-        most = max(_LEAST_ROWS, positions // width)
-        blocks = _even_blocks(interaction, most)
-        return torch.cat([model.encode(move(block, device)) for block in blocks])
+        n_blocks = max(1, -(-len(interaction) // max(_LEAST_ROWS, positions // width)))
+        step = max(1, -(-len(interaction) // n_blocks))  # blocks of even size
+        starts = range(0, max(len(interaction), 1), step)
+        return torch.cat([model.encode(move(interaction[start : start + step], device)) for start in starts])
     lengths = interaction[model.ITEM_SEQ_LEN].cpu()  # (B,)
     sorted_lengths, order = lengths.sort(descending=True, stable=True)
     interaction = interaction[order]
@@ -58,10 +54,3 @@ def encode_rows(
         states.append(model.encode(move(block, device)))
         start = stop
     return torch.cat(states)[to_device(order.argsort(), device)]
-
-
-def _even_blocks(interaction: Interaction, most: int) -> Iterator[Interaction]:
-    n_blocks = max(1, -(-len(interaction) // most))
-    step = max(1, -(-len(interaction) // n_blocks))
-    for start in range(0, max(len(interaction), 1), step):
-        yield interaction[start : start + step]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -49,7 +49,7 @@ def distinct(pairs: Pairs, n_items: int) -> Pairs:
     return Pairs(keys // n_items, keys % n_items)
 
 
-def without(pairs: Pairs, others: Optional[Pairs], n_items: int) -> Pairs:
+def without(pairs: Pairs, others: Pairs | None, n_items: int) -> Pairs:
     """Return the pairs that are not among ``others``; both on the CPU."""
     if others is None:
         return pairs
@@ -57,7 +57,7 @@ def without(pairs: Pairs, others: Optional[Pairs], n_items: int) -> Pairs:
     return Pairs(pairs.rows[kept], pairs.items[kept])
 
 
-def slice_rows(pairs: Optional[Pairs], start: int, stop: int) -> Optional[Pairs]:
+def slice_rows(pairs: Pairs | None, start: int, stop: int) -> Pairs | None:
     """Return the pairs of rows from ``start`` to ``stop``, rows counted from there; pairs are by row."""
     if pairs is None:
         return None

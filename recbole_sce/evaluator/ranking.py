@@ -21,12 +21,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from recbole_sce.evaluator.pairs import Pairs, PairsByChunk, distinct, on_cpu, slice_rows, without
+from recbole_sce.loss.ops.logits import contenders
 from recbole_sce.utils.devices import to_device
 
 #: What automatic memory means, in bytes.
@@ -58,8 +59,8 @@ class Ranking:
     scores: Tensor
     items: Tensor
     n_candidates: Tensor
-    targets: Optional[Pairs] = None
-    target_ranks: Optional[Tensor] = None
+    targets: Pairs | None = None
+    target_ranks: Tensor | None = None
 
 
 def join_rankings(parts: Sequence[Ranking]) -> Ranking:
@@ -85,10 +86,10 @@ def rank_catalogue(
     hidden: Tensor,
     item_table: Tensor,
     k: int,
-    targets: Optional[Pairs] = None,
-    exclude: Optional[Pairs] = None,
+    targets: Pairs | None = None,
+    exclude: Pairs | None = None,
     with_ranks: bool = False,
-    memory_mb: Optional[int] = None,
+    memory_mb: int | None = None,
 ) -> Ranking:
     """Rank all items but 0, RecBole's padding item, for each row by hidden state times item.
 
@@ -114,13 +115,10 @@ def rank_catalogue(
         exclude = without(distinct(exclude, n_items), targets, n_items)
     plan = _plan(len(hidden), k, item_table, memory_mb)
     blocks = []
-    for start in range(0, len(hidden), plan.rows):
+    for start in range(0, max(len(hidden), 1), plan.rows):
         stop = min(start + plan.rows, len(hidden))
         scorer = _Scorer(hidden[start:stop], item_table, slice_rows(exclude, start, stop), plan)
         blocks.append(_rank_block(scorer, k, slice_rows(targets, start, stop), with_ranks))
-    if not blocks:
-        empty = hidden.new_empty(0, k)
-        return Ranking(empty, empty.long(), torch.empty(0, dtype=torch.int64))
     ranking = join_rankings(blocks)
     return replace(ranking, items=ranking.items.where(ranking.scores > -torch.inf, 0))
 
@@ -133,7 +131,7 @@ def rank_candidates(
     n_items: int,
     k: int,
     targets: Pairs,
-    memory_mb: Optional[int] = None,
+    memory_mb: int | None = None,
 ) -> Ranking:
     """Rank a few candidates of each row, as RecBole's ``Trainer._neg_sample_batch_eval`` does.
 
@@ -170,12 +168,10 @@ def rank_candidates(
     item_of_place[cells] = to_device(items, device)
 
     def dense(of_rows: Tensor) -> Tensor:
-        new_row = torch.full_like(counts, -1)  # (B,)
-        new_row[of_rows] = torch.arange(len(of_rows))
-        chosen = (new_row[rows] >= 0).nonzero().squeeze(1)
+        chosen = torch.isin(rows, of_rows).nonzero().squeeze(1)
         full = scores.new_full((len(of_rows), n_items), -torch.inf)
-        at = to_device(new_row[rows[chosen]], device), to_device(items[chosen], device)
-        full[at] = scores[to_device(chosen, device)]
+        at = torch.searchsorted(of_rows, rows[chosen])
+        full[to_device(at, device), to_device(items[chosen], device)] = scores[to_device(chosen, device)]
         return full
 
     best, best_places = table.topk(min(k + 1, n_items))
@@ -202,7 +198,7 @@ class _Plan(NamedTuple):
         return max(1, self.n_bytes // (n_items * (self.item_bytes + 16)))
 
 
-def _plan(n_rows: int, k: int, item_table: Tensor, memory_mb: Optional[int]) -> _Plan:
+def _plan(n_rows: int, k: int, item_table: Tensor, memory_mb: int | None) -> _Plan:
     on_cpu = item_table.device.type == "cpu"
     n_bytes = _AUTOMATIC_BYTES if memory_mb is None else memory_mb * 2**20
     for_chunks = min(n_bytes, _CPU_CHUNK_BYTES) if on_cpu else n_bytes
@@ -225,7 +221,7 @@ def _round_up(number: int, step: int) -> int:
 class _Scorer:
     """Scores of a block of rows, one chunk of items after the other, in one reused buffer."""
 
-    def __init__(self, hidden: Tensor, item_table: Tensor, exclude: Optional[Pairs], plan: _Plan) -> None:
+    def __init__(self, hidden: Tensor, item_table: Tensor, exclude: Pairs | None, plan: _Plan) -> None:
         self.hidden = hidden  # (R, d)
         self.item_table = item_table  # (C, d)
         self.exclude = None if exclude is None else PairsByChunk(exclude, len(item_table), plan.items, hidden)
@@ -246,23 +242,22 @@ class _Scorer:
             yield start, scores
 
     def dense(self, rows: Tensor) -> Tensor:
-        """Return the scores (T, C) of the rows ``rows`` (T,) of the block, which are on the CPU."""
+        """Return the scores (T, C) of the rows ``rows`` (T,) of the block, ascending and on the CPU."""
+        device = self.hidden.device
         repeats = torch.arange(_round_up(len(rows), _ROW_STEP)) % len(rows)
-        exclude = None
-        if self.exclude is not None:
-            new_row = rows.new_full((len(self.hidden),), -1)
-            new_row[rows] = torch.arange(len(rows))
-            pairs = self.exclude.pairs
-            kept = new_row[pairs.rows] >= 0
-            exclude = Pairs(new_row[pairs.rows[kept]], pairs.items[kept])
+        repeated = self.hidden[to_device(rows[repeats], device)]
         full = self.hidden.new_empty(len(rows), len(self.item_table))
-        repeated = self.hidden[to_device(rows[repeats], self.hidden.device)]
-        for start, scores in _Scorer(repeated, self.item_table, exclude, self.plan).chunks():
+        for start, scores in _Scorer(repeated, self.item_table, None, self.plan).chunks():
             full[:, start : start + scores.size(1)] = scores[: len(rows)]
+        if self.exclude is not None:
+            pairs = self.exclude.pairs
+            kept = torch.isin(pairs.rows, rows)
+            at = torch.searchsorted(rows, pairs.rows[kept])
+            full[to_device(at, device), to_device(pairs.items[kept], device)] = -torch.inf
         return full
 
 
-def _rank_block(scorer: _Scorer, k: int, targets: Optional[Pairs], with_ranks: bool) -> Ranking:
+def _rank_block(scorer: _Scorer, k: int, targets: Pairs | None, with_ranks: bool) -> Ranking:
     n_rows, n_items = len(scorer.hidden), len(scorer.item_table)
     best = _RunningTopK(n_rows, min(k + 1, n_items), scorer.hidden)
     by_item = None
@@ -295,35 +290,21 @@ class _RunningTopK:
     def update(self, start: int, scores: Tensor) -> None:
         """Take in the scores (R, c) of the items from ``start`` on."""
         k = self.scores.size(1)
+        n_items, on_cpu = scores.size(1), scores.device.type == "cpu"
         rows: Tensor | slice = slice(None)
-        if scores.device.type == "cpu":
+        if on_cpu:
             # Few rows have a new item among their largest once some chunks have been seen: sort those alone.
-            # ``not <=`` lets NaN pass, which torch ranks above all numbers.
+            # ``not <=`` lets NaN pass, which torch ranks above all numbers. An accelerator would have to be
+            # waited for to know which rows these are.
             rows = (~(scores.amax(1) <= self.scores[:, -1])).nonzero().squeeze(1)  # (h,)
-            largest, places = scores[rows].topk(min(k, scores.size(1)))
+        if on_cpu or n_items % _BLOCK or n_items < 2 * k * _BLOCK:
+            largest, places = scores[rows].topk(min(k, n_items))
         else:
-            # An accelerator would have to be waited for to know which rows these are.
-            largest, places = _contenders(scores, k)
+            largest, places = contenders(scores, k, _BLOCK)
         both = torch.cat([self.scores[rows], largest], 1)
         items = torch.cat([self.items[rows], places + start], 1)
         self.scores[rows], order = both.topk(k)
         self.items[rows] = items.gather(1, order)
-
-
-def _contenders(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return scores (R, m) of a chunk, and their columns: all that may be among the k best of a row.
-
-    A column among the k best lies in one of the k blocks with the largest maxima, which takes one pass over
-    the scores to see.
-    """
-    n_rows, n_items = scores.shape
-    if n_items % _BLOCK or n_items < 2 * k * _BLOCK:
-        return scores.topk(min(k, n_items))
-    blocks = scores.view(n_rows, _BLOCK, -1)  # column = offset * number of blocks + block
-    block = blocks.amax(1).topk(k, sorted=False).indices.unsqueeze(1)  # (R, 1, k)
-    offset = torch.arange(_BLOCK, device=scores.device).view(1, _BLOCK, 1)
-    columns = offset * blocks.size(2) + block  # (R, 32, k)
-    return blocks.gather(2, block.expand(-1, _BLOCK, -1)).flatten(1), columns.flatten(1)
 
 
 def _settle_ties(
@@ -331,12 +312,8 @@ def _settle_ties(
 ) -> tuple[Tensor, Tensor]:
     """Return the first k of each row; where scores (B, k + 1) are equal, as ``torch.topk`` orders them.
 
-    Args:
-        scores: (B, k + 1) the largest scores, descending; (B, k) where there are no more items.
-        items: of the same shape, their items.
-        k: length of the list to return.
-        dense: from rows (T,), on the CPU, to their dense scores (T, C).
-        rows_at_once: most rows to ask ``dense`` for.
+    Scores descend, and are (B, k) where there are no more items. ``dense`` gives the scores (T, C) of rows
+    (T,), ascending and on the CPU, ``rows_at_once`` of them at most.
     """
     tied = (scores[:, 1:] == scores[:, :-1]).any(1).cpu().nonzero().squeeze(1)  # (T,)
     scores, items = scores[:, :k].clone(), items[:, :k].clone()

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 #: Columns of a row: where its user's history begins and ends in the log.
 _START, _STOP = "__seen_from__", "__seen_to__"
-#: Attribute of a data set: (n,) int64, all items of a user after one another, oldest first.
-_LOG = "seen_log"
 
 
 def serve_exclude_seen() -> None:
@@ -55,12 +53,12 @@ def note_histories(dataset: Any) -> None:
     rows = dataset.inter_feat
     items = rows[dataset.iid_field].numpy()
     is_first = starts_of_runs(rows[dataset.uid_field].numpy())  # (n,)
-    firsts = rows[getattr(dataset, f"{dataset.iid_field}_list_field")][
-        torch.from_numpy(is_first), 0
-    ].numpy()  # a user's first item
+    histories = rows[getattr(dataset, f"{dataset.iid_field}_list_field")]
+    firsts = histories[torch.from_numpy(is_first), 0].numpy()  # a user's first item
     stops = numbers(len(items)) + np.cumsum(is_first)  # (n,) where the row's target is in the log
     starts = np.maximum.accumulate(np.where(is_first, stops - 1, 0))
-    setattr(dataset, _LOG, torch.from_numpy(np.insert(items, np.flatnonzero(is_first), firsts)))
+    # (n,) all items of a user after one another, oldest first
+    dataset.seen_log = torch.from_numpy(np.insert(items, np.flatnonzero(is_first), firsts))
     rows.update(Interaction({_START: torch.from_numpy(starts), _STOP: torch.from_numpy(stops)}))
 
 
@@ -76,7 +74,7 @@ def seen_items(dataset: Any, rows: Interaction) -> tuple[Tensor, Tensor]:
         For each of H interactions, the place (H,) int64 in ``rows`` and the item (H,) int64.
     """
     if _STOP in rows:
-        places, items = values_of_slices(getattr(dataset, _LOG), rows[_START], rows[_STOP])
+        places, items = values_of_slices(dataset.seen_log, rows[_START], rows[_STOP])
     else:
         table = rows[getattr(dataset, f"{dataset.iid_field}_list_field")]
         held = torch.arange(table.shape[1]) < rows[dataset.item_list_length_field][:, None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy.typing as npt
 import psutil  # type: ignore[import-untyped]
@@ -11,6 +11,7 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_sce.data.sequences import values_of_slices
 from recbole_sce.evaluator.encoding import encode_rows
 from recbole_sce.evaluator.pairs import Pairs
 from recbole_sce.evaluator.ranking import rank_catalogue
@@ -28,11 +29,7 @@ _NAMED = 10
 
 
 def stream_topk(
-    hidden: Tensor,
-    item_table: Tensor,
-    k: int,
-    exclude: Optional[Pairs] = None,
-    memory_mb: Optional[int] = None,
+    hidden: Tensor, item_table: Tensor, k: int, exclude: Pairs | None = None, memory_mb: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return the k items with the largest inner product with each hidden state.
 
@@ -58,7 +55,7 @@ def stream_topk(
 
 @torch.no_grad()
 def full_sort_topk(
-    uid_series: Users, model: SCEMixin, test_data: Any, k: int, device: Optional[torch.device] = None
+    uid_series: Users, model: SCEMixin, test_data: Any, k: int, device: torch.device | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return the first k items of users (RecBole: ``recbole.utils.case_study.full_sort_topk``).
 
@@ -91,7 +88,7 @@ def full_sort_topk(
 
 @torch.no_grad()
 def full_sort_scores(
-    uid_series: Users, model: SCEMixin, test_data: Any, device: Optional[torch.device] = None
+    uid_series: Users, model: SCEMixin, test_data: Any, device: torch.device | None = None
 ) -> Tensor:
     """Return the scores of all items for users (RecBole: ``recbole.utils.case_study.full_sort_scores``).
 
@@ -129,23 +126,21 @@ def rows_of_users(uid_series: Users, dataset: Any) -> Tensor:
     asked_users = torch.as_tensor(uid_series).reshape(-1).cpu()  # (U,)
     users = dataset.inter_feat[dataset.uid_field].long()  # (n,)
     by_user, order = users.sort(stable=True)
-    first = torch.searchsorted(by_user, asked_users)
-    counts = torch.searchsorted(by_user, asked_users, right=True) - first  # (U,)
-    absent = asked_users[counts == 0].tolist()
+    starts = torch.searchsorted(by_user, asked_users)  # (U,)
+    stops = torch.searchsorted(by_user, asked_users, right=True)
+    absent = asked_users[starts == stops].tolist()
     if absent:
         some = ", ".join(map(str, absent[:_NAMED])) + (", ..." if len(absent) > _NAMED else "")
         raise ValueError(
             f"uid_series: {len(absent)} of {len(asked_users)} users have no row in this part of the data, so "
             f"there is no history to recommend from: internal ids {some}"
         )
-    within = torch.arange(int(counts.sum())) - (counts.cumsum(0) - counts).repeat_interleave(counts)
-    rows: Tensor = order[first.repeat_interleave(counts) + within]
-    return rows
+    return values_of_slices(order, starts, stops)[1]
 
 
 def _encoded(
     rows: Tensor, model: SCEMixin, test_data: Any, device: torch.device
-) -> Iterator[tuple[Tensor, Optional[Pairs]]]:
+) -> Iterator[tuple[Tensor, Pairs | None]]:
     """Yield hidden states (b, d) of some rows at a time, and what is excluded for them."""
     dataset = test_data.dataset
     for start in range(0, max(len(rows), 1), _ROWS_AT_ONCE):

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
-from typing import Any, Optional, Union
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,7 @@ from recbole_sce.data.sequences import starts_of_runs
 from recbole_sce.data.transfer import move
 from recbole_sce.data.windows import continues_history
 from recbole_sce.errors import RecboleSCEError
-from recbole_sce.evaluator.encoding import encode_rows
+from recbole_sce.evaluator.encoding import encode_rows, streams
 from recbole_sce.evaluator.pairs import Pairs
 from recbole_sce.evaluator.topk import stream_topk
 from recbole_sce.model.mixin import SCEMixin
@@ -40,6 +41,9 @@ _DENSE_BYTES = 256 * 2**20
 _SHOWN = 5
 
 HISTORIES = ("full", "test")
+
+#: Internal ids, of items or of users.
+_Ids = npt.NDArray[np.int64]
 
 
 class RecommendationError(RecboleSCEError, ValueError):
@@ -116,11 +120,7 @@ class Recommender:
         self._item_ids = np.asarray(dataset.field2id_token[dataset.iid_field]).astype(str)  # (C,)
         self._item_codes: dict[str, int] = dataset.field2token_id[dataset.iid_field]
         self._user_codes: dict[str, int] = dataset.field2token_id[dataset.uid_field]
-        self._user_ids = dataset.field2id_token[dataset.uid_field]
-        self._streams = (
-            isinstance(model, SCEMixin) and type(model).full_sort_predict is SCEMixin.full_sort_predict
-        )
-        self._table: Optional[Tensor] = None
+        self._streams = isinstance(model, SCEMixin) and streams(model)
         # Masks are for training: models that mask put their own behind a history.
         masks = dataset.config["transform"] == "mask_itemseq"
         self._transform = None if masks else construct_transform(dataset.config)
@@ -128,9 +128,9 @@ class Recommender:
     @classmethod
     def load(
         cls,
-        checkpoint: Union[str, os.PathLike[str]],
-        data_path: Optional[Union[str, os.PathLike[str]]] = None,
-        device: Optional[str] = None,
+        checkpoint: str | os.PathLike[str],
+        data_path: str | os.PathLike[str] | None = None,
+        device: str | None = None,
     ) -> Recommender:
         """Load a checkpoint that a RecBole trainer wrote, and the data set that it was trained on.
 
@@ -175,6 +175,8 @@ class Recommender:
         with adopted(content, name):
             dataset = create_dataset(config)
             train, _, test = data_preparation(config, dataset)
+        if not isinstance(dataset.inter_feat, Interaction):
+            dataset.build()  # data_preparation has not, where it found saved data loaders
         if dataset.benchmark_filename_list is None:
             log = UserLog.of(dataset)
             log.hold_out(test._dataset.inter_feat[dataset.uid_field].numpy())
@@ -199,7 +201,8 @@ class Recommender:
     @property
     def users(self) -> list[str]:
         """Original ids of the users who have a history in the data set."""
-        return [str(self._user_ids[user]) for user in np.flatnonzero(self._log.lengths("full"))]
+        ids = self._dataset.field2id_token[self._dataset.uid_field]
+        return [str(ids[user]) for user in np.flatnonzero(self._log.lengths("full"))]
 
     def for_users(
         self, users: Sequence[Any], k: int, exclude_seen: bool = False, history: str = "full"
@@ -220,19 +223,18 @@ class Recommender:
         self._check_k(k)
         if history not in HISTORIES:
             raise RecommendationError(f"history must be one of {', '.join(HISTORIES)}, got {history!r}")
-        users = _tokens(users, "users")
-        unknown = [user for user in users if user not in self._user_codes or user == "[PAD]"]
+        names = _tokens(users, "users")
+        unknown = [user for user in names if user not in self._user_codes or user == "[PAD]"]
         if unknown:
             raise RecommendationError(
-                f"{len(unknown):,} of {len(users):,} users are unknown to the model: {_some(unknown)}. "
+                f"{len(unknown):,} of {len(names):,} users are unknown to the model: {_some(unknown)}. "
                 "Users whom it has not seen in training are served by their histories"
             )
-        codes = np.array([self._user_codes[user] for user in users], dtype=np.int64)
-        lengths = self._log.lengths(history)[codes]
-        if not lengths.all():
-            silent = [user for user, length in zip(users, lengths) if not length]
+        codes = np.array([self._user_codes[user] for user in names], dtype=np.int64)
+        silent = [names[place] for place in np.flatnonzero(self._log.lengths(history)[codes] == 0)]
+        if silent:
             raise RecommendationError(
-                f"{len(silent):,} of {len(users):,} users have no history in the data set (two interactions "
+                f"{len(silent):,} of {len(names):,} users have no history in the data set (two interactions "
                 f"are the least): {_some(silent)}"
             )
 
@@ -240,7 +242,7 @@ class Recommender:
             for start in range(0, len(codes), BATCH):
                 some = codes[start : start + BATCH]
                 histories = [self._log.history(user, history) for user in some]
-                yield self._top(list(users[start : start + BATCH]), histories, k, exclude_seen, some)
+                yield self._top(names[start : start + BATCH], histories, k, exclude_seen, some)
 
         return batches()
 
@@ -249,7 +251,7 @@ class Recommender:
         histories: Iterable[tuple[Any, Sequence[Any]]],
         k: int,
         exclude_seen: bool = False,
-        skipped: Optional[Skipped] = None,
+        skipped: Skipped | None = None,
     ) -> Iterator[TopItems]:
         """Yield the best items that follow given histories, a batch at a time, in their order.
 
@@ -284,7 +286,7 @@ class Recommender:
             RecommendationError: the model's scores are no such products.
         """
         self._check_streams()
-        return self._item_ids[1:], self._item_table()[1:].float().cpu().numpy()
+        return self._item_ids[1:], self._table[1:].float().cpu().numpy()
 
     def hidden_states(self, users: Sequence[Any], history: str = "full") -> npt.NDArray[np.float32]:
         """Return the hidden states (B, d) of known users: the queries to :meth:`item_vectors`."""
@@ -306,7 +308,7 @@ class Recommender:
 
     def _known(
         self, histories: Iterable[tuple[Any, Sequence[Any]]], skipped: Skipped
-    ) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
+    ) -> Iterator[tuple[str, _Ids]]:
         for given_name, items in histories:
             name, codes = _token(given_name), []
             for item in _tokens(items, f"the items of history {name!r}"):
@@ -322,12 +324,7 @@ class Recommender:
 
     @torch.no_grad()
     def _top(
-        self,
-        ids: list[str],
-        histories: list[npt.NDArray[np.int64]],
-        k: int,
-        exclude_seen: bool,
-        users: Optional[npt.NDArray[np.int64]] = None,
+        self, ids: list[str], histories: list[_Ids], k: int, exclude_seen: bool, users: _Ids | None = None
     ) -> TopItems:
         seen = None
         if exclude_seen:
@@ -353,9 +350,7 @@ class Recommender:
         items = items.where(scores > -torch.inf, 0)
         return TopItems(ids, self._item_ids[items.cpu().numpy()], scores.float().cpu().numpy())
 
-    def _batch(
-        self, histories: list[npt.NDArray[np.int64]], users: Optional[npt.NDArray[np.int64]]
-    ) -> Interaction:
+    def _batch(self, histories: list[_Ids], users: _Ids | None) -> Interaction:
         """Return what a model takes of the latest items of ``histories``; users only where they are known."""
         width = self._dataset.max_item_list_len
         table = np.zeros((len(histories), width), dtype=np.int64)  # (B, L)
@@ -364,26 +359,23 @@ class Recommender:
             latest = items[-width:]
             lengths[row] = len(latest)
             table[row, : len(latest)] = latest
-        fields = {
-            self.model.ITEM_SEQ: torch.from_numpy(table),
-            self.model.ITEM_SEQ_LEN: torch.from_numpy(lengths),
-        }
+        fields = {self.model.ITEM_SEQ: table, self.model.ITEM_SEQ_LEN: lengths}
         if users is not None:
-            fields[self._dataset.uid_field] = torch.from_numpy(users)
-        batch = Interaction(fields)
+            fields[self._dataset.uid_field] = users
+        batch = Interaction({name: torch.from_numpy(column) for name, column in fields.items()})
         return batch if self._transform is None else self._transform(self._dataset, batch)
 
-    def _item_table(self) -> Tensor:
-        if self._table is None:
-            with torch.no_grad():
-                self._table = self.model.item_table().detach()
-        return self._table
+    @cached_property
+    def _table(self) -> Tensor:
+        with torch.no_grad():
+            table: Tensor = self.model.item_table().detach()
+        return table
 
-    def _rank(self, batch: Interaction, seen: Optional[Pairs], k: int) -> tuple[Tensor, Tensor]:
+    def _rank(self, batch: Interaction, seen: Pairs | None, k: int) -> tuple[Tensor, Tensor]:
         """Return the largest scores (B, k) and their items (B, k)."""
         if self._streams:
             hidden = encode_rows(self.model, batch, self.device)  # (B, d)
-            return stream_topk(hidden, self._item_table(), k, exclude=seen)
+            return stream_topk(hidden, self._table, k, exclude=seen)
         parts = []
         step = max(1, _DENSE_BYTES // (4 * len(self._item_ids)))
         for start in range(0, len(batch), step):
@@ -413,20 +405,18 @@ class UserLog:
         held_out: (users,) how many of a user's last items are held out for testing.
     """
 
-    def __init__(self, items: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> None:
+    def __init__(self, items: _Ids, counts: _Ids) -> None:
         self.items = items
         self.starts = np.concatenate([[0], np.cumsum(counts)])
         self.held_out = np.zeros_like(counts)
 
     @classmethod
     def of(cls, dataset: Any) -> UserLog:
-        """Read the log back from the rows of a sequential data set, RecBole's or the plugin's.
+        """Read the log back from the rows of a sequential data set, RecBole's or the plugin's, that is built.
 
         A row predicts an interaction of a user from those before it, and a user's rows are by time: the
         history of the first one is the user's first item, and all other items are targets.
         """
-        if not isinstance(dataset.inter_feat, Interaction):
-            dataset.build()  # data_preparation has not, where it found saved data loaders
         users = dataset.inter_feat[dataset.uid_field].numpy()  # (m,)
         order = np.argsort(users, kind="stable")
         users, targets = users[order], dataset.inter_feat[dataset.iid_field].numpy()[order]
@@ -450,8 +440,6 @@ class UserLog:
         user's items, behind the first one's history; else only the last row counts. Those in the last file
         are held out for testing.
         """
-        if not isinstance(dataset.inter_feat, Interaction):
-            dataset.build()
         items, targets, lengths = _flat_histories(dataset)
         users = dataset.inter_feat[dataset.uid_field].numpy()  # (n,)
         file = np.repeat(np.arange(len(dataset.file_size_list)), dataset.file_size_list)  # (n,)
@@ -476,12 +464,12 @@ class UserLog:
         if len(self.items):
             self.held_out = np.bincount(users, minlength=len(self.held_out))
 
-    def lengths(self, which: str) -> npt.NDArray[np.int64]:
+    def lengths(self, which: str) -> _Ids:
         """Return the length (users,) of each user's history, ``full`` or ``test``."""
-        lengths: npt.NDArray[np.int64] = np.diff(self.starts)
+        lengths: _Ids = np.diff(self.starts)
         return lengths - self.held_out if which == "test" else lengths
 
-    def history(self, user: int, which: str) -> npt.NDArray[np.int64]:
+    def history(self, user: int, which: str) -> _Ids:
         """Return the items of ``user``, oldest first; with ``test``, without those held out."""
         stop = self.starts[user + 1] - (self.held_out[user] if which == "test" else 0)
         return self.items[self.starts[user] : stop]

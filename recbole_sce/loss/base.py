@@ -9,9 +9,6 @@ from torch import Tensor, nn
 
 from recbole_sce.loss.sce.histories import Histories
 
-#: The paper's loss, wherever a result or a statistic is shown.
-PAPER_NAME = "SCE (paper)"
-
 
 @dataclass(frozen=True)
 class LossStats:
@@ -52,11 +49,9 @@ class ItemLoss(nn.Module):
     allows_sparse_grad = False
     #: The discount of the later targets that it holds; 0 without.
     target_discount = 0.0
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._sparse_grad = False
-        self._n_states = 0
+    _sparse_grad = False
+    #: How many states the last call had.
+    _n_states = 0
 
     @property
     def sparse_grad(self) -> bool:
@@ -125,4 +120,4 @@ def stats_of(loss_fn: nn.Module, n_states: int) -> LossStats:
 
 def display_name(loss_type: str, complete_softmax: bool = True) -> str:
     """Return the name of a loss where a result is shown, from the settings of the same names."""
-    return PAPER_NAME if loss_type == "SCE" and not complete_softmax else loss_type
+    return "SCE (paper)" if loss_type == "SCE" and not complete_softmax else loss_type

@@ -70,9 +70,7 @@ class LaterTargets(nn.Module):
             padded = own.new_zeros(len(sizes), longest, own.size(1)).index_put((sequence, place), own)
             present = own.new_zeros(len(sizes), longest, 1)
             present[sequence, place] = 1
-            weights = to_device(
-                _weights(longest, self.discount).to(dtype), hidden.device
-            )  # (longest, longest)
+            weights = to_device(_weights(longest, self.discount).to(dtype), hidden.device)
             # The own target weighs 1, so that the sum is at least 1 wherever there is a state.
             mixed = (weights @ padded) / (weights @ present).clamp(min=1)  # (sequences, longest, d)
             products = torch.linalg.vecdot(hidden.to(dtype), own - mixed[sequence, place])  # (N,)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn import functional
 
 from recbole_sce.loss.base import ItemLoss
 from recbole_sce.loss.inputs import candidate_rows, check_count, check_inputs, excluded_rows
-from recbole_sce.loss.ops.eager import never_compiled
+from recbole_sce.loss.ops.eager import never_compiled, refuse_second_gradient
 from recbole_sce.loss.ops.logits import compute_dtype, gather_rows, row_slices
 from recbole_sce.loss.ops.memory import RowGradient
 from recbole_sce.utils.devices import to_device
@@ -22,7 +22,7 @@ def uniform_negatives(
     n_items: int,
     n_negatives: int,
     exclude_items: Sequence[int] = (0,),
-    generator: Optional[torch.Generator] = None,
+    generator: Generator | None = None,
 ) -> Tensor:
     """Draw items uniformly, with replacement, from all that are neither excluded nor the state's target.
 
@@ -50,46 +50,35 @@ class _ItemLogits(torch.autograd.Function):
     """Logits x . w_i of each state x and its own items i; the gathered w_i, (N, m, d), are never all held."""
 
     @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, item_embeddings: Tensor, items: Tensor, sparse_grad: bool
-    ) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, table: Tensor, items: Tensor, sparse_grad: bool) -> Tensor:
         ctx.sparse_grad = sparse_grad
-        ctx.save_for_backward(hidden, item_embeddings, items)
+        ctx.save_for_backward(hidden, table, items)
         dtype = compute_dtype(hidden)
         logits = hidden.new_empty(items.shape, dtype=dtype)
         with torch.autocast(hidden.device.type, enabled=False):
             for part in row_slices(len(items), items.size(1) * hidden.size(1), hidden):
-                weights = gather_rows(item_embeddings, items[part], dtype)  # (n, m, d)
+                weights = gather_rows(table, items[part], dtype)  # (n, m, d)
                 logits[part] = torch.bmm(weights, hidden[part].to(dtype).unsqueeze(2)).squeeze(2)
         return logits
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "losses over sampled negatives can be differentiated once only: their gradient has no graph "
-                "of its own, so create_graph=True and gradients of gradients are not possible"
-            )
-        hidden, item_embeddings, items = ctx.saved_tensors
-        grad_hidden = torch.zeros_like(hidden)
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_gradient("losses over sampled negatives", "their")
+        hidden, table, items = ctx.saved_tensors
+        grad_hidden = torch.zeros_like(hidden) if ctx.needs_input_grad[0] else None
         grad_items = None
         if ctx.needs_input_grad[1]:
-            grad_items = RowGradient(item_embeddings, grad.dtype, items, sparse=ctx.sparse_grad)
+            grad_items = RowGradient(table, grad.dtype, items, sparse=ctx.sparse_grad)
         with torch.autocast(hidden.device.type, enabled=False):
             for part in row_slices(len(items), items.size(1) * hidden.size(1), hidden):
                 slopes = grad[part].unsqueeze(1)  # (n, 1, m)
-                if ctx.needs_input_grad[0]:
-                    weights = gather_rows(item_embeddings, items[part], grad.dtype)  # (n, m, d)
+                if grad_hidden is not None:
+                    weights = gather_rows(table, items[part], grad.dtype)  # (n, m, d)
                     grad_hidden[part] = torch.bmm(slopes, weights).squeeze(1).to(hidden.dtype)
                 if grad_items is not None:
                     states = hidden[part].to(grad.dtype).unsqueeze(1)  # (n, 1, d)
                     grad_items.add(items[part], slopes.mT * states)
-        return (
-            grad_hidden if ctx.needs_input_grad[0] else None,
-            grad_items.result() if grad_items is not None else None,
-            None,
-            None,
-        )
+        return grad_hidden, None if grad_items is None else grad_items.result(), None, None
 
 
 # Its chunks are written in place, which torch.compile would undo: it calls it as it is.
@@ -108,11 +97,7 @@ class _SampledLoss(ItemLoss):
         self.exclude_items = tuple(exclude_items)
 
     def forward(
-        self,
-        hidden: Tensor,
-        item_embeddings: Tensor,
-        targets: Tensor,
-        generator: Optional[torch.Generator] = None,
+        self, hidden: Tensor, item_embeddings: Tensor, targets: Tensor, generator: Generator | None = None
     ) -> Tensor:
         """Draw negatives and return the mean loss of the states.
 
@@ -138,15 +123,7 @@ class _SampledLoss(ItemLoss):
         return self.state_losses(logits, n_items).sum() / max(len(hidden), 1)
 
     def state_losses(self, logits: Tensor, n_items: int) -> Tensor:
-        """Return the loss of each state.
-
-        Args:
-            logits: (N, 1 + K), the target's first; K is 0 where the catalogue has no other item.
-            n_items: number of rows of the catalogue, C.
-
-        Returns:
-            (N,) in the dtype of ``logits``.
-        """
+        """Return the loss (N,) of each state from its logits (N, 1 + K), the target's first; K may be 0."""
         raise NotImplementedError
 
     def extra_repr(self) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Optional
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from recbole_sce.loss.base import ItemLoss
 from recbole_sce.loss.inputs import check_inputs, excluded_rows
-from recbole_sce.loss.ops.eager import never_compiled
+from recbole_sce.loss.ops.eager import never_compiled, refuse_second_gradient
 from recbole_sce.loss.ops.logits import compute_dtype, target_logits
 from recbole_sce.loss.ops.memory import lazy_zeros, tile_bytes
 from recbole_sce.utils.devices import to_device
@@ -49,11 +49,7 @@ class CrossEntropyLoss(ItemLoss):
         self.exclude_items = tuple(exclude_items)
 
     def forward(
-        self,
-        hidden: Tensor,
-        item_embeddings: Tensor,
-        targets: Tensor,
-        generator: Optional[torch.Generator] = None,
+        self, hidden: Tensor, item_embeddings: Tensor, targets: Tensor, generator: Generator | None = None
     ) -> Tensor:
         """Return the loss.
 
@@ -81,25 +77,21 @@ class CrossEntropyLoss(ItemLoss):
 
 
 def exact_cross_entropy(
-    hidden: Tensor,
-    item_embeddings: Tensor,
-    targets: Tensor,
-    excluded: Sequence[int],
-    sparse_grad: bool = False,
+    hidden: Tensor, table: Tensor, targets: Tensor, excluded: Sequence[int], sparse_grad: bool = False
 ) -> Tensor:
     """Return the loss of :class:`CrossEntropyLoss`, of inputs that are checked.
 
     Args:
         hidden: (N, d) floating point.
-        item_embeddings: (C, d) floating point.
-        targets: (N,) int64, rows of ``item_embeddings`` that are not excluded.
-        excluded: rows of ``item_embeddings`` that stay out of the softmax, each once.
-        sparse_grad: whether the gradient of ``item_embeddings`` is a sparse (COO) tensor, which here names
+        table: (C, d) floating point.
+        targets: (N,) int64, rows of ``table`` that are not excluded.
+        excluded: rows of ``table`` that stay out of the softmax, each once.
+        sparse_grad: whether the gradient of ``table`` is a sparse (COO) tensor, which here names
             all rows that have one.
     """
-    at_once = torch.is_grad_enabled() and 4 * _rows_in_a_tile(hidden, item_embeddings) >= _WHOLE_ROWS
+    at_once = torch.is_grad_enabled() and 4 * _rows_in_a_tile(hidden, table) >= _WHOLE_ROWS
     apply = _apply_at_once if at_once and hidden.device.type == "cpu" else _apply
-    loss: Tensor = apply(hidden, item_embeddings, targets, excluded, sparse_grad)
+    loss: Tensor = apply(hidden, table, targets, excluded, sparse_grad)
     return loss
 
 
@@ -108,22 +100,17 @@ class _CrossEntropyAtOnce(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        hidden: Tensor,
-        item_embeddings: Tensor,
-        targets: Tensor,
-        excluded: Sequence[int],
-        sparse_grad: bool,
+        ctx: Any, hidden: Tensor, table: Tensor, targets: Tensor, excluded: Sequence[int], sparse_grad: bool
     ) -> Tensor:
         dtype, n_states = compute_dtype(hidden), max(len(hidden), 1)
-        states, weights = hidden.to(dtype), item_embeddings.to(dtype)
+        states, weights = hidden.to(dtype), table.to(dtype)
         grad_hidden = torch.empty_like(states) if ctx.needs_input_grad[0] else None  # (N, d)
         grad_weights = weights.new_zeros(weights.T.shape) if ctx.needs_input_grad[1] else None  # (d, C)
-        n_rows = min(max(_rows_in_a_tile(hidden, item_embeddings), _WHOLE_ROWS), _STATES)
+        n_rows = min(max(_rows_in_a_tile(hidden, table), _WHOLE_ROWS), _STATES)
         space = states.new_empty(min(n_rows, n_states), len(weights))
         columns = torch.tensor(list(excluded), dtype=torch.int64)
         with torch.autocast(hidden.device.type, enabled=False):
-            own = target_logits(hidden, item_embeddings, targets).unsqueeze(1)  # (N, 1)
+            own = target_logits(hidden, table, targets).unsqueeze(1)  # (N, 1)
             losses = torch.empty_like(own)
             for first in range(0, len(states), n_rows):
                 rows = slice(first, min(first + n_rows, len(states)))
@@ -142,26 +129,22 @@ class _CrossEntropyAtOnce(torch.autograd.Function):
                     # Transposed: with the logits on the right, the product is a third faster on the CPU.
                     grad_weights.addmm_((states[rows] * scale).T.contiguous(), slopes)
             loss = losses.clamp_(min=0).sum() / n_states
-        ctx.sparse_grad, ctx.dtypes = sparse_grad, (hidden.dtype, item_embeddings.dtype)
+        ctx.sparse_grad, ctx.dtypes = sparse_grad, (hidden.dtype, table.dtype)
         ctx.save_for_backward(grad_hidden, grad_weights)
         return loss
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
-        _refuse_graph_of_gradient()
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_gradient("CrossEntropyLoss")
         grad_hidden, grad_weights = ctx.saved_tensors
         grad_items = None
         if grad_weights is not None:
             grad_items = (grad_weights.T * grad).to(ctx.dtypes[1]).contiguous()
             if ctx.sparse_grad:
                 grad_items = grad_items.to_sparse(1)
-        return (
-            (grad_hidden * grad).to(ctx.dtypes[0]) if grad_hidden is not None else None,
-            grad_items,
-            None,
-            None,
-            None,
-        )
+        if grad_hidden is not None:
+            grad_hidden = (grad_hidden * grad).to(ctx.dtypes[0])
+        return grad_hidden, grad_items, None, None, None
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -169,20 +152,15 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        hidden: Tensor,
-        item_embeddings: Tensor,
-        targets: Tensor,
-        excluded: Sequence[int],
-        sparse_grad: bool,
+        ctx: Any, hidden: Tensor, table: Tensor, targets: Tensor, excluded: Sequence[int], sparse_grad: bool
     ) -> Tensor:
         with torch.autocast(hidden.device.type, enabled=False):
-            own = target_logits(hidden, item_embeddings, targets).unsqueeze(1)  # (N, 1)
+            own = target_logits(hidden, table, targets).unsqueeze(1)  # (N, 1)
             # Finite from the start, since a tile may hold excluded items only.
             peaks = torch.full_like(own, torch.finfo(own.dtype).min)
             sums = torch.zeros_like(own)
-            for chunk in _item_chunks(hidden, item_embeddings, excluded):
-                for rows, logits in chunk.tiles:
+            for _, _, tiles in _item_chunks(hidden, table, excluded):
+                for rows, logits in tiles:
                     # A running log-sum-exp: the sum so far shrinks when a larger logit turns up.
                     peak = torch.maximum(peaks[rows], logits.amax(1, keepdim=True))
                     sums[rows].mul_((peaks[rows] - peak).exp_())
@@ -192,45 +170,40 @@ class _CrossEntropy(torch.autograd.Function):
             losses = sums.log().add_(peaks - own).clamp_(min=0)
             loss = losses.sum() / max(len(hidden), 1)
         ctx.excluded, ctx.sparse_grad = excluded, sparse_grad
-        ctx.save_for_backward(hidden, item_embeddings, targets, peaks, sums)
+        ctx.save_for_backward(hidden, table, targets, peaks, sums)
         return loss
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
-        _refuse_graph_of_gradient()
-        hidden, item_embeddings, targets, peaks, sums = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_gradient("CrossEntropyLoss")
+        hidden, table, targets, peaks, sums = ctx.saved_tensors
         # Peak and sum apart: as one number, a large peak would round the logarithm of the sum away.
         scale = grad.to(sums.dtype) / max(len(hidden), 1) / sums  # (N, 1)
         scaled = (hidden.to(sums.dtype) * scale).T.contiguous()  # (d, N)
         grad_hidden = torch.zeros_like(hidden, dtype=sums.dtype)
         grad_items = None
         if ctx.needs_input_grad[1]:
-            grad_items = lazy_zeros(item_embeddings.shape, item_embeddings.dtype, item_embeddings.device)
+            grad_items = lazy_zeros(table.shape, table.dtype, table.device)
         with torch.autocast(hidden.device.type, enabled=False):
-            for chunk in _item_chunks(hidden, item_embeddings, ctx.excluded):
+            for start, weights, tiles in _item_chunks(hidden, table, ctx.excluded):
                 # Transposed: with the logits on the right, the product is a third faster on the CPU.
-                grad_weights = scaled.new_zeros(scaled.size(0), len(chunk.weights))  # (d, c)
-                for rows, logits in chunk.tiles:
+                grad_weights = scaled.new_zeros(scaled.size(0), len(weights))  # (d, c)
+                for rows, logits in tiles:
                     # (n, c): probabilities, less 1 at the target; all times the sum
                     slopes = logits.sub_(peaks[rows]).exp_()
-                    column = (targets[rows] - chunk.start).unsqueeze(1)
+                    column = (targets[rows] - start).unsqueeze(1)
                     place = column.clamp(0, slopes.size(1) - 1)  # of other targets: nothing is added there
                     slopes.scatter_add_(1, place, torch.where(column == place, -sums[rows], 0))
                     if ctx.needs_input_grad[0]:
-                        grad_hidden[rows].addmm_(slopes, chunk.weights)
+                        grad_hidden[rows].addmm_(slopes, weights)
                     if grad_items is not None:
                         grad_weights.addmm_(scaled[:, rows], slopes)
                 if grad_items is not None:
-                    grad_items[chunk.start : chunk.start + len(chunk.weights)] = grad_weights.T
+                    grad_items[start : start + len(weights)] = grad_weights.T
         if grad_items is not None and ctx.sparse_grad:
             grad_items = grad_items.to_sparse(1)
-        return (
-            grad_hidden.mul_(scale).to(hidden.dtype) if ctx.needs_input_grad[0] else None,
-            grad_items,
-            None,
-            None,
-            None,
-        )
+        of_hidden = grad_hidden.mul_(scale).to(hidden.dtype) if ctx.needs_input_grad[0] else None
+        return of_hidden, grad_items, None, None, None
 
 
 # Tiles are written in place, which torch.compile would undo: it calls these as they are.
@@ -238,43 +211,32 @@ _apply = never_compiled(_CrossEntropy.apply)
 _apply_at_once = never_compiled(_CrossEntropyAtOnce.apply)
 
 
-def _refuse_graph_of_gradient() -> None:
-    if torch.is_grad_enabled():
-        raise RuntimeError(
-            "CrossEntropyLoss can be differentiated once only: its gradient has no graph of its own, so "
-            "create_graph=True and gradients of gradients are not possible"
-        )
-
-
-def _rows_in_a_tile(hidden: Tensor, item_embeddings: Tensor) -> int:
+def _rows_in_a_tile(hidden: Tensor, table: Tensor) -> int:
     """Return how many states' logits of all items fit in a tile."""
-    row_bytes = max(1, len(item_embeddings)) * compute_dtype(hidden).itemsize
+    row_bytes = max(1, len(table)) * compute_dtype(hidden).itemsize
     return tile_bytes(hidden.device) // row_bytes
 
 
-class _ItemChunk(NamedTuple):
-    """A run of items, and their logits tile by tile."""
+def _item_chunks(
+    hidden: Tensor, table: Tensor, excluded: Sequence[int]
+) -> Iterator[tuple[int, Tensor, Iterator[tuple[slice, Tensor]]]]:
+    """Yield the first row of each run of items, its vectors (c, d), and its logits tile by tile.
 
-    start: int
-    weights: Tensor  # (c, d) in the compute dtype
-    tiles: Iterator[tuple[slice, Tensor]]  # states, and their logits (n, c), to be used before the next
-
-
-def _item_chunks(hidden: Tensor, item_embeddings: Tensor, excluded: Sequence[int]) -> Iterator[_ItemChunk]:
-    """Yield all logits of hidden (N, d) against item_embeddings (C, d); those of excluded rows are -inf."""
+    A tile are some states and their logits (n, c), to be used before the next; of excluded rows -inf.
+    """
     states = hidden.to(compute_dtype(hidden))
     numbers = tile_bytes(hidden.device) // states.element_size()
     most = _STATES if hidden.device.type == "cpu" else _STATES_ON_DEVICE
     n_rows = max(1, min(len(states), most))
-    n_items = max(1, min(len(item_embeddings), numbers // n_rows))
+    n_items = max(1, min(len(table), numbers // n_rows))
     space = states.new_empty(n_rows * n_items)
-    for start in range(0, len(item_embeddings), n_items):
-        weights = item_embeddings[start : start + n_items].to(states.dtype)
+    for start in range(0, len(table), n_items):
+        weights = table[start : start + n_items].to(states.dtype)
         inside = [row - start for row in excluded if start <= row < start + len(weights)]
         columns = to_device(torch.tensor(inside, dtype=torch.int64), states.device) if inside else None
 
         def tiles(
-            weights: Tensor = weights, columns: Optional[Tensor] = columns
+            weights: Tensor = weights, columns: Tensor | None = columns
         ) -> Iterator[tuple[slice, Tensor]]:
             for first in range(0, len(states), n_rows):
                 rows = slice(first, min(first + n_rows, len(states)))
@@ -285,4 +247,4 @@ def _item_chunks(hidden: Tensor, item_embeddings: Tensor, excluded: Sequence[int
                     logits.index_fill_(1, columns, -torch.inf)
                 yield rows, logits
 
-        yield _ItemChunk(start, weights, tiles())
+        yield start, weights, tiles()

@@ -107,16 +107,13 @@ class BERT4RecSCE(SCEMixin, BERT4Rec):  # type: ignore[misc]
         is_target = on_host(interaction, self.TARGET_SEQ) != 0
         lengths = on_host(interaction, self.ITEM_SEQ_LEN).long().unsqueeze(1)  # (B, 1), without what follows
         # what nothing comes before is no target, but can be restored
-        is_trained = torch.cat((is_target[:, :1], is_target), 1)
-        is_trained = self._without_oldest(is_trained, lengths)
+        is_trained = self._without_oldest(torch.cat((is_target[:, :1], is_target), 1), lengths)
         last = lengths.clamp(max=self.max_seq_length - 1)
         # drawn for full rows, so that masks do not depend on the padding of a batch
         is_drawn = torch.rand(len(lengths), self.max_seq_length)[:, :width] < self.mask_ratio
         is_last = torch.arange(width) == last
-        masks: Tensor = is_trained & torch.where(
-            torch.rand(len(lengths), 1) < self.ft_ratio, is_last, is_drawn
-        )
-        return masks
+        last_alone = torch.rand(len(lengths), 1) < self.ft_ratio
+        return is_trained & torch.where(last_alone, is_last, is_drawn)
 
     def _without_oldest(self, values: Tensor, lengths: Tensor) -> Tensor:
         """Return rows (B, W) of length + 1 values, without the first one where they are too long."""

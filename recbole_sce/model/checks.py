@@ -26,16 +26,12 @@ def check_data_settings(config: Config) -> None:
     refuse(recbole_keys.problems_of_evaluation(config))
     is_variant = issubclass(config.model_class, SCEMixin)
     if not is_variant and config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
-        refuse(_problems_of_excluding(config))
+        # Of a model of RecBole, whose other keys are not ours.
+        excludes = config["exclude_seen"]
+        if excludes is not None and not isinstance(excludes, bool):
+            refuse([sentence("exclude_seen", "True or False", excludes)])
+        refuse([one.message for one in conflicts_of_excluding(config)])
     check_columns(config, is_variant)
-
-
-def _problems_of_excluding(config: Config) -> list[str]:
-    """Return what is wrong with ``exclude_seen`` of a model of RecBole, whose other keys are not ours."""
-    excludes = config["exclude_seen"]
-    if excludes is not None and not isinstance(excludes, bool):
-        return [sentence("exclude_seen", "True or False", excludes)]
-    return [one.message for one in conflicts_of_excluding(config)]
 
 
 def check_training_settings(config: Config, saved: bool = True) -> None:

@@ -94,10 +94,8 @@ class FEARecSCE(SCEMixin, FEARec):  # type: ignore[misc]
 
     def _rows_of_same_target(self, interaction: Interaction) -> Interaction:
         """Draw, for each row, a training row with the same target and another history, if there is one."""
-        candidates = [
-            torch.from_numpy(rows)[torch.randperm(len(rows))]
-            for rows in (self.same_item_index[item] for item in on_host(interaction, self.ITEM_ID).tolist())
-        ]
+        rows_of_targets = [self.same_item_index[item] for item in on_host(interaction, self.ITEM_ID).tolist()]
+        candidates = [torch.from_numpy(rows)[torch.randperm(len(rows))] for rows in rows_of_targets]
         counts = torch.tensor([len(rows) for rows in candidates])  # (B,)
         chosen = torch.stack([rows[0] for rows in candidates])  # (B,)
         histories = on_host(interaction, self.ITEM_SEQ)  # (B, L)

@@ -21,9 +21,7 @@ class HGNSCE(SCEMixin, HGN):  # type: ignore[misc]
 
     def extra_loss(self, interaction: Interaction, hidden: Tensor) -> Tensor:
         """Return ``reg_weight`` (two) times the norms of the gates, and of the batch's users and items."""
-        loss: Tensor = self.reg_loss(
-            self.user_embedding(interaction[self.USER_ID]),
-            self.item_embedding_for_prediction(interaction[self.POS_ITEM_ID]),
-            self.item_embedding(interaction[self.ITEM_SEQ]),
-        )
+        users = self.user_embedding(interaction[self.USER_ID])
+        targets = self.item_embedding_for_prediction(interaction[self.POS_ITEM_ID])
+        loss: Tensor = self.reg_loss(users, targets, self.item_embedding(interaction[self.ITEM_SEQ]))
         return loss

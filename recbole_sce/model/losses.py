@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-from recbole_sce.loss import (
-    BCELoss,
-    CrossEntropyLoss,
-    GBCELoss,
-    ItemLoss,
-    LaterTargetsLoss,
-    SampledCrossEntropyLoss,
-    ScalableCrossEntropyLoss,
-)
+from recbole_sce import loss
 from recbole_sce.settings import SCESettings
 
 #: ``loss_type: auto`` is exact CE in catalogues of at most so many items, where a step of it takes no longer
@@ -31,7 +23,7 @@ def resolve_loss_type(settings: SCESettings, n_items: int) -> str:
     return "CE" if n_items <= AUTO_EXACT_UP_TO and settings.sparse_item_updates is not True else "SCE"
 
 
-def build_loss(settings: SCESettings, n_items: int) -> ItemLoss:
+def build_loss(settings: SCESettings, n_items: int) -> loss.ItemLoss:
     """Return the loss that the settings describe, with its later targets.
 
     It leaves out row 0 of the item embeddings, RecBole's padding item.
@@ -45,13 +37,13 @@ def build_loss(settings: SCESettings, n_items: int) -> ItemLoss:
     """
     loss_fn = _of_next_item(settings, resolve_loss_type(settings, n_items))
     if settings.target_discount:
-        return LaterTargetsLoss(loss_fn, settings.target_discount)
+        return loss.LaterTargetsLoss(loss_fn, settings.target_discount)
     return loss_fn
 
 
-def _of_next_item(settings: SCESettings, loss_type: str) -> ItemLoss:
+def _of_next_item(settings: SCESettings, loss_type: str) -> loss.ItemLoss:
     if loss_type == "SCE":
-        return ScalableCrossEntropyLoss(
+        return loss.ScalableCrossEntropyLoss(
             n_buckets=settings.n_buckets,
             bucket_size_x=settings.bucket_size_x,
             bucket_size_y=settings.bucket_size_y,
@@ -62,9 +54,9 @@ def _of_next_item(settings: SCESettings, loss_type: str) -> ItemLoss:
             catalog_chunk=settings.catalog_chunk,
         )
     if loss_type == "CE":
-        return CrossEntropyLoss()
+        return loss.CrossEntropyLoss()
     if loss_type == "CE-":
-        return SampledCrossEntropyLoss(n_negatives=settings.n_negatives)
+        return loss.SampledCrossEntropyLoss(n_negatives=settings.n_negatives)
     if loss_type == "gBCE":
-        return GBCELoss(n_negatives=settings.n_negatives, calibration=settings.gbce_t)
-    return BCELoss(n_negatives=settings.n_negatives)
+        return loss.GBCELoss(n_negatives=settings.n_negatives, calibration=settings.gbce_t)
+    return loss.BCELoss(n_negatives=settings.n_negatives)

@@ -74,11 +74,9 @@ class SCEMixin(_Recommender):  # type: ignore[misc, valid-type]
         if settings.loss_type == "auto":
             logging.getLogger().info(f"loss_type: auto is {self.loss_type} for {n_items:,} items")
         self.TARGET_SEQ = target_list_field(config)
+        fields = (self.ITEM_ID, *getattr(self, "sequence_fields", ()))
         #: Batch fields (B, L, ...) that hold a value for each item of a history.
-        self.HISTORY_FIELDS = tuple(
-            f"{field}{config['LIST_SUFFIX']}"
-            for field in (self.ITEM_ID, *getattr(self, "sequence_fields", ()))
-        )
+        self.HISTORY_FIELDS = tuple(f"{field}{config['LIST_SUFFIX']}" for field in fields)
 
     @classmethod
     def trains(cls) -> Trains:

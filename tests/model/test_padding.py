@@ -10,6 +10,7 @@ import pytest
 import torch
 from recbole.data.interaction import Interaction
 
+from recbole_sce.evaluator import encoding
 from recbole_sce.evaluator.encoding import encode_rows
 from recbole_sce.model import MODELS, SCEMixin
 
@@ -81,7 +82,10 @@ def test_a_model_of_a_user_keeps_the_full_width() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["SASRecSCE", "NPESCE"])
-def test_states_of_many_rows_are_those_of_one_batch_in_its_order(zoo: Any, name: str) -> None:
+def test_states_of_many_rows_are_those_of_one_batch_in_its_order(
+    zoo: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding, "_POSITIONS", 400)
     model = zoo.model(name).eval()
     batch = zoo.data(name).train._dataset[list(range(300))]
     widths = []
@@ -92,7 +96,7 @@ def test_states_of_many_rows_are_those_of_one_batch_in_its_order(zoo: Any, name:
         return encode(interaction)
 
     model.encode = recording
-    states = encode_rows(model, batch, torch.device("cpu"), most_positions=400)
+    states = encode_rows(model, batch, torch.device("cpu"))
     torch.testing.assert_close(states, encode(batch))
     assert len(widths) > 5
     assert (set(widths) == {10}) == (name == "NPESCE")

@@ -1,4 +1,4 @@
-"""Functions that torch.compile leaves as they are."""
+"""Functions that torch.compile leaves as they are, and that are differentiated once."""
 
 from __future__ import annotations
 
@@ -22,3 +22,16 @@ def never_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*arguments)
 
     return call
+
+
+def refuse_second_gradient(name: str, its: str = "its") -> None:
+    """Refuse, in the backward of a function, that its gradient be recorded; ``name`` is the loss.
+
+    Raises:
+        RuntimeError: it would be.
+    """
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            f"{name} can be differentiated once only: {its} gradient has no graph of its own, so "
+            "create_graph=True and gradients of gradients are not possible"
+        )

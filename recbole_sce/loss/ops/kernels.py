@@ -12,7 +12,6 @@ from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Optional
 
 import torch
 from torch import Tensor
@@ -23,7 +22,7 @@ SWITCH = "RECBOLE_SCE_TRITON"
 LEAST_CAPABILITY = (8, 6)
 
 
-def kernels_for(tensor: Tensor) -> Optional[ModuleType]:
+def kernels_for(tensor: Tensor) -> ModuleType | None:
     """Return the module of kernels if it is to work on ``tensor``, None where PyTorch operations are.
 
     It works on tensors of a CUDA device of compute capability 8.6 or later (of any device in Triton's

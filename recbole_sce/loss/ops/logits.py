@@ -32,13 +32,7 @@ def rows_at_once(row_numbers: int, hidden: Tensor) -> int:
 
 
 def row_slices(n_rows: int, row_numbers: int, hidden: Tensor) -> Iterator[slice]:
-    """Yield slices of ``n_rows`` rows for which ``row_numbers`` numbers each fit in a workspace.
-
-    Args:
-        n_rows: how many rows to go through.
-        row_numbers: numbers of the compute dtype that a row needs.
-        hidden: says device and compute dtype.
-    """
+    """Yield slices of ``n_rows`` rows as large as fit in a workspace; see :func:`rows_at_once`."""
     step = rows_at_once(row_numbers, hidden)
     for start in range(0, n_rows, step):
         yield slice(start, min(start + step, n_rows))
@@ -65,3 +59,19 @@ def softmax_(logits: Tensor) -> tuple[Tensor, Tensor]:
     torch.softmax(logits, -1, out=logits)
     # The largest probability is that of the peak: 1 / sums.
     return peaks, logits.amax(-1).reciprocal_()
+
+
+def contenders(scores: Tensor, k: int, block: int) -> tuple[Tensor, Tensor]:
+    """Return the scores (R, m) that may be among the k best of their row, and their columns.
+
+    A column among the k best lies in one of the k blocks with the largest maxima, which takes one pass over
+    the scores to see. m is a multiple of ``block``, and at least k times as large.
+
+    Returns:
+        (R, k * block) of the scores, and int64.
+    """
+    blocks = scores.view(len(scores), block, -1)  # column = offset * number of blocks + place
+    place = blocks.amax(1).topk(k, sorted=False).indices.unsqueeze(1)  # (R, 1, k)
+    offset = torch.arange(block, device=scores.device).view(1, block, 1)
+    columns = offset * blocks.size(2) + place  # (R, block, k)
+    return blocks.gather(2, place.expand(-1, block, -1)).flatten(1), columns.flatten(1)

@@ -6,7 +6,6 @@ import math
 import mmap
 import sys
 from collections.abc import Sequence
-from typing import Optional
 
 import torch
 from torch import Tensor
@@ -65,17 +64,12 @@ class RowGradient:
     """
 
     def __init__(
-        self,
-        table: Tensor,
-        dtype: torch.dtype,
-        *touched: Tensor,
-        sparse: bool = False,
-        compact: bool = False,
+        self, table: Tensor, dtype: torch.dtype, *touched: Tensor, sparse: bool = False, compact: bool = False
     ) -> None:
         # The table's shape and dtype, not the table: who keeps a gradient must not keep the table's graph.
         self._shape, self._dtype, self._device = table.shape, table.dtype, table.device
         self._sparse = sparse
-        self._ids: Optional[Tensor] = None
+        self._ids: Tensor | None = None
         n_rows = len(table)
         if sparse or compact or table.dtype != dtype:
             marked = torch.zeros(n_rows, dtype=torch.bool, device=table.device)
@@ -98,7 +92,7 @@ class RowGradient:
         slots = self.slots(rows.reshape(-1))
         self.sums.index_add_(0, slots, values.reshape(len(slots), values.size(-1)))
 
-    def result(self, scale: Optional[Tensor] = None) -> Tensor:
+    def result(self, scale: Tensor | None = None) -> Tensor:
         """Return the gradient, (C, d) in the table's dtype; a coalesced COO tensor if it is to be sparse.
 
         Args:
@@ -108,13 +102,8 @@ class RowGradient:
         sums = self.sums if scale is None else self.sums * scale
         if self._ids is None:
             return sums
+        sums = sums.to(self._dtype)
         if self._sparse:
-            return torch.sparse_coo_tensor(
-                self._ids.unsqueeze(0),
-                sums.to(self._dtype),
-                self._shape,
-                is_coalesced=True,
-                check_invariants=False,
-            )
-        gradient = lazy_zeros(self._shape, self._dtype, self._device)
-        return gradient.index_copy_(0, self._ids, sums.to(self._dtype))
+            ids = self._ids.unsqueeze(0)
+            return torch.sparse_coo_tensor(ids, sums, self._shape, is_coalesced=True, check_invariants=False)
+        return lazy_zeros(self._shape, self._dtype, self._device).index_copy_(0, self._ids, sums)

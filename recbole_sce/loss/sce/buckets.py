@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ class Buckets(NamedTuple):
 
 @torch.no_grad()
 def bucket_centers(
-    hidden: Tensor, n_buckets: int, mix_x: bool = True, generator: Optional[torch.Generator] = None
+    hidden: Tensor, n_buckets: int, mix_x: bool = True, generator: torch.Generator | None = None
 ) -> Tensor:
     """Draw the centres of the buckets (Scalable Cross-Entropy, arXiv 2409.18721, section 3).
 
@@ -62,7 +62,7 @@ def bucket_centers(
     return centers.to(dtype)
 
 
-def _draw(hidden: Tensor, n_buckets: int, mix_x: bool, generator: Optional[torch.Generator]) -> Tensor:
+def _draw(hidden: Tensor, n_buckets: int, mix_x: bool, generator: torch.Generator | None) -> Tensor:
     basis = hidden
     if mix_x and hidden.device.type == "cpu" and hidden.size(1) < min(n_buckets, len(hidden)):
         # Gaussian mixtures of the rows of X and of the rows of R, X = QR, have the same distribution: their
@@ -81,7 +81,7 @@ def select_buckets(
     bucket_size_x: int,
     bucket_size_y: int,
     exclude_items: Sequence[int] = (0,),
-    catalog_chunk: Optional[int] = None,
+    catalog_chunk: int | None = None,
 ) -> Buckets:
     """Put into each bucket the states and the items with the largest inner product with its centre.
 
@@ -109,10 +109,8 @@ def select_buckets(
             f"{hidden.size(-1)} and {item_embeddings.size(-1)}"
         )
     excluded = excluded_rows(exclude_items, len(item_embeddings))
-    return Buckets(
-        rows=top_rows(centers, hidden, bucket_size_x),
-        items=top_rows(centers, item_embeddings, bucket_size_y, excluded, catalog_chunk),
-    )
+    rows = top_rows(centers, hidden, bucket_size_x)
+    return Buckets(rows, top_rows(centers, item_embeddings, bucket_size_y, excluded, catalog_chunk))
 
 
 def contains(ordered: Tensor, items: Tensor) -> Tensor:

@@ -13,13 +13,12 @@ that of the loss. Of the items' gradient only the rows that the loss touches are
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple, Optional
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from recbole_sce.loss.ops.eager import never_compiled
+from recbole_sce.loss.ops.eager import never_compiled, refuse_second_gradient
 from recbole_sce.loss.ops.kernels import kernels_for
 from recbole_sce.loss.ops.logits import compute_dtype, gather_rows, row_slices, softmax_, target_logits
 from recbole_sce.loss.ops.memory import RowGradient, workspace_bytes
@@ -34,8 +33,8 @@ def bucket_loss(
     targets: Tensor,
     buckets: Buckets,
     sparse_grad: bool = False,
-    sample: Optional[ItemSample] = None,
-    histories: Optional[Histories] = None,
+    sample: ItemSample | None = None,
+    histories: Histories | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the loss of :func:`recbole_sce.scalable_cross_entropy` and its number of covered states.
 
@@ -53,13 +52,14 @@ def bucket_loss(
         The loss, a scalar in float32 (float64 for float64 states), and the number of states that are in a
         bucket, a scalar int64 on the CPU. The loss can be differentiated once.
     """
-    rows, items = buckets.rows.contiguous(), buckets.items.contiguous()
+    buckets = Buckets(buckets.rows.contiguous(), buckets.items.contiguous())
     if histories is None or len(targets) == 0:
         histories = Histories.none(targets)
     elif sample is not None:
         histories = histories.distinct(sample.excluded)
+    recorded = torch.is_grad_enabled()
     loss, n_covered = _apply(
-        hidden, item_embeddings, targets, rows, items, sparse_grad, sample, histories, torch.is_grad_enabled()
+        hidden, item_embeddings, targets, buckets, sparse_grad, sample, histories, recorded
     )
     return loss, n_covered
 
@@ -69,25 +69,25 @@ class _BucketLoss(torch.autograd.Function):
     def forward(
         ctx: Any,
         hidden: Tensor,
-        item_embeddings: Tensor,
+        table: Tensor,
         targets: Tensor,
-        rows: Tensor,
-        items: Tensor,
+        buckets: Buckets,
         sparse_grad: bool,
-        sample: Optional[ItemSample],
+        sample: ItemSample | None,
         histories: Histories,
         recorded: bool,
     ) -> tuple[Tensor, Tensor]:
+        rows, items = buckets
         kernels = kernels_for(hidden)
         dtype = compute_dtype(hidden)
         with torch.autocast(hidden.device.type, enabled=False):
-            own_of_all = target_logits(hidden, item_embeddings, targets)  # (N,)
+            own_of_all = target_logits(hidden, table, targets)  # (N,)
             own = own_of_all[rows]  # (n_b, b_x)
             if kernels is None:
                 inside = contains(items.sort(1).values, targets[rows])  # (n_b, b_x)
-                sums = _bucket_sums(hidden, item_embeddings, rows, items)  # (n_b, b_x), as logarithms
+                sums = _bucket_sums(hidden, table, rows, items)  # (n_b, b_x), as logarithms
             else:
-                sums, inside = kernels.bucket_totals(hidden, item_embeddings, targets, rows, items)
+                sums, inside = kernels.bucket_totals(hidden, table, targets, rows, items)
             # A target that is among the bucket's items is in the sums already.
             totals = torch.where(inside, sums, torch.logaddexp(sums, own))
             winners = _winning_pairs((totals - own).view(-1), rows.view(-1), len(hidden))
@@ -103,9 +103,7 @@ class _BucketLoss(torch.autograd.Function):
                 bucket = torch.full_like(trained, len(rows))
                 bucket.index_copy_(0, covered, winners // max(rows.size(1), 1))
                 if len(hidden):
-                    of_outside = Outside(
-                        hidden, item_embeddings, targets, sample, histories, items, bucket, inside
-                    )
+                    of_outside = Outside(hidden, table, targets, sample, histories, items, bucket, inside)
             gradients = None
             if recorded and any(ctx.needs_input_grad[:2]):
                 gradients = Gradients(own.new_full((), 1 / max(len(trained), 1)))
@@ -116,9 +114,7 @@ class _BucketLoss(torch.autograd.Function):
                     touched = [items, targets, *(of_outside.touched() if of_outside is not None else ())]
                     # Which rows are touched, an accelerator would have to be waited for to know.
                     compact = hidden.device.type == "cpu"
-                    gradients.items = RowGradient(
-                        item_embeddings, dtype, *touched, sparse=sparse_grad, compact=compact
-                    )
+                    gradients.items = RowGradient(table, dtype, *touched, sparse=sparse_grad, compact=compact)
             if of_outside is not None:
                 peaks, of_peaks = of_outside.complete(totals, gradients)
             else:
@@ -133,18 +129,17 @@ class _BucketLoss(torch.autograd.Function):
                 # The derivative of a state's loss by its own logit is exp(-loss) - 1; inside the bucket, the
                 # first term comes with the bucket's items.
                 own_slope = torch.expm1(-losses).masked_fill_(inside, -1.0).mul_(gradients.scale)
-                _add_own(hidden, item_embeddings, targets, trained, own_slope, gradients)
+                _add_own(hidden, table, targets, trained, own_slope, gradients)
                 if of_outside is not None:
                     peaks, of_peaks = peaks[covered], of_peaks[covered]
-                pairs = (hidden, item_embeddings, rows, items, winners)
                 # The kernels sum in an order that varies, so they stand back where that is not wanted.
                 if kernels is None or torch.are_deterministic_algorithms_enabled():
                     shares = (sums - peaks).exp_().div_(of_peaks).mul_(gradients.scale)
-                    _add_gradients(*pairs, shares, gradients)
+                    _add_gradients(hidden, table, buckets, winners, shares, gradients)
                 else:
                     of_winners = None if gradients.hidden is None else torch.zeros_like(gradients.hidden)
-                    of_all = peaks + of_peaks.log()
-                    kernels.add_gradients(*pairs, of_all, gradients.scale, of_winners, gradients.items)
+                    pairs = (rows, items, winners, peaks + of_peaks.log())
+                    kernels.add_gradients(hidden, table, *pairs, gradients.scale, of_winners, gradients.items)
                     if gradients.hidden is not None and of_winners is not None:
                         gradients.hidden += of_winners
         ctx.gradients = gradients
@@ -154,19 +149,13 @@ class _BucketLoss(torch.autograd.Function):
         return loss, n_covered
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Optional[Tensor], ...]:
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "scalable_cross_entropy can be differentiated once only: its gradient has no graph of its "
-                "own, so create_graph=True and gradients of gradients are not possible"
-            )
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_gradient("scalable_cross_entropy")
         gradients: Gradients = ctx.gradients
         scale = grad.to(gradients.scale.dtype)
-        return (
-            (gradients.hidden[:-1] * scale).to(ctx.dtype) if gradients.hidden is not None else None,
-            gradients.items.result(scale) if gradients.items is not None else None,
-            *(None,) * 7,
-        )
+        of_hidden = None if gradients.hidden is None else (gradients.hidden[:-1] * scale).to(ctx.dtype)
+        of_items = None if gradients.items is None else gradients.items.result(scale)
+        return of_hidden, of_items, *(None,) * 6
 
 
 # What it computes depends on the data (which pairs win), so torch.compile calls it as it is.
@@ -174,65 +163,59 @@ _apply = never_compiled(_BucketLoss.apply)
 
 
 def _add_own(
-    hidden: Tensor,
-    item_embeddings: Tensor,
-    targets: Tensor,
-    trained: Tensor,
-    slope: Tensor,
-    gradients: Gradients,
+    hidden: Tensor, table: Tensor, targets: Tensor, trained: Tensor, slope: Tensor, gradients: Gradients
 ) -> None:
-    """Add to the gradients what the targets' own logits contribute to the losses of the states trained.
+    """Add what the targets' own logits contribute to the losses of the states trained.
 
-    Args:
-        hidden: (N, d).
-        item_embeddings: (C, d).
-        targets: (N,) int64.
-        trained: (T,) int64, ascending, the states trained.
-        slope: (T,), the derivative by each of their own logits.
-        gradients: those that are added to.
+    These are ``trained`` (T,) int64, ascending; ``slope`` (T,) is the derivative by each of their own logits.
     """
     for part in row_slices(len(trained), 3 * hidden.size(1), hidden):
         state, of_part = trained[part], slope[part].unsqueeze(1)
         if gradients.hidden is not None:
-            own_items = gather_rows(item_embeddings, targets[state], slope.dtype)
+            own_items = gather_rows(table, targets[state], slope.dtype)
             gradients.hidden.index_add_(0, state, own_items.mul_(of_part))
         if gradients.items is not None:
             gradients.items.add(targets[state], gather_rows(hidden, state, slope.dtype) * of_part)
 
 
 def _add_gradients(
-    hidden: Tensor,
-    item_embeddings: Tensor,
-    rows: Tensor,
-    items: Tensor,
-    winners: Tensor,
-    shares: Tensor,
-    gradients: Gradients,
+    hidden: Tensor, table: Tensor, buckets: Buckets, winners: Tensor, shares: Tensor, gradients: Gradients
 ) -> None:
-    """Add to the gradients what the buckets' items contribute to the losses of the winning pairs.
+    """Add what the buckets' items contribute to the losses of the winning pairs.
 
-    Args:
-        hidden: (N, d).
-        item_embeddings: (C, d).
-        rows: (n_b, b_x) int64.
-        items: (n_b, b_y) int64.
-        winners: (W,) int64, ascending, the winning pairs; no state twice.
-        shares: (W,), how much of the sum of a state is its bucket's, times the scale of the gradients.
-        gradients: those that are added to; ``hidden`` (N + 1, d), whose last row takes what padding writes.
+    These are ``winners`` (W,) int64, ascending, no state twice; ``shares`` (W,) say how much of the sum of a
+    state is its bucket's, times the scale of the gradients.
     """
-    for tile in _tiles(winners, shares, rows, items, hidden):
-        weights = gather_rows(item_embeddings, tile.items, shares.dtype)  # (g, b_y, d)
-        states = gather_rows(hidden, tile.states, shares.dtype)  # (g, w, d)
+    rows, items = buckets
+    if len(winners) == 0 or items.size(1) == 0:
+        return
+    bucket_of = winners // rows.size(1)
+    counts = rows.new_zeros(len(rows)).scatter_add_(0, bucket_of, torch.ones_like(bucket_of))
+    starts = counts.cumsum(0) - counts
+    # Buckets with about as many pairs come together, padded to w pairs.
+    order = counts.argsort(descending=True)
+    widths = counts[order].tolist()
+    states_of = rows.view(-1)[winners]
+    done = 0
+    while done < len(widths) and widths[done] > 0:
+        bucket = order[done : done + _buckets_at_once(widths[done], items.size(1), hidden)]  # (g,)
+        column = torch.arange(widths[done], device=rows.device)
+        padding = column >= counts[bucket].unsqueeze(1)  # (g, w)
+        pair = (starts[bucket].unsqueeze(1) + column).clamp_(max=len(winners) - 1)
+        weights = gather_rows(table, items[bucket], shares.dtype)  # (g, b_y, d)
+        states = gather_rows(hidden, states_of[pair], shares.dtype)  # (g, w, d)
+        share = shares[pair].masked_fill_(padding, 0).unsqueeze(2)  # (g, w, 1)
         slopes = torch.bmm(states, weights.mT)  # (g, w, b_y)
         torch.softmax(slopes, 2, out=slopes)
-        share = tile.shares.unsqueeze(2)  # (g, w, 1)
         if gradients.hidden is not None:
-            gradients.hidden.index_add_(0, tile.owners.view(-1), (slopes @ weights).mul_(share).flatten(0, 1))
+            owners = states_of[pair].masked_fill_(padding, len(hidden)).view(-1)
+            gradients.hidden.index_add_(0, owners, (slopes @ weights).mul_(share).flatten(0, 1))
         if gradients.items is not None:
-            gradients.items.add(tile.items, slopes.mT @ states.mul_(share))
+            gradients.items.add(items[bucket], slopes.mT @ states.mul_(share))
+        done += len(bucket)
 
 
-def _bucket_sums(hidden: Tensor, item_embeddings: Tensor, rows: Tensor, items: Tensor) -> Tensor:
+def _bucket_sums(hidden: Tensor, table: Tensor, rows: Tensor, items: Tensor) -> Tensor:
     """Return log sum_i exp(x . w_i) over the bucket's items of each pair, (n_b, b_x)."""
     dtype = compute_dtype(hidden)
     totals = hidden.new_full(rows.shape, -torch.inf, dtype=dtype)
@@ -243,7 +226,7 @@ def _bucket_sums(hidden: Tensor, item_embeddings: Tensor, rows: Tensor, items: T
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
         states = gather_rows(hidden, rows[part], dtype)  # (step, b_x, d)
-        weights = gather_rows(item_embeddings, items[part], dtype)  # (step, b_y, d)
+        weights = gather_rows(table, items[part], dtype)  # (step, b_y, d)
         peaks, sums = softmax_(torch.bmm(states, weights.mT, out=space[: len(states)]))
         totals[part] = sums.log_().add_(peaks)
     return totals
@@ -259,13 +242,7 @@ def _buckets_at_once(n_states: int, n_items: int, hidden: Tensor) -> int:
 
 
 def _winning_pairs(losses: Tensor, rows: Tensor, n_states: int) -> Tensor:
-    """Return, ascending, the pair with the largest loss of each state that is in a bucket.
-
-    Args:
-        losses: (P,) of the pairs.
-        rows: (P,) int64, the state of each pair.
-        n_states: N.
-    """
+    """Return, ascending, each state's pair with the largest loss, from losses and states (P,) of pairs."""
     largest = losses.new_full((n_states,), -torch.inf).scatter_reduce_(0, rows, losses, "amax")
     # Written so that a loss that is no number wins, and is seen. Of equal losses the first pair wins.
     pairs = torch.arange(len(losses), device=losses.device)
@@ -273,37 +250,3 @@ def _winning_pairs(losses: Tensor, rows: Tensor, n_states: int) -> Tensor:
     first = torch.full_like(largest, len(losses), dtype=torch.int64)
     first.scatter_reduce_(0, rows, candidates, "amin")
     return first[first < len(losses)].sort().values
-
-
-class _Tile(NamedTuple):
-    """Winning pairs of g buckets, padded to w a bucket."""
-
-    items: Tensor  # (g, b_y) int64
-    states: Tensor  # (g, w) int64, any state where it is padding
-    owners: Tensor  # (g, w) int64, the states again, N where it is padding
-    shares: Tensor  # (g, w), 0 where it is padding, so that nothing comes of it
-
-
-def _tiles(winners: Tensor, shares: Tensor, rows: Tensor, items: Tensor, hidden: Tensor) -> Iterator[_Tile]:
-    """Group the winning pairs by bucket, buckets with about as many pairs together."""
-    if len(winners) == 0 or items.size(1) == 0:
-        return
-    bucket_of = winners // rows.size(1)
-    counts = rows.new_zeros(len(rows)).scatter_add_(0, bucket_of, torch.ones_like(bucket_of))
-    starts = counts.cumsum(0) - counts
-    order = counts.argsort(descending=True)
-    widths = counts[order].tolist()
-    states = rows.view(-1)[winners]
-    done = 0
-    while done < len(widths) and widths[done] > 0:
-        bucket = order[done : done + _buckets_at_once(widths[done], items.size(1), hidden)]
-        column = torch.arange(widths[done], device=rows.device)
-        real = column < counts[bucket].unsqueeze(1)  # (g, w)
-        pair = (starts[bucket].unsqueeze(1) + column).clamp_(max=len(winners) - 1)
-        yield _Tile(
-            items=items[bucket],
-            states=states[pair],
-            owners=states[pair].masked_fill_(~real, len(hidden)),
-            shares=shares[pair].masked_fill_(~real, 0),
-        )
-        done += len(bucket)

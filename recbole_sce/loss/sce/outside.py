@@ -17,13 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Optional
+from functools import reduce
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from recbole_sce.loss.inputs import candidate_rows, check_count, excluded_rows
-from recbole_sce.loss.ops.logits import compute_dtype, gather_rows, rows_at_once, softmax_
+from recbole_sce.loss.ops.logits import gather_rows, rows_at_once, softmax_
 from recbole_sce.loss.ops.memory import RowGradient
 from recbole_sce.loss.sce.histories import Histories
 from recbole_sce.utils.devices import to_device
@@ -55,8 +56,8 @@ def sample_items(
     n_rows: int,
     size: int,
     exclude_items: Sequence[int] = (0,),
-    generator: Optional[torch.Generator] = None,
-    device: Optional[torch.device] = None,
+    generator: torch.Generator | None = None,
+    device: torch.device | None = None,
 ) -> ItemSample:
     """Draw items uniformly from a catalogue, each at most once; all of them where there are no more.
 
@@ -102,15 +103,12 @@ def check_sample(sample: ItemSample, item_embeddings: Tensor) -> None:
         raise ValueError(
             f"sample must be on {device}, the device of item_embeddings, got {sample.rows.device}"
         )
-    if device.type == "cpu" and not _is_ascending(sample.rows, n_rows):
-        raise ValueError(
-            f"sample must be what sample_items gives, rows ascending from 0 to {n_rows - 1}, got others"
-        )
-
-
-def _is_ascending(rows: Tensor, n_rows: int) -> bool:
-    bounds = torch.cat([rows.new_tensor([-1]), rows, rows.new_tensor([n_rows])])
-    return bool((bounds.diff() > 0).all())
+    if device.type == "cpu":
+        bounds = torch.cat([sample.rows.new_tensor([-1]), sample.rows, sample.rows.new_tensor([n_rows])])
+        if not (bounds.diff() > 0).all():
+            raise ValueError(
+                f"sample must be what sample_items gives, rows ascending from 0 to {n_rows - 1}, got others"
+            )
 
 
 @dataclass
@@ -122,8 +120,8 @@ class Gradients:
     """
 
     scale: Tensor
-    hidden: Optional[Tensor] = None
-    items: Optional[RowGradient] = None
+    hidden: Tensor | None = None
+    items: RowGradient | None = None
 
 
 class Outside:
@@ -152,11 +150,9 @@ class Outside:
         inside: Tensor,
     ) -> None:
         self._hidden, self._item_embeddings, self._targets = hidden, item_embeddings, targets
-        self._bucket = bucket
-        self._items = items
+        self._bucket, self._items = bucket, items
         self._history, owner = histories
-        self._size = len(sample.rows)
-        self._rows = sample.rows
+        self._rows, self._size = sample.rows, len(sample.rows)
         # Where the sample has an item of the catalogue; its size where it has not.
         place = torch.full((sample.n_rows,), self._size, device=targets.device)
         place[sample.rows] = torch.arange(self._size, device=targets.device)
@@ -165,21 +161,21 @@ class Outside:
         n_held = (self._held < self._size).sum(1)
         self._target_sampled = place[targets]  # (N,)
         self._own_sampled = place[self._history].masked_fill_(self._history < 0, self._size)  # (G, L)
+        # (C,), which of a tile's items an item of the catalogue is, from 1 on; 0 where it is none.
+        self._column = place.zero_()
         alone = (~inside).long()
         # (N,), how many items are in no sum yet, and how many of them are sampled; histories come off later.
         self._n_outside = sample.n_items - items.size(1) * (bucket < len(items)) - alone
         self._n_sampled = self._size - n_held[bucket] - alone * (self._target_sampled < self._size)
         # The states of one list, cut into P pieces: where in the batch a piece begins, and whose list it has.
         owner = owner.cpu()
-        of_list = torch.arange(len(owner)) - torch.searchsorted(
-            owner, owner
-        )  # (N,), states before in its list
+        of_list = torch.arange(len(owner)) - torch.searchsorted(owner, owner)  # (N,), states before in it
         starts = (of_list % _PIECE == 0).nonzero().squeeze(1)
         self._bounds = [*starts.tolist(), len(owner)]
         self._starts = to_device(starts, targets.device)
         self._owner = to_device(owner[starts], targets.device)
 
-    def complete(self, totals: Tensor, gradients: Optional[Gradients]) -> tuple[Tensor, Tensor]:
+    def complete(self, totals: Tensor, gradients: Gradients | None) -> tuple[Tensor, Tensor]:
         """Add the sums of exp over the items outside to the sums over those inside, and their gradients.
 
         Args:
@@ -192,20 +188,18 @@ class Outside:
             ``totals`` come, a large peak would round the logarithm of the sum away.
         """
         peaks, sums = torch.empty_like(totals), torch.empty_like(totals)
-        table = self._table()
+        # (K', d), the embeddings of the sample, and zeros as its last rows.
+        n_rows = self._size + _ALIGNED - self._size % _ALIGNED
+        table = self._hidden.new_zeros(n_rows, self._hidden.size(1), dtype=totals.dtype)
+        table[: self._size] = self._item_embeddings[self._rows]
         of_sample = table.new_zeros(table.size(1), len(table))  # (d, K'), which products fill faster
         for tile in self._tiles(table):
             part, inside = tile.part, totals[tile.part]
             self._mask(tile)
             # Softmaxes over the sample and over the history, each with its part of the completed sum.
-            peak, sum_ = softmax_(tile.sampled)
-            weights = self._weights(tile)
-            parts = [(peak, sum_.mul_(weights))]
-            if tile.own.size(1):
-                parts.append(softmax_(tile.own))
-            highest = torch.maximum(inside, peak)
-            if tile.own.size(1):
-                highest = torch.maximum(highest, parts[1][0])
+            parts = [softmax_(logits) for logits in (tile.sampled, tile.own) if logits.size(1)]
+            parts[0][1].mul_(self._weights(tile))
+            highest = reduce(torch.maximum, (peak for peak, _ in parts), inside)
             shares = [(peak - highest).exp_().mul_(sum_) for peak, sum_ in parts]
             peaks[part] = highest
             sums[part] = total = (inside - highest).exp_().add_(sum(shares))
@@ -219,16 +213,6 @@ class Outside:
     def touched(self) -> tuple[Tensor, Tensor]:
         """Return the rows that the gradient of the items has something for, beside targets."""
         return self._rows, torch.where(self._history < 0, self._targets[:1], self._history)[self._owner]
-
-    def _table(self) -> Tensor:
-        """Return the embeddings of the sample, and zeros as its last rows: (K', d) in the compute dtype."""
-        table = self._hidden.new_zeros(
-            self._size + _ALIGNED - self._size % _ALIGNED,
-            self._hidden.size(1),
-            dtype=compute_dtype(self._hidden),
-        )
-        table[: self._size] = self._item_embeddings[self._rows]
-        return table
 
     def _mask(self, tile: _Tile) -> None:
         """Make logits of items that are in a sum already so small that nothing comes of them.
@@ -274,7 +258,6 @@ class Outside:
         of_state = 3 * length + len(table) + 3 * d  # numbers
         most_numbers = rows_at_once(1, self._hidden)
         most_pieces = max(1, _MEMBER_BYTES // (max(length, 1) * (len(self._items) + 1)))
-        member = _Members(self._items, len(self._item_embeddings))
         space = table.new_empty(0)
         bounds = self._bounds
         first = 0
@@ -293,12 +276,10 @@ class Outside:
             if len(space) < n_numbers:
                 space = table.new_empty(n_numbers)
             sampled = space[:n_numbers].view(-1, len(table))
-            yield self._tile(table, member, slice(first, last), most, part, sampled)
+            yield self._tile(table, slice(first, last), most, part, sampled)
             first = last
 
-    def _tile(
-        self, table: Tensor, member: _Members, pieces: slice, most: int, part: slice, sampled: Tensor
-    ) -> _Tile:
+    def _tile(self, table: Tensor, pieces: slice, most: int, part: slice, sampled: Tensor) -> _Tile:
         starts = self._starts[pieces] - part.start  # (p,)
         listed = self._history[self._owner[pieces]]  # (p, L)
         states = self._hidden[part].to(table.dtype)
@@ -308,7 +289,7 @@ class Outside:
         own_rows = torch.where(listed < 0, self._targets[0], listed)
         of_state = listed[piece]  # (n, L)
         outside = (of_state >= 0).logical_and_(of_state != self._targets[part].unsqueeze(1))
-        outside.logical_and_(~member.of(own_rows, self._bucket[part], piece))
+        outside.logical_and_(~self._in_buckets(own_rows, self._bucket[part], piece))
         tile = _Tile(
             part=part,
             pieces=pieces,
@@ -323,6 +304,21 @@ class Outside:
             sampled=torch.mm(states, table.T, out=sampled),
         )
         return tile._replace(own=tile.real(tile.padded(states) @ tile.own_items.mT))
+
+    def _in_buckets(self, listed: Tensor, bucket: Tensor, piece: Tensor) -> Tensor:
+        """Return (n, L) bool: whether the ``bucket`` (n,) of a state holds the items of its list.
+
+        That is the one of ``listed`` (p, L) that ``piece`` (n,) names.
+        """
+        n_columns = listed.numel() + 1  # the first one takes all other items
+        flat = listed.reshape(-1)
+        # An item in several lists has one of their columns.
+        self._column[flat] = torch.arange(1, n_columns, device=listed.device)
+        holds = torch.zeros(len(self._items) + 1, n_columns, dtype=torch.bool, device=listed.device)
+        holds[:-1].scatter_(1, self._column[self._items], True)
+        cell = (bucket * n_columns).unsqueeze(1) + self._column[listed][piece]  # (n, L)
+        self._column[flat] = 0
+        return holds.view(-1)[cell]
 
 
 class _Tile(NamedTuple):
@@ -352,34 +348,3 @@ class _Tile(NamedTuple):
     def real(self, padded: Tensor) -> Tensor:
         """Return (n, m) from (p, s, m)."""
         return padded.flatten(0, 1)[self.places]
-
-
-class _Members:
-    """Which items are in which bucket, of a few items at a time.
-
-    Args:
-        items: (n_b, b_y) int64, the items of each bucket.
-        n_rows: number of rows of the catalogue.
-    """
-
-    def __init__(self, items: Tensor, n_rows: int) -> None:
-        self._items = items
-        self._column = torch.zeros(n_rows, dtype=torch.int64, device=items.device)
-
-    def of(self, listed: Tensor, bucket: Tensor, piece: Tensor) -> Tensor:
-        """Return (n, L) bool: whether the bucket of a state holds the items of the state's list.
-
-        Args:
-            listed: (p, L) int64 items.
-            bucket: (n,) int64; n_b stands for none.
-            piece: (n,) int64, which list is a state's.
-        """
-        n_columns = listed.numel() + 1  # the first one takes all other items
-        flat = listed.reshape(-1)
-        # An item in several lists has one of their columns.
-        self._column[flat] = torch.arange(1, n_columns, device=listed.device)
-        holds = torch.zeros(len(self._items) + 1, n_columns, dtype=torch.bool, device=listed.device)
-        holds[:-1].scatter_(1, self._column[self._items], True)
-        cell = (bucket * n_columns).unsqueeze(1) + self._column[listed][piece]  # (n, L)
-        self._column[flat] = 0
-        return holds.view(-1)[cell]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Optional
 
 import torch
 from torch import Tensor
@@ -23,8 +22,8 @@ def scalable_cross_entropy(
     item_embeddings: Tensor,
     targets: Tensor,
     buckets: Buckets,
-    sample: Optional[ItemSample] = None,
-    histories: Optional[Histories] = None,
+    sample: ItemSample | None = None,
+    histories: Histories | None = None,
 ) -> Tensor:
     """Return the mean, over the states that fell into a bucket, of each state's largest bucket loss.
 
@@ -93,27 +92,17 @@ class ScalableCrossEntropyLoss(ItemLoss):
 
     def __init__(
         self,
-        n_buckets: Optional[int] = None,
-        bucket_size_x: Optional[int] = None,
+        n_buckets: int | None = None,
+        bucket_size_x: int | None = None,
         bucket_size_y: int = 256,
         alpha: float = 2.0,
         mix_x: bool = True,
         complete_softmax: bool = True,
         n_outside: int = 2048,
-        catalog_chunk: Optional[int] = None,
+        catalog_chunk: int | None = None,
         exclude_items: Sequence[int] = (0,),
     ) -> None:
         super().__init__()
-        for name, value in (
-            ("n_buckets", n_buckets),
-            ("bucket_size_x", bucket_size_x),
-            ("bucket_size_y", bucket_size_y),
-            ("n_outside", n_outside),
-            ("catalog_chunk", catalog_chunk),
-        ):
-            check_count(name, value)
-        if not (isinstance(alpha, (int, float)) and math.isfinite(alpha) and alpha > 0):
-            raise ValueError(f"alpha must be a number above 0, got {alpha!r}")
         self.n_buckets = n_buckets
         self.bucket_size_x = bucket_size_x
         self.bucket_size_y = bucket_size_y
@@ -123,18 +112,22 @@ class ScalableCrossEntropyLoss(ItemLoss):
         self.n_outside = n_outside
         self.catalog_chunk = catalog_chunk
         self.exclude_items = tuple(exclude_items)
+        for name in ("n_buckets", "bucket_size_x", "bucket_size_y", "n_outside", "catalog_chunk"):
+            check_count(name, getattr(self, name))
+        if not (isinstance(alpha, (int, float)) and math.isfinite(alpha) and alpha > 0):
+            raise ValueError(f"alpha must be a number above 0, got {alpha!r}")
         self.name = display_name("SCE", complete_softmax)
         self.needs_histories = self.allows_later_targets = complete_softmax
-        self._buckets: tuple[int, int, int] | None = None  # sizes of those of the last call
-        self._covered: Tensor | None = None
+        #: Sizes of the buckets of the last call, and the number of states in them.
+        self._last: tuple[int, int, int, Tensor] | None = None
 
     def forward(
         self,
         hidden: Tensor,
         item_embeddings: Tensor,
         targets: Tensor,
-        generator: Optional[torch.Generator] = None,
-        histories: Optional[Histories] = None,
+        generator: torch.Generator | None = None,
+        histories: Histories | None = None,
     ) -> Tensor:
         """Draw buckets and return their loss.
 
@@ -157,32 +150,25 @@ class ScalableCrossEntropyLoss(ItemLoss):
         n_states = self._n_states = len(hidden)
         excluded = excluded_rows(self.exclude_items, len(item_embeddings))
         n_items = len(item_embeddings) - len(excluded)
-        self._buckets = self._covered = None
+        self._last = None
         if self.complete_softmax and self.n_outside >= n_items:
             return exact_cross_entropy(hidden, item_embeddings, targets, excluded, self.sparse_grad)
         automatic = max(1, int(self.alpha * math.sqrt(n_states)))
-        centers = bucket_centers(hidden.detach(), self.n_buckets or automatic, self.mix_x, generator)
+        centers = bucket_centers(hidden, self.n_buckets or automatic, self.mix_x, generator)
+        sizes = self.bucket_size_x or automatic, self.bucket_size_y
         buckets = select_buckets(
-            hidden.detach(),
-            item_embeddings.detach(),
-            centers,
-            self.bucket_size_x or automatic,
-            self.bucket_size_y,
-            self.exclude_items,
-            self.catalog_chunk,
+            hidden, item_embeddings, centers, *sizes, self.exclude_items, self.catalog_chunk
         )
         sample = None
         if self.complete_softmax:
-            sample = sample_items(
-                len(item_embeddings), self.n_outside, self.exclude_items, generator, hidden.device
-            )
+            n_rows, device = len(item_embeddings), hidden.device
+            sample = sample_items(n_rows, self.n_outside, self.exclude_items, generator, device)
             if histories is not None:
                 check_histories(histories, hidden, item_embeddings)
         loss, n_covered = bucket_loss(
             hidden, item_embeddings, targets, buckets, self.sparse_grad, sample, histories
         )
-        self._buckets = (*buckets.rows.shape, buckets.items.size(1))
-        self._covered = n_covered
+        self._last = (*buckets.rows.shape, buckets.items.size(1), n_covered)
         return loss
 
     @property
@@ -191,19 +177,12 @@ class ScalableCrossEntropyLoss(ItemLoss):
 
         Where the sample held all candidates there were no buckets, and nothing was estimated.
         """
-        if self._buckets is None or self._covered is None:
+        if self._last is None:
             return super().last_stats
-        n_buckets, bucket_size_x, bucket_size_y = self._buckets
-        covered = int(self._covered)
-        return LossStats(
-            n_states=self._n_states,
-            n_trained=self._n_states if self.complete_softmax else covered,
-            estimated=self.complete_softmax,
-            bucket_coverage=covered / max(self._n_states, 1),
-            n_buckets=n_buckets,
-            bucket_size_x=bucket_size_x,
-            bucket_size_y=bucket_size_y,
-        )
+        *sizes, n_covered = self._last
+        n_states, covered = self._n_states, int(n_covered)
+        n_trained = n_states if self.complete_softmax else covered
+        return LossStats(n_states, n_trained, self.complete_softmax, covered / max(n_states, 1), *sizes)
 
     def extra_repr(self) -> str:
         """Show the settings when the module is printed."""

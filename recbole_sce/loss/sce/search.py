@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, Optional
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from recbole_sce.loss.ops.kernels import kernels_for
-from recbole_sce.loss.ops.logits import gather_rows, row_slices
+from recbole_sce.loss.ops.logits import compute_dtype, contenders, gather_rows, row_slices
 from recbole_sce.loss.ops.memory import workspace_bytes
 
 #: Queries searched together on the CPU: enough for a fast product, few enough to keep scores in cache.
@@ -33,7 +33,7 @@ _AT_ONCE_UP_TO = 24
 
 @torch.no_grad()
 def top_rows(
-    queries: Tensor, table: Tensor, k: int, excluded: Sequence[int] = (), chunk: Optional[int] = None
+    queries: Tensor, table: Tensor, k: int, excluded: Sequence[int] = (), chunk: int | None = None
 ) -> Tensor:
     """Return, for each query, the k rows of the table with the largest inner products.
 
@@ -80,7 +80,7 @@ def _multiplies_bfloat16() -> bool:
 
 
 def _search_at_once(
-    queries: Tensor, table: Tensor, k: int, excluded: Sequence[int], chunk: Optional[int]
+    queries: Tensor, table: Tensor, k: int, excluded: Sequence[int], chunk: int | None
 ) -> Tensor:
     """Search a small table by a top-k of all scores; see :func:`top_rows`."""
     scores = queries @ table.to(queries.dtype).T  # (Q, C)
@@ -92,13 +92,13 @@ def _search_at_once(
     return scores.topk(k, sorted=False).indices
 
 
-def _search(queries: Tensor, table: Tensor, k: int, excluded: Sequence[int], chunk: Optional[int]) -> Tensor:
+def _search(queries: Tensor, table: Tensor, k: int, excluded: Sequence[int], chunk: int | None) -> Tensor:
     """Search in the dtype of the queries; see :func:`top_rows`."""
-    return _scan(queries, table, k, excluded, chunk).rows
+    return _scan(queries, table, k, excluded, chunk)[1]
 
 
 def _search_coarse_first(
-    queries: Tensor, table: Tensor, k: int, excluded: Sequence[int], chunk: Optional[int]
+    queries: Tensor, table: Tensor, k: int, excluded: Sequence[int], chunk: int | None
 ) -> Tensor:
     """Search among the 1.5 k rows that are best in bfloat16; see :func:`top_rows`.
 
@@ -107,42 +107,34 @@ def _search_coarse_first(
     is not above that sum are searched again without rounding.
     """
     rounded = queries.bfloat16()
-    coarse = _scan(rounded, table, k + k // 2, excluded, chunk, measure=True)
-    exact = torch.empty(coarse.values.shape)  # (Q, 1.5 k)
+    values, rows, longest = _scan(rounded, table, k + k // 2, excluded, chunk, measure=True)
+    exact = torch.empty(values.shape)  # (Q, 1.5 k)
     for part in row_slices(len(queries), exact.size(1) * queries.size(1), queries):
-        candidates = gather_rows(table, coarse.rows[part], queries.dtype)  # (step, 1.5 k, d)
+        candidates = gather_rows(table, rows[part], queries.dtype)  # (step, 1.5 k, d)
         exact[part] = torch.bmm(candidates, queries[part].unsqueeze(2)).squeeze(2)
     best, order = exact.topk(k, sorted=False)
-    last = coarse.values.amin(1)
+    last = values.amin(1)
     rounding = (queries - rounded).norm(dim=1) + _BFLOAT16_ROUNDING * rounded.float().norm(dim=1)
-    slack = 1.01 * (rounding * coarse.longest + _BFLOAT16_ROUNDING * last.abs())
-    rows = coarse.rows.gather(1, order)
+    slack = 1.01 * (rounding * longest + _BFLOAT16_ROUNDING * last.abs())
+    rows = rows.gather(1, order)
     unsure = ~(best.amin(1) >= last + slack)
     if unsure.any():
         rows[unsure] = _search(queries[unsure], table, k, excluded, chunk)
     return rows
 
 
-class _Found(NamedTuple):
-    values: Tensor  # (Q, k) in float32 or float64, the scores of `rows`
-    rows: Tensor  # (Q, k) int64
-    longest: Tensor  # scalar, the largest norm of a row of the table; 0 where it was not asked for
-
-
 def _scan(
-    queries: Tensor,
-    table: Tensor,
-    k: int,
-    excluded: Sequence[int],
-    chunk: Optional[int],
-    measure: bool = False,
-) -> _Found:
-    """Score the table chunk by chunk and keep the k best rows of each query; CPU."""
+    queries: Tensor, table: Tensor, k: int, excluded: Sequence[int], chunk: int | None, measure: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the k best scores of each query, their rows, and the largest norm of a row; CPU.
+
+    (Q, k) in float32 or float64, (Q, k) int64, and a scalar, which is 0 unless it is to be measured.
+    """
     n_queries, width = queries.shape
     chunk = min(chunk or _chunk_rows(queries, table, k), len(table))
     scores_space = queries.new_empty(n_queries * chunk)
     converted_space = queries.new_empty(chunk if table.dtype != queries.dtype else 0, width)
-    running = _RunningTop(n_queries, k, excluded, queries)
+    running = _RunningTop(queries, k, excluded)
     longest = torch.zeros((), device=queries.device)
     for start, stop, block in _spans(len(table), chunk, k):
         part = table[start:stop]
@@ -156,8 +148,7 @@ def _scan(
         if inside:
             scores[:, inside] = -torch.inf
         running.add(scores, start, block)
-    values, rows = running.result()
-    return _Found(values, rows, longest)
+    return *running.result(), longest
 
 
 def _chunk_rows(queries: Tensor, table: Tensor, k: int) -> int:
@@ -188,11 +179,10 @@ def _spans(n_rows: int, chunk: int, k: int) -> Iterator[tuple[int, int, int]]:
 class _RunningTop:
     """The k best scores seen so far of each query, and scores above the k-th best that wait to be merged."""
 
-    def __init__(self, n_queries: int, k: int, excluded: Sequence[int], like: Tensor) -> None:
-        self.n_queries = n_queries
+    def __init__(self, queries: Tensor, k: int, excluded: Sequence[int]) -> None:
+        self.n_queries = n_queries = len(queries)
         self.k = k
-        dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-        self.values = torch.empty(n_queries, 0, dtype=dtype)
+        self.values = torch.empty(n_queries, 0, dtype=compute_dtype(queries))
         self.rows = torch.empty(n_queries, 0, dtype=torch.int64)
         # Columns 0 to k - 1 are the best, those up to `filled` wait. Scores that compare with nothing (NaN)
         # are never added: the first rows that are not excluded then stand for what is missing.
@@ -200,7 +190,7 @@ class _RunningTop:
         self._grow(2 * k)
         first = torch.arange(k + len(excluded))
         self.rows[:, :k] = first[~torch.isin(first, torch.tensor(excluded, dtype=torch.int64))][:k]
-        self.threshold = torch.full((n_queries, 1), -torch.inf, dtype=like.dtype)
+        self.threshold = torch.full((n_queries, 1), -torch.inf, dtype=queries.dtype)
 
     def add(self, scores: Tensor, start: int, block: int) -> None:
         """Take in the scores (Q, length) of rows ``start`` to ``start + length``."""
@@ -259,7 +249,7 @@ class _RunningTop:
 
 
 def _merge_chunks(
-    queries: Tensor, table: Tensor, k: int, excluded: Sequence[int], chunk: Optional[int]
+    queries: Tensor, table: Tensor, k: int, excluded: Sequence[int], chunk: int | None
 ) -> Tensor:
     """Search without waiting for the device: merge the best of each chunk's best blocks."""
     n_queries = len(queries)
@@ -273,12 +263,7 @@ def _merge_chunks(
                 scores[:, row - start].fill_(-torch.inf)
         candidates = torch.arange(stop - start, device=queries.device).expand_as(scores)
         if block > 1:
-            # An item among the k best lies in one of the k blocks with the largest maxima.
-            blocks = scores.view(n_queries, block, -1)  # row = start + offset * n_blocks + block
-            block_id = blocks.amax(1).topk(k, sorted=False)[1].unsqueeze(1)  # (Q, 1, k)
-            scores = blocks.gather(2, block_id.expand(-1, block, -1)).flatten(1)  # (Q, block * k)
-            offset = torch.arange(block, device=queries.device).view(1, block, 1)
-            candidates = (offset * blocks.size(2) + block_id).flatten(1)
+            scores, candidates = contenders(scores, k, block)
         best, rows = torch.cat([best, scores], 1), torch.cat([rows, start + candidates], 1)
         best, order = best.topk(min(k, best.size(1)), dim=1, sorted=False)
         rows = rows.gather(1, order)
