@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,8 @@ def layout(x: str, y: str, height: int) -> dict[str, Any]:
     }
 
 
-def menu(buttons: Sequence[dict[str, Any]], active: int) -> dict[str, Any]:
-    """Return the layout of a menu above a figure."""
+def menu(changes: Mapping[str, tuple[dict[str, Any], dict[str, Any]]], active: str) -> dict[str, Any]:
+    """Return the layout of a menu above a figure: what each choice changes of the traces and the layout."""
+    buttons = [{"label": label, "method": "update", "args": args} for label, args in changes.items()]
     place = {"x": 0, "xanchor": "left", "y": 1.16, "yanchor": "top"}
-    return {"updatemenus": [{"buttons": list(buttons), "active": active, **place}]}
+    return {"updatemenus": [{"buttons": buttons, "active": list(changes).index(active), **place}]}

@@ -105,17 +105,17 @@ def _scatter(comparison: Comparison, summary: pd.DataFrame, column: str, heading
     runs, metrics, chosen = runs_table(comparison), metric_names(comparison), main_metric(comparison)
     figure = new_figure()
     values: dict[str, list[dict[str, Any]]] = {metric: [] for metric in metrics}
-    for number, row in enumerate(summary.to_dict("records")):
+    spreads = [name for name in summary.columns if name.endswith("_std")]
+    for number, row in enumerate(summary.fillna(dict.fromkeys(spreads, 0)).to_dict("records")):
         if not row["runs"]:
             continue
         label, own = str(row["label"]), runs[(runs["label"] == row["label"]) & (runs["status"] == "done")]
         style = {"color": COLOURS[number % len(COLOURS)], "symbol": SHAPES[number % len(SHAPES)]}
-        spread = [_number(row[f"{column}_std"])]
         figure.add_scatter(
             x=[row[column]],
             y=[row[chosen]],
-            error_x={"array": spread, "thickness": 1.2},
-            error_y={"array": [_number(row[f"{chosen}_std"])], "thickness": 1.2},
+            error_x={"array": [row[f"{column}_std"]], "thickness": 1.2},
+            error_y={"array": [row[f"{chosen}_std"]], "thickness": 1.2},
             mode="markers",
             name=label,
             legendgroup=label,
@@ -135,22 +135,18 @@ def _scatter(comparison: Comparison, summary: pd.DataFrame, column: str, heading
         )
         for metric in metrics:
             values[metric] += [
-                {"y": [row[metric]], "error_y": {"array": [_number(row[f"{metric}_std"])], "thickness": 1.2}},
+                {"y": [row[metric]], "error_y": {"array": [row[f"{metric}_std"]], "thickness": 1.2}},
                 {"y": own[metric].tolist(), "error_y": {"array": [], "thickness": 1.2}},
             ]
-    buttons = [
-        {
-            "label": metric,
-            "method": "update",
-            "args": [
-                {key: [trace[key] for trace in values[metric]] for key in ("y", "error_y")},
-                {"yaxis.title.text": f"test {metric}"},
-            ],
-        }
+    changes = {
+        metric: (
+            {key: [trace[key] for trace in values[metric]] for key in ("y", "error_y")},
+            {"yaxis.title.text": f"test {metric}"},
+        )
         for metric in metrics
-    ]
+    }
     figure.update_layout(**layout(heading, f"test {chosen}", height=430))
-    figure.update_layout(**menu(buttons, metrics.index(chosen)))
+    figure.update_layout(**menu(changes, chosen))
     figure.update_xaxes(type="log" if log else "linear", rangemode="normal" if log else "tozero")
     if log:
         figure.update_xaxes(dtick="D2" if summary[column].max() < 500 * summary[column].min() else 1)
@@ -187,25 +183,21 @@ def _learning_curves(comparison: Comparison) -> Any:
     figure.update_layout(**layout("training time [s]", f"validation {metric}", height=460))
     everything = [x for line in by_seconds for x in line if x > 0]
     wide = bool(everything) and max(everything) > _WIDE * min(everything)
+    logarithmic = "training time [s, logarithmic]"
     choices = (
         ("seconds", by_seconds, "training time [s]", "linear"),
-        ("seconds, logarithmic", by_seconds, "training time [s, logarithmic]", "log"),
+        ("seconds, logarithmic", by_seconds, logarithmic, "log"),
         ("epochs", by_epoch, "epoch", "linear"),
     )
-    buttons = [
-        {
-            "label": f"against {label}",
-            "method": "update",
-            "args": [{"x": x}, {"xaxis.title.text": heading, "xaxis.type": kind, "xaxis.autorange": True}],
-        }
+    changes = {
+        f"against {label}": (
+            {"x": x},
+            {"xaxis.title.text": heading, "xaxis.type": kind, "xaxis.autorange": True},
+        )
         for label, x, heading, kind in choices
-    ]
-    figure.update_layout(**menu(buttons, 1 if wide else 0))
+    }
+    figure.update_layout(**menu(changes, "against seconds, logarithmic" if wide else "against seconds"))
     if wide:
-        figure.update_xaxes(type="log", title={"text": choices[1][2]})
+        figure.update_xaxes(type="log", title={"text": logarithmic})
     figure.update_yaxes(rangemode="tozero", tickformat=".3~f")
     return figure
-
-
-def _number(value: Any) -> float:
-    return 0.0 if pd.isna(value) else float(value)
