@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
 from recbole_sce.cli.errors import FAILED, InputError
 from recbole_sce.cli.loading import load_plugin
@@ -24,8 +25,8 @@ DEFAULT_MODELS = "SASRecSCE,SASRec,GRU4Rec,BERT4Rec,Pop"
 def compare(
     ctx: typer.Context,
     models: Annotated[
-        Optional[list[str]],
-        typer.Option(
+        list[str] | None,
+        Option(
             "--models",
             "--model_list",
             "-m",
@@ -35,22 +36,16 @@ def compare(
     ] = None,
     dataset: Dataset = None,
     seeds: Annotated[
-        Optional[list[str]],
-        typer.Option(
-            "--seeds", help="Separated by commas or repeated; one run of each model each.  [default: 2020]"
-        ),
+        list[str] | None,
+        Option(help="Separated by commas or repeated; one run of each model each.  [default: 2020]"),
     ] = None,
     losses: Annotated[
-        Optional[list[str]],
-        typer.Option(
-            "--losses",
-            help="Separated by commas or repeated; for each model of recbole_sce that names no loss.",
-        ),
+        list[str] | None,
+        Option(help="Separated by commas or repeated; for each model of recbole_sce that names no loss."),
     ] = None,
     config_files: ConfigFiles = None,
     out: Annotated[
-        Optional[Path],
-        typer.Option("--out", "-o", help="Folder of the results.  [default: comparison-DATASET]"),
+        Path | None, Option("--out", "-o", help="Folder of the results.  [default: comparison-DATASET]")
     ] = None,
 ) -> None:
     """Train and test several models under one protocol and report quality, time and memory.

@@ -8,9 +8,10 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
+from typer import Option
 
 import recbole_sce
 from recbole_sce.cli.loading import load_package, load_plugin
@@ -34,11 +35,10 @@ _OPTIONAL = {
 
 def doctor(
     data_path: Annotated[
-        Optional[Path],
-        typer.Option("--data_path", help="Folder of data sets.  [default: RecBole's]", metavar="DIR"),
+        Path | None, Option("--data_path", help="Folder of data sets.  [default: RecBole's]", metavar="DIR")
     ] = None,
     fix: Annotated[
-        bool, typer.Option("--fix", help="Install what every command needs and this Python lacks.")
+        bool, Option("--fix", help="Install what every command needs and this Python lacks.")
     ] = False,
 ) -> None:
     """Show versions, devices, the patches of RecBole in force, and where data sets are searched.
@@ -88,7 +88,7 @@ def _is_missing(package: str) -> bool:
     return _version(package) is None
 
 
-def _version(package: str) -> Optional[str]:
+def _version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
@@ -116,7 +116,7 @@ def _patches() -> None:
         print(f"  {patch.name:{width}}  {patch.purpose} Needed: {patch.needed}.")
 
 
-def _data_sets(data_path: Optional[Path]) -> None:
+def _data_sets(data_path: Path | None) -> None:
     import recbole
     import yaml
 

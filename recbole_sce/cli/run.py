@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
+from typer import Option
 
 from recbole_sce.cli.checks import check_device, check_folders
 from recbole_sce.cli.errors import InputError
@@ -30,21 +31,20 @@ def run(
     dataset: Dataset = None,
     config_files: ConfigFiles = None,
     resume: Annotated[
-        Optional[str],
-        typer.Option(
-            "--resume",
+        str | None,
+        Option(
             metavar="[auto|PATH]",
             help="Go on with the run of checkpoint PATH, or with the newest of these settings, if any.",
         ),
     ] = None,
     json_file: Annotated[
-        Optional[Path], typer.Option("--json", help="Write the result here, as JSON.", metavar="FILE")
+        Path | None, Option("--json", help="Write the result here, as JSON.", metavar="FILE")
     ] = None,
-    nproc: Annotated[int, typer.Option("--nproc", min=1, help="Processes of this machine.")] = 1,
-    ip: Annotated[str, typer.Option("--ip", help="Address of the master node.")] = "localhost",
-    port: Annotated[str, typer.Option("--port", help="Port of the master node.")] = "5678",
-    world_size: Annotated[int, typer.Option("--world_size", help="Processes of all machines.")] = -1,
-    group_offset: Annotated[int, typer.Option("--group_offset", help="Rank of the first process.")] = 0,
+    nproc: Annotated[int, Option(min=1, help="Processes of this machine.")] = 1,
+    ip: Annotated[str, Option(help="Address of the master node.")] = "localhost",
+    port: Annotated[str, Option(help="Port of the master node.")] = "5678",
+    world_size: Annotated[int, Option("--world_size", help="Processes of all machines.")] = -1,
+    group_offset: Annotated[int, Option("--group_offset", help="Rank of the first process.")] = 0,
 ) -> None:
     """Train a model and test it.
 

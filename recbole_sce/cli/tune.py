@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.resources import as_file
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
 from recbole_sce.cli.errors import FAILED, InputError
 from recbole_sce.cli.loading import load_plugin
@@ -24,34 +25,28 @@ def tune(
     model: Model = None,
     dataset: Dataset = None,
     params_file: Annotated[
-        Optional[Path],
-        typer.Option(
-            "--params_file", help="Space, in RecBole's form.  [default: recbole_sce's own for the model]"
-        ),
+        Path | None,
+        Option("--params_file", help="Space, in RecBole's form.  [default: recbole_sce's own for the model]"),
     ] = None,
-    algo: Annotated[str, typer.Option("--algo", help="exhaustive, random or bayes.")] = "exhaustive",
+    algo: Annotated[str, Option(help="exhaustive, random or bayes.")] = "exhaustive",
     max_evals: Annotated[
-        Optional[int],
-        typer.Option("--max_evals", help="Trials.  [default: all of an exhaustive search, else 100]"),
+        int | None, Option("--max_evals", help="Trials.  [default: all of an exhaustive search, else 100]")
     ] = None,
     config_files: ConfigFiles = None,
     out: Annotated[
-        Optional[Path],
-        typer.Option("--out", "-o", help="Folder of the search.  [default: tuning-MODEL-DATASET-ALGO]"),
+        Path | None, Option("--out", "-o", help="Folder of the search.  [default: tuning-MODEL-DATASET-ALGO]")
     ] = None,
     output_file: Annotated[
-        Optional[Path], typer.Option("--output_file", help="Results, in RecBole's form.  [default: in --out]")
+        Path | None, Option("--output_file", help="Results, in RecBole's form.  [default: in --out]")
     ] = None,
     display_file: Annotated[
-        Optional[Path], typer.Option("--display_file", help="Page with plots.  [default: in --out]")
+        Path | None, Option("--display_file", help="Page with plots.  [default: in --out]")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the search in --out, or work on it beside others.")
+        bool, Option("--resume", help="Go on with the search in --out, or work on it beside others.")
     ] = False,
-    search_seed: Annotated[int, typer.Option("--search_seed", help="Seed of the search.")] = 2020,
-    pruner: Annotated[
-        str, typer.Option("--pruner", help="What ends bad trials: median, halving or none.")
-    ] = "median",
+    search_seed: Annotated[int, Option("--search_seed", help="Seed of the search.")] = 2020,
+    pruner: Annotated[str, Option(help="What ends bad trials: median, halving or none.")] = "median",
 ) -> None:
     """Search hyper-parameters; the validation score decides.
 
@@ -115,7 +110,7 @@ def tune(
     print(f"run it: recbole-sce run -m {name} -d {data} {params}")
 
 
-def _space(model: str, params_file: Optional[Path]) -> Any:
+def _space(model: str, params_file: Path | None) -> Any:
     """Return the file of the space: the user's, or the one that recbole_sce has for the model."""
     if params_file is not None:
         return params_file
