@@ -6,7 +6,6 @@ import importlib
 import os
 import platform
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
@@ -51,7 +50,7 @@ def doctor(
     """
     load_package()
     if fix:
-        for name in filter(_is_missing, _REQUIRED):
+        for name in _missing():
             requirements.install(name)
         importlib.invalidate_caches()
     print("Versions")
@@ -62,13 +61,12 @@ def doctor(
     print("\nOptional")
     for name, purpose in _OPTIONAL.items():
         _line(name, f"{_found(name)}  ({purpose})")
-    missing = list(filter(_is_missing, _REQUIRED))
-    if missing:
+    if missing := _missing():
         print(f"\n{', '.join(missing)} missing; recbole-sce doctor --fix installs what every command needs.")
         raise typer.Exit(1)
     print("\nDevices")
     _devices()
-    if _version("recbole") != RECBOLE:
+    if requirements.installed("recbole") != RECBOLE:
         print(f"\nrecbole_sce is made for RecBole {RECBOLE}; another release may behave otherwise.")
     print("\nPatches of RecBole in force")
     _patches()
@@ -81,18 +79,11 @@ def _line(name: str, value: str) -> None:
 
 
 def _found(package: str) -> str:
-    return _version(package) or f"missing: {requirements.install_line(package)}"
+    return requirements.installed(package) or f"missing: {requirements.install_line(package)}"
 
 
-def _is_missing(package: str) -> bool:
-    return _version(package) is None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+def _missing() -> list[str]:
+    return [name for name in _REQUIRED if requirements.installed(name) is None]
 
 
 def _devices() -> None:

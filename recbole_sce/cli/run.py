@@ -16,13 +16,8 @@ from recbole_sce.cli.checks import check_device, check_folders
 from recbole_sce.cli.errors import InputError
 from recbole_sce.cli.loading import load_plugin
 from recbole_sce.cli.options import DEFAULT_DATASET, DEFAULT_MODEL, ConfigFiles, Dataset, Model
-from recbole_sce.cli.overrides import (
-    check_keys,
-    parse_overrides,
-    recbole_sees,
-    split_files,
-    value_in_files,
-)
+from recbole_sce.cli.overrides import check_keys, parse_overrides, split_files, value_in_files
+from recbole_sce.utils.arguments import recbole_sees
 
 
 def run(
@@ -82,25 +77,19 @@ def run(
             f"--resume: {name} is RecBole's own, whose checkpoints do not hold all that a run goes on from; "
             "models of recbole_sce can be resumed (recbole-sce models lists them)"
         )
+    processes: dict[str, Any] = dict(
+        nproc=nproc, world_size=world_size, ip=ip, port=port, group_offset=group_offset
+    )
     started = time.perf_counter()
     with recbole_sees(overrides):
-        layout = layout_of(nproc, world_size, ip, port, group_offset)
+        layout = layout_of(**processes)
         place = {} if layout is None else {"nproc": layout.nproc, "world_size": layout.world_size}
         # Impossible settings fail here, before any process starts.
         config = Config(name, data, config_file_list=files, config_dict=place)
         if layout is None:
             check_device(config, overrides)
         check_folders(config)
-        result = run_recbole(
-            name,
-            data,
-            config_file_list=files or None,
-            nproc=nproc,
-            world_size=world_size,
-            ip=ip,
-            port=port,
-            group_offset=group_offset,
-        )
+        result = run_recbole(name, data, config_file_list=files or None, **processes)
     if result is None:  # of a machine that has no process of rank 0
         return
     checkpoint = last_checkpoint()
@@ -136,8 +125,7 @@ def _print(record: Mapping[str, Any]) -> None:
     valid = record["best_valid_result"]
     for name, test in record["test_result"].items():
         table.add_row(name, f"{valid.get(name, math.nan):.4f}", f"{test:.4f}")
-    console = Console(soft_wrap=True)
-    console.print(table)
+    Console(soft_wrap=True).print(table)
     peak = ", ".join(f"{size:,.0f} MiB ({place})" for place, size in record["peak_memory_mib"].items())
     print(f"seconds: {record['seconds']:.1f}")
     print(f"peak memory: {peak}")

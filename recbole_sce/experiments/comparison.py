@@ -169,12 +169,11 @@ def common_protocol(configs: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ExperimentError: it differs; the message names the key and the candidates.
     """
-    protocol: dict[str, Any] = {}
     first = next(iter(configs))
+    protocol = _protocol(configs[first])
     for label, config in configs.items():
-        for key in (*PROTOCOL, "exclude_seen"):
-            value = _value(config, key)
-            if protocol.setdefault(key, value) != value:
+        for key, value in _protocol(config).items():
+            if protocol[key] != value:
                 raise ExperimentError(
                     f"{key} is {protocol[key]!r} for {first} and {value!r} for {label}, and figures can only "
                     "be compared under one protocol: set it for all of them"
@@ -182,15 +181,13 @@ def common_protocol(configs: Mapping[str, Any]) -> dict[str, Any]:
     return protocol
 
 
-def _value(config: Any, key: str) -> Any:
-    """Return ``config[key]``; for ``exclude_seen`` what the model does, whatever the key says."""
-    if key != "exclude_seen":
-        return config[key]
+def _protocol(config: Any) -> dict[str, Any]:
+    """Return the protocol; ``exclude_seen`` is what the model does, whatever the key says."""
     from recbole.utils import ModelType
 
-    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
-        return bool(config["exclude_seen"])
-    return not config["repeatable"]
+    sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
+    exclude_seen = bool(config["exclude_seen"]) if sequential else not config["repeatable"]
+    return {**{key: config[key] for key in PROTOCOL}, "exclude_seen": exclude_seen}
 
 
 def _listed(candidates: Sequence[Union[str, Candidate]], losses: Sequence[str]) -> list[Candidate]:

@@ -38,19 +38,15 @@ def report(comparison: Comparison) -> str:
     """Return the page."""
     done, records = comparison.done(), comparison.records
     content: dict[str, Any] = {
+        "comparison": comparison,
         "labels": list(dict.fromkeys(record["label"] for record in records)),
         "seeds": sorted({record["seed"] for record in records}),
-        "done": len(done),
-        "runs": len(records),
-        "failed": comparison.failed(),
-        "protocol": comparison.protocol,
         "settings": {record["label"]: _settings(comparison, record) or "none" for record in records},
         "machines": _machines(done),
     }
     if done:
         summary, significance = summary_table(comparison), significance_table(comparison)
         content |= {
-            "data": done[0]["data"],
             "quality": quality_table(comparison, summary, significance),
             "costs": cost_table(comparison, summary),
             "memory": division(_against_memory(comparison, summary), "memory"),
@@ -156,45 +152,38 @@ def _scatter(comparison: Comparison, summary: pd.DataFrame, column: str, heading
 
 def _learning_curves(comparison: Comparison) -> Any:
     """Return the validation score after each epoch, against training seconds or epochs."""
-    figure, by_seconds, by_epoch = new_figure(), [], []
+    figure, validated = new_figure(), [record for record in comparison.done() if record["curve"]]
+    by_seconds = [[entry["training_seconds"] for entry in record["curve"]] for record in validated]
+    by_epoch = [[entry["epoch"] for entry in record["curve"]] for record in validated]
     numbers = {label: n for n, label in enumerate(dict.fromkeys(r["label"] for r in comparison.records))}
-    shown: set[str] = set()
-    for record in comparison.done():
-        label, curve = record["label"], record["curve"]
-        if not curve:
-            continue
-        by_seconds.append([entry["training_seconds"] for entry in curve])
-        by_epoch.append([entry["epoch"] for entry in curve])
+    for record, seconds, epochs in zip(validated, by_seconds, by_epoch):
+        label = record["label"]
         figure.add_scatter(
-            x=by_seconds[-1],
-            y=[entry["score"] for entry in curve],
+            x=seconds,
+            y=[entry["score"] for entry in record["curve"]],
             mode="lines+markers",
             name=label,
             legendgroup=label,
-            showlegend=label not in shown,
+            showlegend=all(trace.name != label for trace in figure.data),
             line={"color": COLOURS[numbers[label] % len(COLOURS)], "width": 1.8},
             marker={"symbol": SHAPES[numbers[label] % len(SHAPES)], "size": 6},
-            customdata=by_epoch[-1],
+            customdata=epochs,
             hovertemplate=f"{html.escape(label)}, seed {record['seed']}<br>epoch %{{customdata}}"
             "<br>%{y:.4f}<extra></extra>",
         )
-        shown.add(label)
     metric = str(comparison.done()[0]["valid_metric"]).lower()
     figure.update_layout(**layout("training time [s]", f"validation {metric}", height=460))
     everything = [x for line in by_seconds for x in line if x > 0]
     wide = bool(everything) and max(everything) > _WIDE * min(everything)
     logarithmic = "training time [s, logarithmic]"
-    choices = (
-        ("seconds", by_seconds, "training time [s]", "linear"),
-        ("seconds, logarithmic", by_seconds, logarithmic, "log"),
-        ("epochs", by_epoch, "epoch", "linear"),
-    )
+    choices = {
+        "against seconds": (by_seconds, "training time [s]", "linear"),
+        "against seconds, logarithmic": (by_seconds, logarithmic, "log"),
+        "against epochs": (by_epoch, "epoch", "linear"),
+    }
     changes = {
-        f"against {label}": (
-            {"x": x},
-            {"xaxis.title.text": heading, "xaxis.type": kind, "xaxis.autorange": True},
-        )
-        for label, x, heading, kind in choices
+        label: ({"x": x}, {"xaxis.title.text": heading, "xaxis.type": kind, "xaxis.autorange": True})
+        for label, (x, heading, kind) in choices.items()
     }
     figure.update_layout(**menu(changes, "against seconds, logarithmic" if wide else "against seconds"))
     if wide:

@@ -86,7 +86,7 @@ class Tuning:
         """
         done = [trial for trial in self.trials if trial["status"] == "done"]
         sign = 1 if self.bigger else -1
-        return max(done, key=lambda trial: (sign * trial["score"], -trial["trial"])) if done else None
+        return max(done, key=lambda trial: (sign * trial["score"], -trial["trial"]), default=None)
 
 
 class _Pruned(Exception):
@@ -227,7 +227,8 @@ def _run(
     except ExperimentError as error:  # this combination is impossible
         record = {"status": "failed", "error": str(error)}
     except _Pruned:
-        record = {"status": "pruned", "epochs": max(reported)}
+        best = max if study.direction.name == "MAXIMIZE" else min
+        record = {"status": "pruned", "epochs": max(reported), "best_valid_score": best(reported.values())}
     outcome = {
         "trial": trial.number,
         "params": dict(values),
@@ -240,9 +241,6 @@ def _run(
         "resident_mib": record.get("memory_mib", {}).get("resident"),
         "error": record.get("error"),
     }
-    if outcome["status"] == "pruned":
-        best = max if study.direction.name == "MAXIMIZE" else min
-        outcome["score"] = best(reported.values())
     trial.set_user_attr(_OUTCOME, outcome)
     states = {"done": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
     value = outcome["score"] if outcome["status"] == "done" else None
@@ -259,9 +257,8 @@ def _check_values(space: Space, spec_of: Callable[[Mapping[str, Any]], Any]) -> 
             try:
                 spec_of({one.name: value})
             except ExperimentError as error:
-                if str(error).split(": ", 1)[-1].startswith(f"{one.name} ") or f": {one.name}: " in str(
-                    error
-                ):
+                text = str(error)
+                if text.split(": ", 1)[-1].startswith(f"{one.name} ") or f": {one.name}: " in text:
                     raise
 
 
