@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +13,7 @@ from recbole_sce.cli.errors import InputError, warn
 from recbole_sce.cli.loading import load_plugin
 
 if TYPE_CHECKING:
-    from recbole_sce.inference.recommender import Recommender, Skipped, TopItems
+    from recbole_sce.inference.recommender import Recommender, Skipped
 
 #: Users whose hidden states a FAISS index is measured by.
 _QUERIES = 1000
@@ -78,33 +77,29 @@ def recommend(
 
     load_plugin()
     from recbole_sce.cli.lists import RecommendationWriter, read_histories, read_users
-    from recbole_sce.inference.recommender import RecommendationError, Recommender, Skipped
+    from recbole_sce.inference.recommender import Recommender, Skipped
 
     writer = RecommendationWriter(out)
     named = [*(user or []), *(read_users(users) if users is not None else [])]
     skipped = Skipped()
-    try:
-        recommender = Recommender.load(checkpoint, data_path, device)
-        tops: Iterator[TopItems]
-        if histories is not None:
-            tops = recommender.for_histories(read_histories(histories), k, exclude_seen, skipped)
-        else:
-            tops = recommender.for_users(named or recommender.users, k, exclude_seen, history)
-        if item_vectors is not None or faiss is not None:
-            _export(recommender, item_vectors, faiss, k, history)
-        started = time.perf_counter()
-        n_served, n_short, n_items = 0, 0, 0
-        with writer:
-            for top in tops:
-                writer.write(top)
-                counts = (top.scores > -float("inf")).sum(1)
-                n_served, n_items = n_served + len(top.ids), n_items + int(counts.sum())
-                n_short += int((counts < k).sum())
-            _warn_of(skipped)
-            if n_items == 0:
-                raise InputError(_nothing(n_served, histories))
-    except RecommendationError as error:
-        raise InputError(str(error)) from error
+    recommender = Recommender.load(checkpoint, data_path, device)
+    if histories is not None:
+        tops = recommender.for_histories(read_histories(histories), k, exclude_seen, skipped)
+    else:
+        tops = recommender.for_users(named or recommender.users, k, exclude_seen, history)
+    if item_vectors is not None or faiss is not None:
+        _export(recommender, item_vectors, faiss, k, history)
+    started = time.perf_counter()
+    n_served, n_short, n_items = 0, 0, 0
+    with writer:
+        for top in tops:
+            writer.write(top)
+            counts = (top.scores > -float("inf")).sum(1)
+            n_served, n_items = n_served + len(top.ids), n_items + int(counts.sum())
+            n_short += int((counts < k).sum())
+        _warn_of(skipped)
+        if n_items == 0:
+            raise InputError(_nothing(n_served, histories))
     if n_short:
         warn(f"{n_short:,} of {n_served:,} lists are shorter than --k {k}: fewer items are left for them")
     seconds = time.perf_counter() - started

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from importlib.resources import as_file
 from pathlib import Path
@@ -72,30 +73,27 @@ def tune(
             raise InputError(f"{option}: the folder of {file} does not exist")
 
     load_plugin()
-    from recbole_sce.experiments import ExperimentError, write_trials
     from recbole_sce.experiments import tune as search
+    from recbole_sce.experiments import write_trials
     from recbole_sce.experiments.space import read_space
 
     check_keys(list(overrides), name, data, settings_files)
-    try:
-        with as_file(_space(name, params_file)) as space, _Listener() as listener:
-            check_keys(read_space(space).names, name, data, settings_files)
-            tuning = search(
-                name,
-                data,
-                params_file=space,
-                algorithm=algo,
-                max_evals=max_evals,
-                seed=search_seed,
-                pruner=pruner,
-                settings=overrides,
-                config_files=settings_files,
-                out=out or Path(f"tuning-{name}-{data}-{algo}"),
-                resume=resume,
-                listener=listener,
-            )
-    except ExperimentError as error:
-        raise InputError(str(error)) from error
+    with as_file(_space(name, params_file)) as space, _Listener() as listener:
+        check_keys(read_space(space).names, name, data, settings_files)
+        tuning = search(
+            name,
+            data,
+            params_file=space,
+            algorithm=algo,
+            max_evals=max_evals,
+            seed=search_seed,
+            pruner=pruner,
+            settings=overrides,
+            config_files=settings_files,
+            out=out or Path(f"tuning-{name}-{data}-{algo}"),
+            resume=resume,
+            listener=listener,
+        )
     written = write_trials(tuning, output_file, display_file)
     print(written["md"].read_text(encoding="utf-8"))
     print("\n".join(f"{what}: {written[what]}" for what in ("html", "csv", "result")))
@@ -103,7 +101,8 @@ def tune(
     if best is None:
         print("no trial ended by itself: every one failed or was pruned")
         raise typer.Exit(FAILED)
-    params = " ".join(f"--{key}={_shell(value)}" for key, value in {**overrides, **best["params"]}.items())
+    settings = {**overrides, **best["params"]}
+    params = " ".join(f"--{key}={shlex.quote(str(value))}" for key, value in settings.items())
     print(
         f"best: trial {best['trial']}, {tuning.valid_metric.lower()} {best['score']:.4f} on validation data"
     )
@@ -120,12 +119,6 @@ def _space(model: str, params_file: Path | None) -> Any:
     if not shipped.is_file():
         raise InputError(f"recbole_sce has no space for {model}: name one by --params_file")
     return shipped
-
-
-def _shell(value: Any) -> str:
-    import shlex
-
-    return shlex.quote(str(value))
 
 
 class _Listener(Progress):
