@@ -60,12 +60,8 @@ def loss(
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"--device must be a device of this machine, got {device!r} ({reason})") from None
+    threads = threads or torch.get_num_threads()
     base = loss_steps.Case(
-        width=width,
-        bucket_size_y=bucket_size_y,
-        dtype=dtype,
-        device=device,
-        threads=threads or torch.get_num_threads(),
-        repeats=repeats,
+        width=width, bucket_size_y=bucket_size_y, dtype=dtype, device=device, threads=threads, repeats=repeats
     )
     print(loss_steps.table(loss_steps.run(sizes, base, max_logits=max_logits, timeout=timeout)))

@@ -60,23 +60,14 @@ def convert(
     except ImportError as error:
         raise InputError(str(error)) from error
 
-    options = {
-        "user": user,
-        "item": item,
-        "time": time,
-        "rating": rating,
-        "separator": separator,
-        "header": header,
-        "time_format": time_format,
-        "member": member,
-    }
-    given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+    columns = dict(user=user, item=item, time=time, rating=rating)
+    form = dict(separator=separator, header=header, time_format=time_format, member=member)
+    given: dict[str, Any] = {key: value for key, value in {**columns, **form}.items() if value is not None}
     if layout is not None and given:
         names = ", ".join("--" + key.replace("_", "-") for key in given)
         raise InputError(f"--layout {layout} says where everything is; it cannot go with {names}")
     if header is False:
-        for key in {"user", "item", "time", "rating"} & set(given):
-            given[key] = _position(given[key])
+        given |= {key: _position(column) for key, column in columns.items() if column is not None}
     try:
         if layout is not None and layout not in PRESETS:
             raise InputError(f"--layout must be one of {', '.join(PRESETS)}, got {layout!r}")

@@ -10,19 +10,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Optional
+from typing import Optional
 
 import psutil  # type: ignore[import-untyped]
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from recbole_sce.loss import (
-    CrossEntropyLoss,
-    Histories,
-    SampledCrossEntropyLoss,
-    ScalableCrossEntropyLoss,
-)
+from recbole_sce.loss import CrossEntropyLoss, Histories, SampledCrossEntropyLoss, ScalableCrossEntropyLoss
 from recbole_sce.loss.ops.kernels import SWITCH
 from recbole_sce.utils.memory import WorkMemory, can_measure
 
@@ -210,14 +205,13 @@ def measure_apart(
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=timeout, check=True, env=environment
         )
+        return Measurement(**json.loads(done.stdout.strip().splitlines()[-1]))
     except subprocess.TimeoutExpired:
-        print(f"  {case.loss}: not finished after {timeout:g} s", file=sys.stderr)
-        return None
+        reason = f"not finished after {timeout:g} s"
     except subprocess.CalledProcessError as error:
         reason = (error.stderr or "killed").strip().splitlines()[-1]
-        print(f"  {case.loss}: {reason}", file=sys.stderr)
-        return None
-    return Measurement(**json.loads(done.stdout.strip().splitlines()[-1]))
+    print(f"  {case.loss}: {reason}", file=sys.stderr)
+    return None
 
 
 def run(
@@ -288,5 +282,4 @@ def table(rows: Sequence[Row]) -> str:
 
 def main(argument: str, contenders: Sequence[Contender] = CONTENDERS) -> None:
     """Measure a case given as JSON, and print the measurement as JSON."""
-    content: dict[str, Any] = json.loads(argument)
-    print(json.dumps(asdict(measure(Case(**content), contenders))))
+    print(json.dumps(asdict(measure(Case(**json.loads(argument)), contenders))))
