@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +71,9 @@ def _machines(done: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _against_memory(comparison: Comparison, summary: pd.DataFrame) -> Any:
-    on_device = summary["device_mib"].notna().any()
-    column = "device_mib" if on_device else "resident_mib"
-    figure = _scatter(
-        comparison, summary, column, f"peak memory, {'device' if on_device else 'resident'} [MiB]", False
-    )
-    if not on_device:
+    place = "device" if summary["device_mib"].notna().any() else "resident"
+    figure = _scatter(comparison, summary, f"{place}_mib", f"peak memory, {place} [MiB]", False)
+    if place == "resident":
         before = [r["memory_mib"]["resident_before_training"] for r in comparison.done()]
         start, end = sum(before) / len(before), max(r["memory_mib"]["resident"] for r in comparison.done())
         figure.update_xaxes(range=[start - 0.06 * (end - start), end + 0.1 * (end - start)])
@@ -100,18 +97,19 @@ def _scatter(comparison: Comparison, summary: pd.DataFrame, column: str, heading
     """Return test quality against a cost: each candidate's runs, and their mean with its spread."""
     runs, metrics, chosen = runs_table(comparison), metric_names(comparison), main_metric(comparison)
     figure = new_figure()
-    values: dict[str, list[dict[str, Any]]] = {metric: [] for metric in metrics}
+    plotted: list[tuple[dict[Hashable, Any], pd.DataFrame]] = []
     spreads = [name for name in summary.columns if name.endswith("_std")]
     for number, row in enumerate(summary.fillna(dict.fromkeys(spreads, 0)).to_dict("records")):
         if not row["runs"]:
             continue
         label, own = str(row["label"]), runs[(runs["label"] == row["label"]) & (runs["status"] == "done")]
+        plotted.append((row, own))
         style = {"color": COLOURS[number % len(COLOURS)], "symbol": SHAPES[number % len(SHAPES)]}
         figure.add_scatter(
             x=[row[column]],
             y=[row[chosen]],
-            error_x={"array": [row[f"{column}_std"]], "thickness": 1.2},
-            error_y={"array": [row[f"{chosen}_std"]], "thickness": 1.2},
+            error_x=_bar([row[f"{column}_std"]]),
+            error_y=_bar([row[f"{chosen}_std"]]),
             mode="markers",
             name=label,
             legendgroup=label,
@@ -129,18 +127,11 @@ def _scatter(comparison: Comparison, summary: pd.DataFrame, column: str, heading
             hovertemplate=f"{html.escape(label)}, seed %{{customdata}}<br>%{{y:.4f}}<br>%{{x:,.1f}}"
             "<extra></extra>",
         )
-        for metric in metrics:
-            values[metric] += [
-                {"y": [row[metric]], "error_y": {"array": [row[f"{metric}_std"]], "thickness": 1.2}},
-                {"y": own[metric].tolist(), "error_y": {"array": [], "thickness": 1.2}},
-            ]
-    changes = {
-        metric: (
-            {key: [trace[key] for trace in values[metric]] for key in ("y", "error_y")},
-            {"yaxis.title.text": f"test {metric}"},
-        )
-        for metric in metrics
-    }
+    changes = {}
+    for metric in metrics:
+        y = [values for row, own in plotted for values in ([row[metric]], own[metric].tolist())]
+        bars = [_bar(spread) for row, _ in plotted for spread in ([row[f"{metric}_std"]], [])]
+        changes[metric] = ({"y": y, "error_y": bars}, {"yaxis.title.text": f"test {metric}"})
     figure.update_layout(**layout(heading, f"test {chosen}", height=430))
     figure.update_layout(**menu(changes, chosen))
     figure.update_xaxes(type="log" if log else "linear", rangemode="normal" if log else "tozero")
@@ -148,6 +139,10 @@ def _scatter(comparison: Comparison, summary: pd.DataFrame, column: str, heading
         figure.update_xaxes(dtick="D2" if summary[column].max() < 500 * summary[column].min() else 1)
     figure.update_yaxes(rangemode="tozero", tickformat=".3~f")
     return figure
+
+
+def _bar(spread: list[Any]) -> dict[str, Any]:
+    return {"array": spread, "thickness": 1.2}
 
 
 def _learning_curves(comparison: Comparison) -> Any:

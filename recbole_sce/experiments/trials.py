@@ -113,7 +113,8 @@ def _best_first(tuning: Tuning, table: pd.DataFrame) -> pd.DataFrame:
     ordered = ranked.sort_values(["_rank", "score"], ascending=[True, not tuning.bigger], kind="stable")
     tests = [column for column in table.columns if column.startswith("test_")]
     columns = ["trial", "status", *tuning.names, "score", *tests, "epochs", "seconds", "error"]
-    return ordered[columns if table["error"].notna().any() else columns[:-1]]
+    shown: pd.DataFrame = ordered[columns if table["error"].notna().any() else columns[:-1]]
+    return shown
 
 
 def _text(value: Any) -> str:
