@@ -88,8 +88,6 @@ def summary_table(comparison: Comparison) -> pd.DataFrame:
 def best_labels(summary: pd.DataFrame, metric: str) -> list[str]:
     """Return the candidates with the best mean of ``metric``."""
     means = summary.set_index("label")[metric].dropna()
-    if means.empty:
-        return []
     best = means.max() if is_bigger_better(metric) else means.min()
     return [str(label) for label in means.index[means == best]]
 
