@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from statistics import median
 from typing import Optional
 
 import psutil  # type: ignore[import-untyped]
@@ -177,15 +177,8 @@ def measure(case: Case, contenders: Sequence[Contender] = CONTENDERS) -> Measure
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - began)
         processor.append(time.process_time() - of_processor)
-    return Measurement(
-        statistics.median(seconds),
-        min(seconds),
-        max(seconds),
-        statistics.median(processor),
-        extra,
-        gradients,
-        value,
-    )
+    fastest, slowest = min(seconds), max(seconds)
+    return Measurement(median(seconds), fastest, slowest, median(processor), extra, gradients, value)
 
 
 def measure_apart(

@@ -13,8 +13,7 @@ from recbole_sce.cli.errors import InputError
 DEFAULT_MODEL, DEFAULT_DATASET = "SASRecSCE", "ml-100k"
 
 Model = Annotated[
-    str | None,
-    Option("--model", "-m", help=f"Model, of recbole-sce models.  [default: {DEFAULT_MODEL}]"),
+    str | None, Option("--model", "-m", help=f"Model, of recbole-sce models.  [default: {DEFAULT_MODEL}]")
 ]
 Dataset = Annotated[
     str | None,

@@ -217,7 +217,7 @@ def _loss_type(config: Any, model: Any) -> Any:
 
     if isinstance(model, SCEMixin):
         return display_name(model.loss_type, model.settings.complete_softmax)
-    return config["loss_type"] if "loss_type" in config else None  # noqa: SIM401  (Config has no get)
+    return config["loss_type"]  # None where there is none
 
 
 def _end_with_parent() -> None:
