@@ -17,7 +17,6 @@ LONGEST = 400
 #: Files that are longer, each with its reason.
 LONGER = {
     "data/dataset.py": "the steps of RecBole's data set class, which are overridden in one subclass",
-    "experiments/tuning.py": "one study: its space, its trials and how it goes on after an interruption",
     "inference/recommender.py": "one class; what it searches with lies in evaluator",
     "loss/ops/triton_kernels.py": "kernels that share their blocks, with the code that starts them",
 }

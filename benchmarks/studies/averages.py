@@ -11,8 +11,9 @@ from contextlib import ExitStack
 
 from epochs import parser_of, prepared
 
-from recbole_sce.cli.overrides import parse_overrides, recbole_sees
+from recbole_sce.cli.overrides import parse_overrides
 from recbole_sce.training.callbacks.ema import WeightAverage
+from recbole_sce.utils.arguments import recbole_sees
 
 SETTINGS = {
     "metrics": ["NDCG"],

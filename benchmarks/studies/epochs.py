@@ -11,7 +11,8 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from recbole_sce.cli.overrides import parse_overrides, recbole_sees
+from recbole_sce.cli.overrides import parse_overrides
+from recbole_sce.utils.arguments import recbole_sees
 
 METRICS = ("ndcg@10", "recall@10", "itemcoverage@10")
 SETTINGS = {

@@ -18,9 +18,9 @@ from recbole.data import create_dataset, data_preparation
 from recbole.utils import init_seed
 
 from recbole_sce import SASRecSCE
-from recbole_sce.cli.overrides import recbole_sees
 from recbole_sce.data.synthetic import LogSpec, generate_log, write_inter
 from recbole_sce.training import SCETrainer
+from recbole_sce.utils.arguments import recbole_sees
 
 #: Steps that do not count, in which memory is first taken.
 _WARM_UP = 4

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
+from typer import Option
 
 from recbole_sce.cli.errors import InputError
 from recbole_sce.cli.options import OneValueEach, split_values
@@ -25,27 +26,20 @@ def _group() -> None:
 @bench.command(cls=OneValueEach)
 def loss(
     cases: Annotated[
-        Optional[list[str]],
-        typer.Option(
-            "--cases",
+        list[str] | None,
+        Option(
             help="Hidden states x items, separated by commas or repeated: 2048x1e5,2048x1e6.  "
-            f"[default: {DEFAULT_CASES}]",
+            f"[default: {DEFAULT_CASES}]"
         ),
     ] = None,
-    width: Annotated[int, typer.Option("--width", min=1, help="Width of states and items.")] = 64,
-    bucket_size_y: Annotated[
-        int, typer.Option("--bucket-size-y", min=1, help="Items per bucket, and negatives of CE-.")
-    ] = 256,
-    dtype: Annotated[str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16.")] = "float32",
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, ...")] = "cpu",
-    threads: Annotated[
-        Optional[int], typer.Option("--threads", min=1, help="Threads of torch.  [default: torch's]")
-    ] = None,
-    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed steps.")] = 5,
-    max_logits: Annotated[
-        float, typer.Option("--max-logits", help="Leave out losses of N x C work beyond this.")
-    ] = 5e8,
-    timeout: Annotated[float, typer.Option("--timeout", help="Seconds that each loss may take.")] = 600,
+    width: Annotated[int, Option(min=1, help="Width of states and items.")] = 64,
+    bucket_size_y: Annotated[int, Option(min=1, help="Items per bucket, and negatives of CE-.")] = 256,
+    dtype: Annotated[str, Option(help="float32, float64, bfloat16 or float16.")] = "float32",
+    device: Annotated[str, Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    threads: Annotated[int | None, Option(min=1, help="Threads of torch.  [default: torch's]")] = None,
+    repeats: Annotated[int, Option(min=1, help="Timed steps.")] = 5,
+    max_logits: Annotated[float, Option(help="Leave out losses of N x C work beyond this.")] = 5e8,
+    timeout: Annotated[float, Option(help="Seconds that each loss may take.")] = 600,
 ) -> None:
     """Compare the losses: seconds and peak memory of a training step, by size of batch and catalogue.
 
@@ -66,12 +60,8 @@ def loss(
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"--device must be a device of this machine, got {device!r} ({reason})") from None
+    threads = threads or torch.get_num_threads()
     base = loss_steps.Case(
-        width=width,
-        bucket_size_y=bucket_size_y,
-        dtype=dtype,
-        device=device,
-        threads=threads or torch.get_num_threads(),
-        repeats=repeats,
+        width=width, bucket_size_y=bucket_size_y, dtype=dtype, device=device, threads=threads, repeats=repeats
     )
     print(loss_steps.table(loss_steps.run(sizes, base, max_logits=max_logits, timeout=timeout)))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
 from recbole_sce.cli.errors import FAILED, InputError
 from recbole_sce.cli.loading import load_plugin
@@ -24,8 +25,8 @@ DEFAULT_MODELS = "SASRecSCE,SASRec,GRU4Rec,BERT4Rec,Pop"
 def compare(
     ctx: typer.Context,
     models: Annotated[
-        Optional[list[str]],
-        typer.Option(
+        list[str] | None,
+        Option(
             "--models",
             "--model_list",
             "-m",
@@ -35,22 +36,16 @@ def compare(
     ] = None,
     dataset: Dataset = None,
     seeds: Annotated[
-        Optional[list[str]],
-        typer.Option(
-            "--seeds", help="Separated by commas or repeated; one run of each model each.  [default: 2020]"
-        ),
+        list[str] | None,
+        Option(help="Separated by commas or repeated; one run of each model each.  [default: 2020]"),
     ] = None,
     losses: Annotated[
-        Optional[list[str]],
-        typer.Option(
-            "--losses",
-            help="Separated by commas or repeated; for each model of recbole_sce that names no loss.",
-        ),
+        list[str] | None,
+        Option(help="Separated by commas or repeated; for each model of recbole_sce that names no loss."),
     ] = None,
     config_files: ConfigFiles = None,
     out: Annotated[
-        Optional[Path],
-        typer.Option("--out", "-o", help="Folder of the results.  [default: comparison-DATASET]"),
+        Path | None, Option("--out", "-o", help="Folder of the results.  [default: comparison-DATASET]")
     ] = None,
 ) -> None:
     """Train and test several models under one protocol and report quality, time and memory.
@@ -74,34 +69,27 @@ def compare(
     files, overrides = split_files(config_files), parse_overrides(ctx.args)
     data = dataset or DEFAULT_DATASET
     load_plugin()
-    from recbole_sce.experiments import Candidate, ExperimentError, write_report
+    from recbole_sce.experiments import Candidate, write_report
     from recbole_sce.experiments import compare as run_comparison
 
-    try:
-        candidates = [Candidate.parse(text) for text in split_values(models or [DEFAULT_MODELS])]
-        candidates, common = _with_overrides(candidates, overrides, data, files)
-        folder = out or Path(f"comparison-{data}")
-        with _Listener() as listener:
-            comparison = run_comparison(
-                candidates,
-                data,
-                seeds=[_whole_number(seed) for seed in split_values(seeds or ["2020"])],
-                losses=split_values(losses),
-                settings=common,
-                config_files=files,
-                out=folder,
-                listener=listener,
-            )
-    except ExperimentError as error:
-        raise InputError(str(error)) from error
-    report = write_report(comparison)
-    print((folder / "summary.md").read_text(encoding="utf-8"))
-    print(f"report: {report}")
-    if comparison.failed():
-        print(
-            f"{len(comparison.failed())} of {len(comparison.records)} runs failed; "
-            "the same command tries them again"
+    candidates = [Candidate.parse(text) for text in split_values(models or [DEFAULT_MODELS])]
+    candidates, common = _with_overrides(candidates, overrides, data, files)
+    with _Listener() as listener:
+        comparison = run_comparison(
+            candidates,
+            data,
+            seeds=[_whole_number(seed) for seed in split_values(seeds or ["2020"])],
+            losses=split_values(losses),
+            settings=common,
+            config_files=files,
+            out=out or Path(f"comparison-{data}"),
+            listener=listener,
         )
+    report = write_report(comparison)
+    print(report.with_name("summary.md").read_text(encoding="utf-8"))
+    print(f"report: {report}")
+    if failed := len(comparison.failed()):
+        print(f"{failed} of {len(comparison.records)} runs failed; the same command tries them again")
         raise typer.Exit(FAILED)
 
 
@@ -116,17 +104,14 @@ def _with_overrides(
     candidates: Sequence[Candidate], overrides: Mapping[str, str], dataset: str, files: Sequence[str]
 ) -> tuple[list[Candidate], dict[str, str]]:
     """Return the candidates with the overrides meant for them, and the overrides for all."""
-    common = {key: value for key, value in overrides.items() if "." not in key}
+    common: dict[str, str] = {}
     own: dict[str, dict[str, str]] = {candidate.label: {} for candidate in candidates}
     for key, value in overrides.items():
         label, dot, name = key.rpartition(".")
         if dot and label not in own:
             raise InputError(f"--{key}={value}: no model is called {label}; {', '.join(own)} are")
-        if dot:
-            own[label][name] = value
-    if common:
-        if not candidates:
-            raise InputError("there is nothing to compare: name one model at least")
+        (own[label] if dot else common)[name] = value
+    if common and candidates:
         check_keys(list(common), candidates[0].model, dataset, files)
     for candidate in candidates:
         if own[candidate.label]:

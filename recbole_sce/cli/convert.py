@@ -3,47 +3,45 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from recbole_sce.cli.errors import InputError
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="csv, tsv or parquet, as it is or in gz, xz or zip.")],
-    out: Annotated[Path, typer.Option(help="Folder of data sets, RecBole's data_path.", metavar="DIR")],
-    name: Annotated[str, typer.Option(help="Name of the data set.")],
+    source: Annotated[Path, Argument(help="csv, tsv or parquet, as it is or in gz, xz or zip.")],
+    out: Annotated[Path, Option(help="Folder of data sets, RecBole's data_path.", metavar="DIR")],
+    name: Annotated[str, Option(help="Name of the data set.")],
     layout: Annotated[
-        Optional[str],
-        typer.Option(
+        str | None,
+        Option(
             help="A known log: movielens-dat, movielens-csv, amazon-2014, amazon-2018, amazon-2023, gowalla."
         ),
     ] = None,
-    user: Annotated[Optional[str], typer.Option(help="Column of the user.  [default: user_id]")] = None,
-    item: Annotated[Optional[str], typer.Option(help="Column of the item.  [default: item_id]")] = None,
-    time: Annotated[Optional[str], typer.Option(help="Column of the time.  [default: timestamp]")] = None,
-    rating: Annotated[Optional[str], typer.Option(help="Column of the rating, if it is to be kept.")] = None,
-    separator: Annotated[
-        Optional[str], typer.Option(help="One character.  [default: by the file's name]")
-    ] = None,
+    user: Annotated[str | None, Option(help="Column of the user.  [default: user_id]")] = None,
+    item: Annotated[str | None, Option(help="Column of the item.  [default: item_id]")] = None,
+    time: Annotated[str | None, Option(help="Column of the time.  [default: timestamp]")] = None,
+    rating: Annotated[str | None, Option(help="Column of the rating, if it is to be kept.")] = None,
+    separator: Annotated[str | None, Option(help="One character.  [default: by the file's name]")] = None,
     header: Annotated[
-        Optional[bool],
-        typer.Option(
+        bool | None,
+        Option(
             "--header/--no-header",
             help="Without a header, columns are positions: 0, 1, ...  [default: header]",
         ),
     ] = None,
     time_format: Annotated[
-        Optional[str], typer.Option(help="auto, s or ms since 1970, or iso.  [default: auto]")
+        str | None, Option(help="auto, s or ms since 1970, or iso.  [default: auto]")
     ] = None,
-    member: Annotated[Optional[str], typer.Option(help="File to read from a zip that holds several.")] = None,
+    member: Annotated[str | None, Option(help="File to read from a zip that holds several.")] = None,
     duplicates: Annotated[
-        str, typer.Option(help="Of one user's interactions with one item keep: all, first or last.")
+        str, Option(help="Of one user's interactions with one item keep: all, first or last.")
     ] = "all",
-    min_user: Annotated[int, typer.Option(min=0, help="Drop users with fewer interactions, and")] = 0,
-    min_item: Annotated[int, typer.Option(min=0, help="items with fewer, until all left have enough.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an atomic file.")] = False,
+    min_user: Annotated[int, Option(min=0, help="Drop users with fewer interactions, and")] = 0,
+    min_item: Annotated[int, Option(min=0, help="items with fewer, until all left have enough.")] = 0,
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace an atomic file.")] = False,
 ) -> None:
     """Convert a raw log of interactions to RecBole's atomic file, in bounded memory.
 
@@ -62,23 +60,14 @@ def convert(
     except ImportError as error:
         raise InputError(str(error)) from error
 
-    options = {
-        "user": user,
-        "item": item,
-        "time": time,
-        "rating": rating,
-        "separator": separator,
-        "header": header,
-        "time_format": time_format,
-        "member": member,
-    }
-    given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+    columns = dict(user=user, item=item, time=time, rating=rating)
+    form = dict(separator=separator, header=header, time_format=time_format, member=member)
+    given: dict[str, Any] = {key: value for key, value in {**columns, **form}.items() if value is not None}
     if layout is not None and given:
         names = ", ".join("--" + key.replace("_", "-") for key in given)
         raise InputError(f"--layout {layout} says where everything is; it cannot go with {names}")
     if header is False:
-        for key in {"user", "item", "time", "rating"} & set(given):
-            given[key] = _position(given[key])
+        given |= {key: _position(column) for key, column in columns.items() if column is not None}
     try:
         if layout is not None and layout not in PRESETS:
             raise InputError(f"--layout must be one of {', '.join(PRESETS)}, got {layout!r}")

@@ -6,11 +6,11 @@ import importlib
 import os
 import platform
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
+from typer import Option
 
 import recbole_sce
 from recbole_sce.cli.loading import load_package, load_plugin
@@ -34,11 +34,10 @@ _OPTIONAL = {
 
 def doctor(
     data_path: Annotated[
-        Optional[Path],
-        typer.Option("--data_path", help="Folder of data sets.  [default: RecBole's]", metavar="DIR"),
+        Path | None, Option("--data_path", help="Folder of data sets.  [default: RecBole's]", metavar="DIR")
     ] = None,
     fix: Annotated[
-        bool, typer.Option("--fix", help="Install what every command needs and this Python lacks.")
+        bool, Option("--fix", help="Install what every command needs and this Python lacks.")
     ] = False,
 ) -> None:
     """Show versions, devices, the patches of RecBole in force, and where data sets are searched.
@@ -51,7 +50,7 @@ def doctor(
     """
     load_package()
     if fix:
-        for name in filter(_is_missing, _REQUIRED):
+        for name in _missing():
             requirements.install(name)
         importlib.invalidate_caches()
     print("Versions")
@@ -62,13 +61,12 @@ def doctor(
     print("\nOptional")
     for name, purpose in _OPTIONAL.items():
         _line(name, f"{_found(name)}  ({purpose})")
-    missing = list(filter(_is_missing, _REQUIRED))
-    if missing:
+    if missing := _missing():
         print(f"\n{', '.join(missing)} missing; recbole-sce doctor --fix installs what every command needs.")
         raise typer.Exit(1)
     print("\nDevices")
     _devices()
-    if _version("recbole") != RECBOLE:
+    if requirements.installed("recbole") != RECBOLE:
         print(f"\nrecbole_sce is made for RecBole {RECBOLE}; another release may behave otherwise.")
     print("\nPatches of RecBole in force")
     _patches()
@@ -81,18 +79,11 @@ def _line(name: str, value: str) -> None:
 
 
 def _found(package: str) -> str:
-    return _version(package) or f"missing: {requirements.install_line(package)}"
+    return requirements.installed(package) or f"missing: {requirements.install_line(package)}"
 
 
-def _is_missing(package: str) -> bool:
-    return _version(package) is None
-
-
-def _version(package: str) -> Optional[str]:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+def _missing() -> list[str]:
+    return [name for name in _REQUIRED if requirements.installed(name) is None]
 
 
 def _devices() -> None:
@@ -116,7 +107,7 @@ def _patches() -> None:
         print(f"  {patch.name:{width}}  {patch.purpose} Needed: {patch.needed}.")
 
 
-def _data_sets(data_path: Optional[Path]) -> None:
+def _data_sets(data_path: Path | None) -> None:
     import recbole
     import yaml
 

@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Optional
 
 from recbole_sce.cli.errors import InputError
@@ -90,7 +89,7 @@ class RecommendationWriter:
     def __init__(self, path: Optional[Path]) -> None:
         self._path = path
         self._file: Any = None
-        self._parquet: Any = None
+        self._pyarrow: Any = None
         self._stack = ExitStack()
         if path is None:
             return
@@ -103,18 +102,17 @@ class RecommendationWriter:
                 import pyarrow.parquet
             except ImportError as error:
                 raise missing_package("pyarrow", "--out with Parquet", error) from None
-            self._parquet = pyarrow.parquet
+            self._pyarrow = pyarrow
 
     def __enter__(self) -> RecommendationWriter:
         if self._path is None:
             return self
         stream = self._stack.enter_context(whole_file(self._path))
-        if self._parquet is not None:
-            import pyarrow as pa
-
+        if self._pyarrow is not None:
+            pa = self._pyarrow
             types = (pa.string(), pa.int32(), pa.string(), pa.float32())
             self._schema = pa.schema(list(zip(_COLUMNS, types)))
-            self._file = self._stack.enter_context(self._parquet.ParquetWriter(stream, self._schema))
+            self._file = self._stack.enter_context(pa.parquet.ParquetWriter(stream, self._schema))
             return self
         self._file = io.TextIOWrapper(stream, encoding="utf-8", newline="")
         self._stack.callback(self._file.detach)  # writes what it holds, and leaves the stream open
@@ -122,13 +120,8 @@ class RecommendationWriter:
             csv.writer(self._file).writerow(_COLUMNS)
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
 
     def write(self, top: TopItems) -> None:
         """Write one batch."""
@@ -136,14 +129,11 @@ class RecommendationWriter:
             for name, items, scores in top.rows():
                 line = json.dumps({"id": name, "items": items, "scores": scores}, ensure_ascii=False)
                 print(line, file=self._file)
-        elif self._parquet is None:
+        elif self._pyarrow is None:
             csv.writer(self._file).writerows(_long(top))
         else:
-            import pyarrow as pa
-
             columns = list(zip(*_long(top))) or [()] * len(_COLUMNS)
-            arrays = [pa.array(column, kind.type) for column, kind in zip(columns, self._schema)]
-            self._file.write_table(pa.table(arrays, schema=self._schema))
+            self._file.write_table(self._pyarrow.table(columns, schema=self._schema))
 
 
 def _long(top: TopItems) -> Iterable[tuple[str, int, str, float]]:

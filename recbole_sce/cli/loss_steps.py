@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Optional
+from statistics import median
+from typing import Optional
 
 import psutil  # type: ignore[import-untyped]
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from recbole_sce.loss import (
-    CrossEntropyLoss,
-    Histories,
-    SampledCrossEntropyLoss,
-    ScalableCrossEntropyLoss,
-)
+from recbole_sce.loss import CrossEntropyLoss, Histories, SampledCrossEntropyLoss, ScalableCrossEntropyLoss
 from recbole_sce.loss.ops.kernels import SWITCH
 from recbole_sce.utils.memory import WorkMemory, can_measure
 
@@ -182,15 +177,8 @@ def measure(case: Case, contenders: Sequence[Contender] = CONTENDERS) -> Measure
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - began)
         processor.append(time.process_time() - of_processor)
-    return Measurement(
-        statistics.median(seconds),
-        min(seconds),
-        max(seconds),
-        statistics.median(processor),
-        extra,
-        gradients,
-        value,
-    )
+    fastest, slowest = min(seconds), max(seconds)
+    return Measurement(median(seconds), fastest, slowest, median(processor), extra, gradients, value)
 
 
 def measure_apart(
@@ -210,14 +198,13 @@ def measure_apart(
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=timeout, check=True, env=environment
         )
+        return Measurement(**json.loads(done.stdout.strip().splitlines()[-1]))
     except subprocess.TimeoutExpired:
-        print(f"  {case.loss}: not finished after {timeout:g} s", file=sys.stderr)
-        return None
+        reason = f"not finished after {timeout:g} s"
     except subprocess.CalledProcessError as error:
         reason = (error.stderr or "killed").strip().splitlines()[-1]
-        print(f"  {case.loss}: {reason}", file=sys.stderr)
-        return None
-    return Measurement(**json.loads(done.stdout.strip().splitlines()[-1]))
+    print(f"  {case.loss}: {reason}", file=sys.stderr)
+    return None
 
 
 def run(
@@ -288,5 +275,4 @@ def table(rows: Sequence[Row]) -> str:
 
 def main(argument: str, contenders: Sequence[Contender] = CONTENDERS) -> None:
     """Measure a case given as JSON, and print the measurement as JSON."""
-    content: dict[str, Any] = json.loads(argument)
-    print(json.dumps(asdict(measure(Case(**content), contenders))))
+    print(json.dumps(asdict(measure(Case(**json.loads(argument)), contenders))))

@@ -30,8 +30,7 @@ def models() -> None:
     )
     for name, cls in sorted(plugin.items(), key=lambda item: item[0].lower()):
         encoder = (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ").rstrip(".")
-        one_only = cast("type[SCEMixin]", cls).trains() == "last"
-        positions = "last" if one_only else "all, last"
+        positions = "last" if cast("type[SCEMixin]", cls).trains() == "last" else "all, last"
         table.add_row(name, base_of(cls).__name__, positions, encoder)
     console = Console()
     console.print(table)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
-import typer
+from typer import Option
 from typer.core import TyperCommand
 
 from recbole_sce.cli.errors import InputError
@@ -13,16 +13,15 @@ from recbole_sce.cli.errors import InputError
 DEFAULT_MODEL, DEFAULT_DATASET = "SASRecSCE", "ml-100k"
 
 Model = Annotated[
-    Optional[str],
-    typer.Option("--model", "-m", help=f"Model, of recbole-sce models.  [default: {DEFAULT_MODEL}]"),
+    str | None, Option("--model", "-m", help=f"Model, of recbole-sce models.  [default: {DEFAULT_MODEL}]")
 ]
 Dataset = Annotated[
-    Optional[str],
-    typer.Option("--dataset", "-d", help=f"Data set, a folder of data_path.  [default: {DEFAULT_DATASET}]"),
+    str | None,
+    Option("--dataset", "-d", help=f"Data set, a folder of data_path.  [default: {DEFAULT_DATASET}]"),
 ]
 ConfigFiles = Annotated[
-    Optional[list[str]],
-    typer.Option("--config_files", help="YAML files of settings, separated by spaces; may be repeated."),
+    list[str] | None,
+    Option("--config_files", help="YAML files of settings, separated by spaces; may be repeated."),
 ]
 
 
@@ -58,7 +57,7 @@ class OneValueEach(TyperCommand):
         return super().parse_args(ctx, args)
 
 
-def split_values(values: Optional[Iterable[str]], separator: Optional[str] = ",") -> list[str]:
+def split_values(values: Iterable[str] | None, separator: str | None = ",") -> list[str]:
     """Return all that an option holds which may be repeated and whose values may be lists.
 
     Args:

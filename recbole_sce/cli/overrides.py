@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Optional
 
 from recbole_sce.cli.errors import InputError, warn
@@ -103,17 +101,6 @@ def known_keys(model: str, dataset: str, config_files: Sequence[str]) -> set[str
     config.model, config.model_class, config.dataset = model, model_class, dataset
     config._load_internal_config_dict(model, model_class, dataset)
     return recipes.known_keys(config) | set(config._load_config_files(list(config_files)))
-
-
-@contextmanager
-def recbole_sees(overrides: dict[str, str]) -> Iterator[None]:
-    """Show RecBole's ``Config``, which reads ``sys.argv``, the overrides and nothing else."""
-    ours = sys.argv
-    sys.argv = [ours[0], *(f"--{key}={value}" for key, value in overrides.items())]
-    try:
-        yield
-    finally:
-        sys.argv = ours
 
 
 def split_files(config_files: Optional[Sequence[str]]) -> list[str]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Optional, TypeVar
+from typing import Any, TypeVar
 
 _Self = TypeVar("_Self", bound="Progress")
 
@@ -24,12 +23,7 @@ class Progress:
             self._status.start()
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._status.stop()
 
     def finished(self, number: int, of: int, text: str) -> None:

@@ -3,70 +3,60 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from recbole_sce.cli.errors import InputError, warn
 from recbole_sce.cli.loading import load_plugin
 
 if TYPE_CHECKING:
-    from recbole_sce.inference.recommender import Recommender, Skipped, TopItems
+    from recbole_sce.inference.recommender import Recommender, Skipped
 
 #: Users whose hidden states a FAISS index is measured by.
 _QUERIES = 1000
 
 
 def recommend(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint, a .pth file that training has saved.")],
-    user: Annotated[
-        Optional[list[str]], typer.Option("--user", "-u", help="Id of a user; may be repeated.")
-    ] = None,
-    users: Annotated[
-        Optional[Path], typer.Option(help="File of users, one id a line.", metavar="FILE")
-    ] = None,
+    checkpoint: Annotated[Path, Argument(help="Checkpoint, a .pth file that training has saved.")],
+    user: Annotated[list[str] | None, Option("--user", "-u", help="Id of a user; may be repeated.")] = None,
+    users: Annotated[Path | None, Option(help="File of users, one id a line.", metavar="FILE")] = None,
     histories: Annotated[
-        Optional[Path],
-        typer.Option(
+        Path | None,
+        Option(
             help="File of histories, of users unknown to the model too: JSON lines "
             '{"id": "ann", "items": ["12", "7"]}, or .csv with columns id, items (separated by spaces).',
             metavar="FILE",
         ),
     ] = None,
-    k: Annotated[int, typer.Option("--k", "-k", min=1, help="Items for each.")] = 10,
-    exclude_seen: Annotated[bool, typer.Option(help="Leave out the items of the history.")] = False,
+    k: Annotated[int, Option("--k", "-k", min=1, help="Items for each.")] = 10,
+    exclude_seen: Annotated[bool, Option(help="Leave out the items of the history.")] = False,
     history: Annotated[
         str,
-        typer.Option(
+        Option(
             help="Of a user: full, all that the data set has; test, without the items held out for testing, "
             "as in evaluation."
         ),
     ] = "full",
     out: Annotated[
-        Optional[Path],
-        typer.Option(help=".csv, .parquet or .jsonl; JSON lines on the screen if not given.", metavar="FILE"),
+        Path | None,
+        Option(help=".csv, .parquet or .jsonl; JSON lines on the screen if not given.", metavar="FILE"),
     ] = None,
     item_vectors: Annotated[
-        Optional[Path],
-        typer.Option(
-            help="Write the vectors of all items here, .npy, and their ids beside it.", metavar="FILE"
-        ),
+        Path | None,
+        Option(help="Write the vectors of all items here, .npy, and their ids beside it.", metavar="FILE"),
     ] = None,
     faiss: Annotated[
-        Optional[Path],
-        typer.Option(
-            help="Write a FAISS index of these vectors here, and measure its recall.", metavar="FILE"
-        ),
+        Path | None,
+        Option(help="Write a FAISS index of these vectors here, and measure its recall.", metavar="FILE"),
     ] = None,
     data_path: Annotated[
-        Optional[Path],
-        typer.Option(
-            "--data_path", help="Folder of data sets, if not where it was in training.", metavar="DIR"
-        ),
+        Path | None,
+        Option("--data_path", help="Folder of data sets, if not where it was in training.", metavar="DIR"),
     ] = None,
-    device: Annotated[Optional[str], typer.Option(help="cpu, cuda, ...")] = None,
+    device: Annotated[str | None, Option(help="cpu, cuda, ...")] = None,
 ) -> None:
     """Recommend the best next items from a checkpoint.
 
@@ -87,40 +77,36 @@ def recommend(
 
     load_plugin()
     from recbole_sce.cli.lists import RecommendationWriter, read_histories, read_users
-    from recbole_sce.inference.recommender import RecommendationError, Recommender, Skipped
+    from recbole_sce.inference.recommender import Recommender, Skipped
 
     writer = RecommendationWriter(out)
     named = [*(user or []), *(read_users(users) if users is not None else [])]
     skipped = Skipped()
-    try:
-        recommender = Recommender.load(checkpoint, data_path, device)
-        tops: Iterator[TopItems]
-        if histories is not None:
-            tops = recommender.for_histories(read_histories(histories), k, exclude_seen, skipped)
-        else:
-            tops = recommender.for_users(named or recommender.users, k, exclude_seen, history)
-        if item_vectors is not None or faiss is not None:
-            _export(recommender, item_vectors, faiss, k, history)
-        started = time.perf_counter()
-        n_served, n_short, n_items = 0, 0, 0
-        with writer:
-            for top in tops:
-                writer.write(top)
-                counts = (top.scores > -float("inf")).sum(1)
-                n_served, n_items = n_served + len(top.ids), n_items + int(counts.sum())
-                n_short += int((counts < k).sum())
-            _warn_of(skipped)
-            if n_items == 0:
-                raise InputError(_nothing(n_served, histories))
-    except RecommendationError as error:
-        raise InputError(str(error)) from error
+    recommender = Recommender.load(checkpoint, data_path, device)
+    if histories is not None:
+        tops = recommender.for_histories(read_histories(histories), k, exclude_seen, skipped)
+    else:
+        tops = recommender.for_users(named or recommender.users, k, exclude_seen, history)
+    if item_vectors is not None or faiss is not None:
+        _export(recommender, item_vectors, faiss, k, history)
+    started = time.perf_counter()
+    n_served, n_short, n_items = 0, 0, 0
+    with writer:
+        for top in tops:
+            writer.write(top)
+            counts = (top.scores > -float("inf")).sum(1)
+            n_served, n_items = n_served + len(top.ids), n_items + int(counts.sum())
+            n_short += int((counts < k).sum())
+        _warn_of(skipped)
+        if n_items == 0:
+            raise InputError(_nothing(n_served, histories))
     if n_short:
         warn(f"{n_short:,} of {n_served:,} lists are shorter than --k {k}: fewer items are left for them")
     seconds = time.perf_counter() - started
     typer.echo(f"{n_served:,} served in {seconds:.1f} s" + (f": {out}" if out else ""), err=True)
 
 
-def _nothing(n_served: int, histories: Optional[Path]) -> str:
+def _nothing(n_served: int, histories: Path | None) -> str:
     """Say why there is no recommendation at all."""
     if n_served:
         return "nothing was recommended: --exclude-seen leaves no item to anybody"
@@ -129,9 +115,7 @@ def _nothing(n_served: int, histories: Optional[Path]) -> str:
     return "nothing was recommended: no user of the data set has a history"
 
 
-def _check_usage(
-    user: Optional[list[str]], users: Optional[Path], histories: Optional[Path], history: str
-) -> None:
+def _check_usage(user: list[str] | None, users: Path | None, histories: Path | None, history: str) -> None:
     if histories is not None and (user or users is not None):
         raise InputError("--histories cannot go with --user or --users: run the command once for each")
     if histories is not None and history != "full":
@@ -142,7 +126,7 @@ def _check_usage(
 
 
 def _export(
-    recommender: Recommender, item_vectors: Optional[Path], faiss: Optional[Path], k: int, history: str
+    recommender: Recommender, item_vectors: Path | None, faiss: Path | None, k: int, history: str
 ) -> None:
     """Write item vectors and their index, and say what the index misses."""
     from recbole_sce.inference.vectors import build_index, recall, save_item_vectors, write_index

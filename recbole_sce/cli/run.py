@@ -10,18 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
+from typer import Option
 
 from recbole_sce.cli.checks import check_device, check_folders
 from recbole_sce.cli.errors import InputError
 from recbole_sce.cli.loading import load_plugin
 from recbole_sce.cli.options import DEFAULT_DATASET, DEFAULT_MODEL, ConfigFiles, Dataset, Model
-from recbole_sce.cli.overrides import (
-    check_keys,
-    parse_overrides,
-    recbole_sees,
-    split_files,
-    value_in_files,
-)
+from recbole_sce.cli.overrides import check_keys, parse_overrides, split_files, value_in_files
+from recbole_sce.utils.arguments import recbole_sees
 
 
 def run(
@@ -30,21 +26,20 @@ def run(
     dataset: Dataset = None,
     config_files: ConfigFiles = None,
     resume: Annotated[
-        Optional[str],
-        typer.Option(
-            "--resume",
+        str | None,
+        Option(
             metavar="[auto|PATH]",
             help="Go on with the run of checkpoint PATH, or with the newest of these settings, if any.",
         ),
     ] = None,
     json_file: Annotated[
-        Optional[Path], typer.Option("--json", help="Write the result here, as JSON.", metavar="FILE")
+        Path | None, Option("--json", help="Write the result here, as JSON.", metavar="FILE")
     ] = None,
-    nproc: Annotated[int, typer.Option("--nproc", min=1, help="Processes of this machine.")] = 1,
-    ip: Annotated[str, typer.Option("--ip", help="Address of the master node.")] = "localhost",
-    port: Annotated[str, typer.Option("--port", help="Port of the master node.")] = "5678",
-    world_size: Annotated[int, typer.Option("--world_size", help="Processes of all machines.")] = -1,
-    group_offset: Annotated[int, typer.Option("--group_offset", help="Rank of the first process.")] = 0,
+    nproc: Annotated[int, Option(min=1, help="Processes of this machine.")] = 1,
+    ip: Annotated[str, Option(help="Address of the master node.")] = "localhost",
+    port: Annotated[str, Option(help="Port of the master node.")] = "5678",
+    world_size: Annotated[int, Option("--world_size", help="Processes of all machines.")] = -1,
+    group_offset: Annotated[int, Option("--group_offset", help="Rank of the first process.")] = 0,
 ) -> None:
     """Train a model and test it.
 
@@ -82,25 +77,19 @@ def run(
             f"--resume: {name} is RecBole's own, whose checkpoints do not hold all that a run goes on from; "
             "models of recbole_sce can be resumed (recbole-sce models lists them)"
         )
+    processes: dict[str, Any] = dict(
+        nproc=nproc, world_size=world_size, ip=ip, port=port, group_offset=group_offset
+    )
     started = time.perf_counter()
     with recbole_sees(overrides):
-        layout = layout_of(nproc, world_size, ip, port, group_offset)
+        layout = layout_of(**processes)
         place = {} if layout is None else {"nproc": layout.nproc, "world_size": layout.world_size}
         # Impossible settings fail here, before any process starts.
         config = Config(name, data, config_file_list=files, config_dict=place)
         if layout is None:
             check_device(config, overrides)
         check_folders(config)
-        result = run_recbole(
-            name,
-            data,
-            config_file_list=files or None,
-            nproc=nproc,
-            world_size=world_size,
-            ip=ip,
-            port=port,
-            group_offset=group_offset,
-        )
+        result = run_recbole(name, data, config_file_list=files or None, **processes)
     if result is None:  # of a machine that has no process of rank 0
         return
     checkpoint = last_checkpoint()
@@ -136,8 +125,7 @@ def _print(record: Mapping[str, Any]) -> None:
     valid = record["best_valid_result"]
     for name, test in record["test_result"].items():
         table.add_row(name, f"{valid.get(name, math.nan):.4f}", f"{test:.4f}")
-    console = Console(soft_wrap=True)
-    console.print(table)
+    Console(soft_wrap=True).print(table)
     peak = ", ".join(f"{size:,.0f} MiB ({place})" for place, size in record["peak_memory_mib"].items())
     print(f"seconds: {record['seconds']:.1f}")
     print(f"peak memory: {peak}")

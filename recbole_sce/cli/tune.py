@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from importlib.resources import as_file
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
 from recbole_sce.cli.errors import FAILED, InputError
 from recbole_sce.cli.loading import load_plugin
@@ -24,34 +26,28 @@ def tune(
     model: Model = None,
     dataset: Dataset = None,
     params_file: Annotated[
-        Optional[Path],
-        typer.Option(
-            "--params_file", help="Space, in RecBole's form.  [default: recbole_sce's own for the model]"
-        ),
+        Path | None,
+        Option("--params_file", help="Space, in RecBole's form.  [default: recbole_sce's own for the model]"),
     ] = None,
-    algo: Annotated[str, typer.Option("--algo", help="exhaustive, random or bayes.")] = "exhaustive",
+    algo: Annotated[str, Option(help="exhaustive, random or bayes.")] = "exhaustive",
     max_evals: Annotated[
-        Optional[int],
-        typer.Option("--max_evals", help="Trials.  [default: all of an exhaustive search, else 100]"),
+        int | None, Option("--max_evals", help="Trials.  [default: all of an exhaustive search, else 100]")
     ] = None,
     config_files: ConfigFiles = None,
     out: Annotated[
-        Optional[Path],
-        typer.Option("--out", "-o", help="Folder of the search.  [default: tuning-MODEL-DATASET-ALGO]"),
+        Path | None, Option("--out", "-o", help="Folder of the search.  [default: tuning-MODEL-DATASET-ALGO]")
     ] = None,
     output_file: Annotated[
-        Optional[Path], typer.Option("--output_file", help="Results, in RecBole's form.  [default: in --out]")
+        Path | None, Option("--output_file", help="Results, in RecBole's form.  [default: in --out]")
     ] = None,
     display_file: Annotated[
-        Optional[Path], typer.Option("--display_file", help="Page with plots.  [default: in --out]")
+        Path | None, Option("--display_file", help="Page with plots.  [default: in --out]")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the search in --out, or work on it beside others.")
+        bool, Option("--resume", help="Go on with the search in --out, or work on it beside others.")
     ] = False,
-    search_seed: Annotated[int, typer.Option("--search_seed", help="Seed of the search.")] = 2020,
-    pruner: Annotated[
-        str, typer.Option("--pruner", help="What ends bad trials: median, halving or none.")
-    ] = "median",
+    search_seed: Annotated[int, Option("--search_seed", help="Seed of the search.")] = 2020,
+    pruner: Annotated[str, Option(help="What ends bad trials: median, halving or none.")] = "median",
 ) -> None:
     """Search hyper-parameters; the validation score decides.
 
@@ -77,30 +73,27 @@ def tune(
             raise InputError(f"{option}: the folder of {file} does not exist")
 
     load_plugin()
-    from recbole_sce.experiments import ExperimentError, write_trials
     from recbole_sce.experiments import tune as search
+    from recbole_sce.experiments import write_trials
     from recbole_sce.experiments.space import read_space
 
     check_keys(list(overrides), name, data, settings_files)
-    try:
-        with as_file(_space(name, params_file)) as space, _Listener() as listener:
-            check_keys(read_space(space).names, name, data, settings_files)
-            tuning = search(
-                name,
-                data,
-                params_file=space,
-                algorithm=algo,
-                max_evals=max_evals,
-                seed=search_seed,
-                pruner=pruner,
-                settings=overrides,
-                config_files=settings_files,
-                out=out or Path(f"tuning-{name}-{data}-{algo}"),
-                resume=resume,
-                listener=listener,
-            )
-    except ExperimentError as error:
-        raise InputError(str(error)) from error
+    with as_file(_space(name, params_file)) as space, _Listener() as listener:
+        check_keys(read_space(space).names, name, data, settings_files)
+        tuning = search(
+            name,
+            data,
+            params_file=space,
+            algorithm=algo,
+            max_evals=max_evals,
+            seed=search_seed,
+            pruner=pruner,
+            settings=overrides,
+            config_files=settings_files,
+            out=out or Path(f"tuning-{name}-{data}-{algo}"),
+            resume=resume,
+            listener=listener,
+        )
     written = write_trials(tuning, output_file, display_file)
     print(written["md"].read_text(encoding="utf-8"))
     print("\n".join(f"{what}: {written[what]}" for what in ("html", "csv", "result")))
@@ -108,14 +101,15 @@ def tune(
     if best is None:
         print("no trial ended by itself: every one failed or was pruned")
         raise typer.Exit(FAILED)
-    params = " ".join(f"--{key}={_shell(value)}" for key, value in {**overrides, **best["params"]}.items())
+    settings = {**overrides, **best["params"]}
+    params = " ".join(f"--{key}={shlex.quote(str(value))}" for key, value in settings.items())
     print(
         f"best: trial {best['trial']}, {tuning.valid_metric.lower()} {best['score']:.4f} on validation data"
     )
     print(f"run it: recbole-sce run -m {name} -d {data} {params}")
 
 
-def _space(model: str, params_file: Optional[Path]) -> Any:
+def _space(model: str, params_file: Path | None) -> Any:
     """Return the file of the space: the user's, or the one that recbole_sce has for the model."""
     if params_file is not None:
         return params_file
@@ -125,12 +119,6 @@ def _space(model: str, params_file: Optional[Path]) -> Any:
     if not shipped.is_file():
         raise InputError(f"recbole_sce has no space for {model}: name one by --params_file")
     return shipped
-
-
-def _shell(value: Any) -> str:
-    import shlex
-
-    return shlex.quote(str(value))
 
 
 class _Listener(Progress):

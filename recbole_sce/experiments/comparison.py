@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,6 +27,7 @@ from recbole_sce.utils.files import write_json
 
 #: How RecBole evaluates sequential models: the last interaction tests, the one before validates.
 LEAVE_ONE_OUT = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full", "group_by": "user"}
+_DEFAULTS = {"eval_args": LEAVE_ONE_OUT, "valid_metric": "NDCG@10"}
 #: The recipe of variants for which none is set: what a comparison asks by default is what the loss does.
 PLAIN = "plain"
 #: What has to be equal for all candidates, or their figures cannot be compared.
@@ -129,50 +131,38 @@ def compare(
         ExperimentError: a candidate is impossible, two have one label, the protocol is not the same for
             all, or ``out`` holds runs with other settings. Nothing has been run then.
     """
-    settings = dict(settings or {})
-    given = {**read_files(config_files), **settings}
-    for key, value in (("eval_args", LEAVE_ONE_OUT), ("valid_metric", "NDCG@10")):
-        if key not in given:
-            settings[key] = value
+    of_files = read_files(config_files)
+    unset = {key: value for key, value in _DEFAULTS.items() if key not in of_files}
     listed = _listed(candidates, losses)
-    _check_seeds(seeds)
-    specs, configs = {}, {}
-    for candidate in listed:
-        specs[candidate.label], configs[candidate.label] = _specified(
-            candidate, dataset, settings, config_files
-        )
-    protocol = common_protocol(configs)
-    _check_data(next(iter(configs.values())))
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ExperimentError(f"seeds must be one or more different whole numbers, got {list(seeds)}")
+    given = {**unset, **(settings or {})}
+    specified = {one.label: _specified(one, dataset, given, config_files) for one in listed}
+    protocol = common_protocol({label: config for label, (_, config) in specified.items()})
+    _check_data(specified[listed[0].label][1])
 
     out = Path(out)
-    plan = [
-        _planned(one, seed, _with_seed(specs[one.label], seed), configs[one.label])
-        for seed in seeds
-        for one in listed
-    ]
+    plan = [_planned(one, seed, *specified[one.label]) for seed in seeds for one in listed]
     _check_folder(out, [planned for _, planned in plan])
+
+    def tell_of(number: int, planned: Mapping[str, Any], kind: str, detail: Mapping[str, Any]) -> None:
+        listener(Event(kind, number, len(plan), planned["label"], planned["seed"], detail))
+
     records: dict[tuple[str, int], dict[str, Any]] = {}
     for number, (spec, planned) in enumerate(plan, 1):
-        label, seed = planned["label"], planned["seed"]
-        event = partial(Event, number=number, of=len(plan), label=label, seed=seed)
-
-        finished = _finished(out, label, seed)
-        if finished is not None:
-            records[label, seed] = finished
-            listener(event("skipped", detail=finished))
-            continue
-        listener(event("started", detail=planned))
-        work = run_file(out, label, seed, "work")
-        record = {**planned, **run_in_process(spec, work, partial(_pass_on, listener, event))}
-        _keep(out, record)
+        tell, label, seed = partial(tell_of, number, planned), planned["label"], planned["seed"]
+        record = _finished(out, label, seed)
+        if record is not None:
+            tell("skipped", record)
+        else:
+            tell("started", planned)
+            work = run_file(out, label, seed, "work")
+            record = {**planned, **run_in_process(spec, work, partial(tell, "progress"))}
+            _keep(out, record)
+            tell(record["status"], record)
         records[label, seed] = record
-        listener(event(record["status"], detail=record))
     ordered = [records[one.label, seed] for one in listed for seed in seeds]
     return Comparison(dataset, ordered, out, protocol)
-
-
-def _pass_on(listener: Callable[[Event], None], event: Callable[..., Event], news: Mapping[str, Any]) -> None:
-    listener(event("progress", detail=news))
 
 
 def run_file(out: Path, label: str, seed: int, ending: str) -> Path:
@@ -190,12 +180,11 @@ def common_protocol(configs: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ExperimentError: it differs; the message names the key and the candidates.
     """
-    protocol: dict[str, Any] = {}
     first = next(iter(configs))
+    protocol = _protocol(configs[first])
     for label, config in configs.items():
-        for key in (*PROTOCOL, "exclude_seen"):
-            value = _value(config, key)
-            if protocol.setdefault(key, value) != value:
+        for key, value in _protocol(config).items():
+            if protocol[key] != value:
                 raise ExperimentError(
                     f"{key} is {protocol[key]!r} for {first} and {value!r} for {label}, and figures can only "
                     "be compared under one protocol: set it for all of them"
@@ -203,15 +192,13 @@ def common_protocol(configs: Mapping[str, Any]) -> dict[str, Any]:
     return protocol
 
 
-def _value(config: Any, key: str) -> Any:
-    """Return ``config[key]``; for ``exclude_seen`` what the model does, whatever the key says."""
-    if key != "exclude_seen":
-        return config[key]
+def _protocol(config: Any) -> dict[str, Any]:
+    """Return the protocol; ``exclude_seen`` is what the model does, whatever the key says."""
     from recbole.utils import ModelType
 
-    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
-        return bool(config["exclude_seen"])
-    return not config["repeatable"]
+    sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
+    exclude_seen = bool(config["exclude_seen"]) if sequential else not config["repeatable"]
+    return {**{key: config[key] for key in PROTOCOL}, "exclude_seen": exclude_seen}
 
 
 def _listed(candidates: Sequence[Union[str, Candidate]], losses: Sequence[str]) -> list[Candidate]:
@@ -228,17 +215,12 @@ def _listed(candidates: Sequence[Union[str, Candidate]], losses: Sequence[str]) 
     if not listed:
         raise ExperimentError("there is nothing to compare: name one model at least")
     files = [run_file(Path(), one.label, 0, "json") for one in listed]
-    for one in listed:
-        if files.count(run_file(Path(), one.label, 0, "json")) > 1:
+    for one, file in zip(listed, files):
+        if files.count(file) > 1:
             raise ExperimentError(
                 f"two candidates are called {one.label}: write label=Model to call one otherwise"
             )
     return listed
-
-
-def _check_seeds(seeds: Sequence[int]) -> None:
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ExperimentError(f"seeds must be one or more different whole numbers, got {list(seeds)}")
 
 
 def _specified(
@@ -259,20 +241,15 @@ def _specified(
     excluded = str(given.get("exclude_seen")).lower() == "true"
     if excluded and "repeatable" not in given and config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
         spec, config = make_spec(candidate.model, dataset, {**own, "repeatable": False}, config_files)
-    if config["MODEL_TYPE"] not in (
-        ModelType.SEQUENTIAL,
-        ModelType.GENERAL,
-        ModelType.TRADITIONAL,
-        ModelType.KNOWLEDGE,
-    ):
+    ranking = (ModelType.SEQUENTIAL, ModelType.GENERAL, ModelType.TRADITIONAL, ModelType.KNOWLEDGE)
+    if config["MODEL_TYPE"] not in ranking:
         raise ExperimentError(
             f"{candidate.model} predicts ratings or clicks: it cannot be ranked against the others; general, "
             "sequential, knowledge-aware and traditional recommenders can"
         )
-    if candidate.loss is not None and "loss_type" in config and hasattr(config.model_class, "input_type"):
-        plugin = hasattr(config.model_class, "check_config")
-        if not plugin:
-            raise ExperimentError(f"{candidate.model} has one loss only: leave :{candidate.loss} out")
+    cls = config.model_class
+    if candidate.loss is not None and hasattr(cls, "input_type") and not hasattr(cls, "check_config"):
+        raise ExperimentError(f"{candidate.model} has one loss only: leave :{candidate.loss} out")
     return spec, config
 
 
@@ -291,14 +268,11 @@ def _check_data(config: Any) -> None:
         raise ExperimentError(str(error)) from error
 
 
-def _with_seed(spec: RunSpec, seed: int) -> RunSpec:
-    return replace(spec, settings={**spec.settings, "seed": seed})
-
-
 def _planned(candidate: Candidate, seed: int, spec: RunSpec, config: Any) -> tuple[RunSpec, dict[str, Any]]:
     """Return what is run, and what the record of the run begins with."""
     from recbole_sce.settings.recipes import recipe_of
 
+    spec = replace(spec, settings={**spec.settings, "seed": seed})
     return spec, {
         "label": candidate.label,
         "model": candidate.model,
@@ -326,9 +300,7 @@ def _check_folder(out: Path, plan: Sequence[Mapping[str, Any]]) -> None:
     for planned in plan:
         label, seed = planned["label"], planned["seed"]
         record = _finished(out, label, seed)
-        if record is None:
-            continue
-        changed = changes(_flat(record), _flat(planned))
+        changed = changes(_flat(record), _flat(planned)) if record is not None else None
         if changed:
             raise ExperimentError(
                 f"{out} holds a run of {label} with other settings: {'; '.join(changed)}. Name another "
@@ -345,8 +317,6 @@ def _flat(planned: Mapping[str, Any]) -> dict[str, Any]:
 
 def _keep(out: Path, record: Mapping[str, Any]) -> None:
     """Put a run's record and users' values into the folder; the working folder of a finished one goes."""
-    import shutil
-
     label, seed = record["label"], record["seed"]
     work = run_file(out, label, seed, "work")
     if record["status"] == "done":

@@ -7,12 +7,13 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Callable, Optional
 
 import numpy as np
 import numpy.typing as npt
 import psutil  # type: ignore[import-untyped]
+
+from recbole_sce.utils.requirements import installed
 
 
 class EpochRecorder:
@@ -69,10 +70,8 @@ class EpochRecorder:
 
     def best(self, bigger: bool) -> Optional[dict[str, Any]]:
         """Return the entry whose model RecBole keeps: the best, of equal ones the last; None if none."""
-        if not self.curve:
-            return None
         sign = 1 if bigger else -1
-        return max(enumerate(self.curve), key=lambda pair: (sign * pair[1]["score"], pair[0]))[1]
+        return max(reversed(self.curve), key=lambda entry: sign * entry["score"], default=None)
 
 
 @contextmanager
@@ -115,10 +114,8 @@ def mean_by_user(
     """
     ids, row_of = np.unique(users, return_inverse=True)
     counts = np.bincount(row_of)
-    return {
-        "users": ids,
-        **{name: np.bincount(row_of, weights=column) / counts for name, column in values.items()},
-    }
+    means = {name: np.bincount(row_of, weights=column) / counts for name, column in values.items()}
+    return {"users": ids, **means}
 
 
 def machine() -> dict[str, Any]:
@@ -133,7 +130,7 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
-        **{name: _version(name) for name in ("recbole_sce", "recbole", "torch", "numpy", "pandas")},
+        **{name: installed(name) for name in ("recbole_sce", "recbole", "torch", "numpy", "pandas")},
     }
 
 
@@ -143,10 +140,3 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
-
-
-def _version(package: str) -> Optional[str]:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

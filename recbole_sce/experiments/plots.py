@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,34 +48,25 @@ def division(figure: Any, name: str) -> Markup:
     )
 
 
-def axis() -> dict[str, Any]:
-    """Return the look of an axis."""
-    return {
-        "showgrid": True,
-        "gridcolor": "#e8ecf0",
-        "zeroline": False,
-        "showline": True,
-        "linecolor": "#1c2733",
-        "ticks": "outside",
-    }
-
-
 def layout(x: str, y: str, height: int) -> dict[str, Any]:
     """Return the look of a figure with these headings of its axes."""
+    grid = {"showgrid": True, "gridcolor": "#e8ecf0", "zeroline": False}
+    axis = {**grid, "showline": True, "linecolor": "#1c2733", "ticks": "outside"}
     return {
         "height": height,
         "margin": {"l": 70, "r": 20, "t": 60, "b": 60},
         "paper_bgcolor": "#fff",
         "plot_bgcolor": "#fff",
         "font": {"family": _FONT, "size": 13, "color": "#1c2733"},
-        "xaxis": {**axis(), "title": {"text": x}},
-        "yaxis": {**axis(), "title": {"text": y}},
+        "xaxis": {**axis, "title": {"text": x}},
+        "yaxis": {**axis, "title": {"text": y}},
         "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": -0.24, "yanchor": "top"},
         "hoverlabel": {"bgcolor": "#fff"},
     }
 
 
-def menu(buttons: Sequence[dict[str, Any]], active: int) -> dict[str, Any]:
-    """Return the layout of a menu above a figure."""
+def menu(changes: Mapping[str, tuple[dict[str, Any], dict[str, Any]]], active: str) -> dict[str, Any]:
+    """Return the layout of a menu above a figure: what each choice changes of the traces and the layout."""
+    buttons = [{"label": label, "method": "update", "args": args} for label, args in changes.items()]
     place = {"x": 0, "xanchor": "left", "y": 1.16, "yanchor": "top"}
-    return {"updatemenus": [{"buttons": list(buttons), "active": active, **place}]}
+    return {"updatemenus": [{"buttons": buttons, "active": list(changes).index(active), **place}]}

@@ -23,7 +23,8 @@ from typing import Any, Callable
 
 import numpy as np
 
-from recbole_sce.experiments.spec import RunSpec, no_arguments
+from recbole_sce.experiments.spec import RunSpec
+from recbole_sce.utils.arguments import recbole_sees
 from recbole_sce.utils.files import write_json
 
 Progress = Callable[[dict[str, Any]], None]
@@ -57,7 +58,7 @@ def execute(
     from recbole_sce.utils.memory import peak_device_mib, peak_resident_mib, resident_mib, restart_peak
 
     started = time.perf_counter()
-    with no_arguments():
+    with recbole_sees({}):
         config = Config(spec.model, spec.dataset, list(spec.config_files), dict(spec.settings))
     by_data = undecided_keys(config)
     init_seed(config["seed"], config["reproducibility"])
@@ -79,17 +80,12 @@ def execute(
     model = get_model(config["model"])(config, train_data.dataset).to(device)
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     epochs = int(config["epochs"])
-    recorder = measure.EpochRecorder(
-        trainer,
-        lambda entry: progress(
-            {
-                "epoch": entry["epoch"],
-                "epochs": epochs,
-                "score": entry["score"],
-                "seconds": entry["training_seconds"],
-            }
-        ),
-    )
+
+    def tell(entry: Mapping[str, Any]) -> None:
+        seconds = entry["training_seconds"]
+        progress({"epoch": entry["epoch"], "epochs": epochs, "score": entry["score"], "seconds": seconds})
+
+    recorder = measure.EpochRecorder(trainer, tell)
     _, best_valid = trainer.fit(train_data, valid_data, saved=True, show_progress=False)
     resident_training = peak_resident_mib()
 
@@ -160,21 +156,17 @@ def run_in_process(spec: RunSpec, folder: Path, progress: Progress = lambda even
     command = [sys.executable, "-m", "recbole_sce.experiments.process"]
     command += [str(path.absolute()) for path in (spec_file, result_file, news_file)]
     started, heard = time.perf_counter(), 0
-    with open(folder / "output.txt", "wb") as output:
-        process = subprocess.Popen(
-            command, cwd=folder, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT
-        )
+    with (
+        open(folder / "output.txt", "wb") as output,
+        subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=output, stderr=output) as process,
+    ):
         try:
             while process.poll() is None:
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(_POLL)
                 heard = _tell(news_file, heard, progress)
         finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-            assert process.stdin is not None
-            process.stdin.close()
+            process.kill()
     if result_file.exists():
         record: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))
         return record
@@ -183,13 +175,6 @@ def run_in_process(spec: RunSpec, folder: Path, progress: Progress = lambda even
         "error": _death(process.returncode, folder / "output.txt"),
         "seconds": {"whole": time.perf_counter() - started},
     }
-
-
-def import_modules(spec: RunSpec) -> None:
-    """Make this process know the model of ``spec``."""
-    sys.path += [path for path in spec.paths if path not in sys.path]
-    for module in spec.modules:
-        importlib.import_module(module)
 
 
 def failure(error: BaseException) -> dict[str, Any]:
@@ -232,7 +217,7 @@ def _loss_type(config: Any, model: Any) -> Any:
 
     if isinstance(model, SCEMixin):
         return display_name(model.loss_type, model.settings.complete_softmax)
-    return config["loss_type"] if "loss_type" in config else None  # noqa: SIM401  (Config has no get)
+    return config["loss_type"]  # None where there is none
 
 
 def _end_with_parent() -> None:
@@ -248,11 +233,12 @@ def _end_with_parent() -> None:
 def main(spec_file: str, result_file: str, news_file: str) -> None:
     """Run ``spec_file``; write ``result_file`` and ``users.npz``, and ``news_file`` line by line."""
     _end_with_parent()
-    content: Mapping[str, Any] = json.loads(Path(spec_file).read_text(encoding="utf-8"))
-    spec = RunSpec.from_json(content)
+    spec = RunSpec.from_json(json.loads(Path(spec_file).read_text(encoding="utf-8")))
     with open(news_file, "a", encoding="utf-8", buffering=1) as news:
         try:
-            import_modules(spec)
+            sys.path += [path for path in spec.paths if path not in sys.path]
+            for module in spec.modules:  # which make this process know the model
+                importlib.import_module(module)
             record, per_user = execute(spec, lambda event: print(json.dumps(event), file=news))
             np.savez_compressed("users.npz", **per_user)
         except Exception as error:

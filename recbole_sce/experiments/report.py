@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +38,15 @@ def report(comparison: Comparison) -> str:
     """Return the page."""
     done, records = comparison.done(), comparison.records
     content: dict[str, Any] = {
+        "comparison": comparison,
         "labels": list(dict.fromkeys(record["label"] for record in records)),
         "seeds": sorted({record["seed"] for record in records}),
-        "done": len(done),
-        "runs": len(records),
-        "failed": comparison.failed(),
-        "protocol": comparison.protocol,
         "settings": {record["label"]: _settings(comparison, record) or "none" for record in records},
         "machines": _machines(done),
     }
     if done:
         summary, significance = summary_table(comparison), significance_table(comparison)
         content |= {
-            "data": done[0]["data"],
             "quality": quality_table(comparison, summary, significance),
             "costs": cost_table(comparison, summary),
             "memory": division(_against_memory(comparison, summary), "memory"),
@@ -75,12 +71,9 @@ def _machines(done: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _against_memory(comparison: Comparison, summary: pd.DataFrame) -> Any:
-    on_device = summary["device_mib"].notna().any()
-    column = "device_mib" if on_device else "resident_mib"
-    figure = _scatter(
-        comparison, summary, column, f"peak memory, {'device' if on_device else 'resident'} [MiB]", False
-    )
-    if not on_device:
+    place = "device" if summary["device_mib"].notna().any() else "resident"
+    figure = _scatter(comparison, summary, f"{place}_mib", f"peak memory, {place} [MiB]", False)
+    if place == "resident":
         before = [r["memory_mib"]["resident_before_training"] for r in comparison.done()]
         start, end = sum(before) / len(before), max(r["memory_mib"]["resident"] for r in comparison.done())
         figure.update_xaxes(range=[start - 0.06 * (end - start), end + 0.1 * (end - start)])
@@ -104,18 +97,19 @@ def _scatter(comparison: Comparison, summary: pd.DataFrame, column: str, heading
     """Return test quality against a cost: each candidate's runs, and their mean with its spread."""
     runs, metrics, chosen = runs_table(comparison), metric_names(comparison), main_metric(comparison)
     figure = new_figure()
-    values: dict[str, list[dict[str, Any]]] = {metric: [] for metric in metrics}
-    for number, row in enumerate(summary.to_dict("records")):
+    plotted: list[tuple[dict[Hashable, Any], pd.DataFrame]] = []
+    spreads = [name for name in summary.columns if name.endswith("_std")]
+    for number, row in enumerate(summary.fillna(dict.fromkeys(spreads, 0)).to_dict("records")):
         if not row["runs"]:
             continue
         label, own = str(row["label"]), runs[(runs["label"] == row["label"]) & (runs["status"] == "done")]
+        plotted.append((row, own))
         style = {"color": COLOURS[number % len(COLOURS)], "symbol": SHAPES[number % len(SHAPES)]}
-        spread = [_number(row[f"{column}_std"])]
         figure.add_scatter(
             x=[row[column]],
             y=[row[chosen]],
-            error_x={"array": spread, "thickness": 1.2},
-            error_y={"array": [_number(row[f"{chosen}_std"])], "thickness": 1.2},
+            error_x=_bar([row[f"{column}_std"]]),
+            error_y=_bar([row[f"{chosen}_std"]]),
             mode="markers",
             name=label,
             legendgroup=label,
@@ -133,24 +127,13 @@ def _scatter(comparison: Comparison, summary: pd.DataFrame, column: str, heading
             hovertemplate=f"{html.escape(label)}, seed %{{customdata}}<br>%{{y:.4f}}<br>%{{x:,.1f}}"
             "<extra></extra>",
         )
-        for metric in metrics:
-            values[metric] += [
-                {"y": [row[metric]], "error_y": {"array": [_number(row[f"{metric}_std"])], "thickness": 1.2}},
-                {"y": own[metric].tolist(), "error_y": {"array": [], "thickness": 1.2}},
-            ]
-    buttons = [
-        {
-            "label": metric,
-            "method": "update",
-            "args": [
-                {key: [trace[key] for trace in values[metric]] for key in ("y", "error_y")},
-                {"yaxis.title.text": f"test {metric}"},
-            ],
-        }
-        for metric in metrics
-    ]
+    changes = {}
+    for metric in metrics:
+        y = [values for row, own in plotted for values in ([row[metric]], own[metric].tolist())]
+        bars = [_bar(spread) for row, _ in plotted for spread in ([row[f"{metric}_std"]], [])]
+        changes[metric] = ({"y": y, "error_y": bars}, {"yaxis.title.text": f"test {metric}"})
     figure.update_layout(**layout(heading, f"test {chosen}", height=430))
-    figure.update_layout(**menu(buttons, metrics.index(chosen)))
+    figure.update_layout(**menu(changes, chosen))
     figure.update_xaxes(type="log" if log else "linear", rangemode="normal" if log else "tozero")
     if log:
         figure.update_xaxes(dtick="D2" if summary[column].max() < 500 * summary[column].min() else 1)
@@ -158,54 +141,47 @@ def _scatter(comparison: Comparison, summary: pd.DataFrame, column: str, heading
     return figure
 
 
+def _bar(spread: list[Any]) -> dict[str, Any]:
+    return {"array": spread, "thickness": 1.2}
+
+
 def _learning_curves(comparison: Comparison) -> Any:
     """Return the validation score after each epoch, against training seconds or epochs."""
-    figure, by_seconds, by_epoch = new_figure(), [], []
+    figure, validated = new_figure(), [record for record in comparison.done() if record["curve"]]
+    by_seconds = [[entry["training_seconds"] for entry in record["curve"]] for record in validated]
+    by_epoch = [[entry["epoch"] for entry in record["curve"]] for record in validated]
     numbers = {label: n for n, label in enumerate(dict.fromkeys(r["label"] for r in comparison.records))}
-    shown: set[str] = set()
-    for record in comparison.done():
-        label, curve = record["label"], record["curve"]
-        if not curve:
-            continue
-        by_seconds.append([entry["training_seconds"] for entry in curve])
-        by_epoch.append([entry["epoch"] for entry in curve])
+    for record, seconds, epochs in zip(validated, by_seconds, by_epoch):
+        label = record["label"]
         figure.add_scatter(
-            x=by_seconds[-1],
-            y=[entry["score"] for entry in curve],
+            x=seconds,
+            y=[entry["score"] for entry in record["curve"]],
             mode="lines+markers",
             name=label,
             legendgroup=label,
-            showlegend=label not in shown,
+            showlegend=all(trace.name != label for trace in figure.data),
             line={"color": COLOURS[numbers[label] % len(COLOURS)], "width": 1.8},
             marker={"symbol": SHAPES[numbers[label] % len(SHAPES)], "size": 6},
-            customdata=by_epoch[-1],
+            customdata=epochs,
             hovertemplate=f"{html.escape(label)}, seed {record['seed']}<br>epoch %{{customdata}}"
             "<br>%{y:.4f}<extra></extra>",
         )
-        shown.add(label)
     metric = str(comparison.done()[0]["valid_metric"]).lower()
     figure.update_layout(**layout("training time [s]", f"validation {metric}", height=460))
     everything = [x for line in by_seconds for x in line if x > 0]
     wide = bool(everything) and max(everything) > _WIDE * min(everything)
-    choices = (
-        ("seconds", by_seconds, "training time [s]", "linear"),
-        ("seconds, logarithmic", by_seconds, "training time [s, logarithmic]", "log"),
-        ("epochs", by_epoch, "epoch", "linear"),
-    )
-    buttons = [
-        {
-            "label": f"against {label}",
-            "method": "update",
-            "args": [{"x": x}, {"xaxis.title.text": heading, "xaxis.type": kind, "xaxis.autorange": True}],
-        }
-        for label, x, heading, kind in choices
-    ]
-    figure.update_layout(**menu(buttons, 1 if wide else 0))
+    logarithmic = "training time [s, logarithmic]"
+    choices = {
+        "against seconds": (by_seconds, "training time [s]", "linear"),
+        "against seconds, logarithmic": (by_seconds, logarithmic, "log"),
+        "against epochs": (by_epoch, "epoch", "linear"),
+    }
+    changes = {
+        label: ({"x": x}, {"xaxis.title.text": heading, "xaxis.type": kind, "xaxis.autorange": True})
+        for label, (x, heading, kind) in choices.items()
+    }
+    figure.update_layout(**menu(changes, "against seconds, logarithmic" if wide else "against seconds"))
     if wide:
-        figure.update_xaxes(type="log", title={"text": choices[1][2]})
+        figure.update_xaxes(type="log", title={"text": logarithmic})
     figure.update_yaxes(rangemode="tozero", tickformat=".3~f")
     return figure
-
-
-def _number(value: Any) -> float:
-    return 0.0 if pd.isna(value) else float(value)

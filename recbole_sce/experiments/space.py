@@ -41,7 +41,8 @@ class Parameter:
             return list(self.values)
         if self.kind == "quniform":
             low, high, step = self.values
-            return [_rounded(low + number * step) for number in range(_steps(low, high, step) + 1)]
+            last = math.floor(round((high - low) / step, _DIGITS))
+            return [_rounded(low + number * step) for number in range(last + 1)]
         return None
 
     def ends(self) -> list[Any]:
@@ -165,10 +166,6 @@ def _values(name: str, kind: str, text: str) -> tuple[Any, ...]:
 
 def _bad_step(low: float, high: float, step: float) -> bool:
     return not 0 < step <= high - low
-
-
-def _steps(low: float, high: float, step: float) -> int:
-    return math.floor(round((high - low) / step, _DIGITS))
 
 
 def _rounded(value: Any) -> Any:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Optional
 
 import yaml
 
 from recbole_sce.errors import RecboleSCEError
+from recbole_sce.utils.arguments import recbole_sees
 
 #: Keys of the package's files that decide about no figure.
 WITHOUT_EFFECT = ("catalog_chunk", "eval_memory_mb", "process_timeout", "resume")
@@ -96,10 +97,7 @@ class RunSpec:
 
 
 def make_spec(
-    model: str,
-    dataset: str,
-    settings: Mapping[str, Any],
-    config_files: Sequence[str] = (),
+    model: str, dataset: str, settings: Mapping[str, Any], config_files: Sequence[str] = ()
 ) -> tuple[RunSpec, Any]:
     """Return the specification of a run, and RecBole's ``Config`` of it; no data is read.
 
@@ -110,8 +108,6 @@ def make_spec(
         ExperimentError: a model's name is unknown, a setting is impossible or not plain data (numbers,
             strings, lists, dicts), or the model's class cannot be imported by another process.
     """
-    import os
-
     from recbole.utils import ModelType, get_model
 
     from recbole_sce.settings import RECIPES
@@ -122,7 +118,7 @@ def make_spec(
         own: dict[str, Any] = json.loads(json.dumps(dict(settings)))
     except TypeError as error:
         raise ExperimentError(f"settings must be plain data, and {error}") from error
-    with no_arguments():
+    with recbole_sees({}):
         try:
             cls = get_model(model)
         except ValueError as error:
@@ -175,17 +171,6 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def _said(settings: Mapping[str, Any], key: str) -> str:
     return repr(settings[key]) if key in settings else "not set"
-
-
-@contextmanager
-def no_arguments() -> Iterator[None]:
-    """Hide ``sys.argv`` from RecBole's ``Config``, which reads settings from it."""
-    ours = sys.argv
-    sys.argv = ours[:1]
-    try:
-        yield
-    finally:
-        sys.argv = ours
 
 
 def read_files(files: Sequence[str]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,13 @@ from recbole_sce.experiments.comparison import Comparison
 LEVEL = 0.05
 #: What a run costs: column, where it is in a record, heading, unit.
 COSTS = (
-    ("training_seconds", ("seconds", "training"), "training", "s"),
-    ("seconds_to_best", ("seconds", "to_best"), "to best epoch", "s"),
-    ("seconds_per_epoch", ("seconds", "epoch"), "per epoch", "s"),
-    ("epochs", ("epochs",), "epochs", ""),
-    ("resident_mib", ("memory_mib", "resident"), "peak resident", "MiB"),
-    ("device_mib", ("memory_mib", "device"), "peak on device", "MiB"),
-    ("parameters", ("parameters",), "parameters", ""),
+    ("training_seconds", "seconds.training", "training", "s"),
+    ("seconds_to_best", "seconds.to_best", "to best epoch", "s"),
+    ("seconds_per_epoch", "seconds.epoch", "per epoch", "s"),
+    ("epochs", "epochs", "epochs", ""),
+    ("resident_mib", "memory_mib.resident", "peak resident", "MiB"),
+    ("device_mib", "memory_mib.device", "peak on device", "MiB"),
+    ("parameters", "parameters", "parameters", ""),
 )
 
 
@@ -57,21 +57,14 @@ def recipes_in_words(comparison: Comparison) -> str:
 def runs_table(comparison: Comparison) -> pd.DataFrame:
     """Return one row a run: what it is, status, test metrics, costs, valid metrics, error."""
     metrics = metric_names(comparison)
-    rows = []
-    for record in comparison.records:
-        keys = ("label", "model", "loss_type", "recipe", "seed", "status")
-        row: dict[str, Any] = {key: record.get(key) for key in keys}
-        for name in metrics:
-            row[name] = record.get("metrics", {}).get("test", {}).get(name)
-        for column, path, _, _ in COSTS:
-            row[column] = _at(record, path)
-        row["best_epoch"] = record.get("best_epoch")
-        row["whole_seconds"] = _at(record, ("seconds", "whole"))
-        for name in metrics:
-            row[f"valid_{name}"] = record.get("metrics", {}).get("valid", {}).get(name)
-        row["error"] = record.get("error")
-        rows.append(row)
-    table: pd.DataFrame = pd.DataFrame(rows)
+    places = {key: key for key in ("label", "model", "loss_type", "recipe", "seed", "status")}
+    places |= {name: f"metrics.test.{name}" for name in metrics}
+    places |= {column: place for column, place, _, _ in COSTS}
+    places |= {"best_epoch": "best_epoch", "whole_seconds": "seconds.whole"}
+    places |= {f"valid_{name}": f"metrics.valid.{name}" for name in metrics}
+    places["error"] = "error"
+    flat = pd.json_normalize(comparison.records)
+    table: pd.DataFrame = flat.reindex(columns=list(places.values())).set_axis(list(places), axis=1)
     return table
 
 
@@ -95,8 +88,6 @@ def summary_table(comparison: Comparison) -> pd.DataFrame:
 def best_labels(summary: pd.DataFrame, metric: str) -> list[str]:
     """Return the candidates with the best mean of ``metric``."""
     means = summary.set_index("label")[metric].dropna()
-    if means.empty:
-        return []
     best = means.max() if is_bigger_better(metric) else means.min()
     return [str(label) for label in means.index[means == best]]
 
@@ -154,18 +145,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def _by_user(comparison: Comparison, label: str) -> pd.DataFrame:
     """Return one row a user and one column a metric, averaged over the seeds of a candidate."""
-    tables = []
-    for record in comparison.done():
-        if record["label"] == label:
-            values = comparison.user_values(record)
-            index = values.pop("users")
-            tables.append(pd.DataFrame(values, index=index))
-    means: pd.DataFrame = pd.concat(tables).groupby(level=0).mean()
+    own = [record for record in comparison.done() if record["label"] == label]
+    tables = [pd.DataFrame(comparison.user_values(record)) for record in own]
+    means: pd.DataFrame = pd.concat(tables).groupby("users").mean()
     return means
-
-
-def _at(record: Mapping[str, Any], path: Sequence[str]) -> Any:
-    value: Any = record
-    for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value

@@ -59,24 +59,14 @@ def write_tables(comparison: Comparison) -> list[Path]:
 def quality_table(comparison: Comparison, summary: pd.DataFrame, significance: pd.DataFrame) -> Table:
     """Return the test metrics as text, the best of each marked, and what is significantly worse."""
     metrics = metric_names(comparison)
-    worse = {
-        (row["metric"], row["other"])
-        for row in significance.to_dict("records")
-        if row["p_holm"] < LEVEL  # False for NaN
-    }
-    best = {metric: best_labels(summary, metric) for metric in metrics}
+    significant = significance[significance["p_holm"] < LEVEL]  # not NaN
+    worse = set(zip(significant["metric"], significant["other"]))
+    best = {(metric, label) for metric in metrics for label in best_labels(summary, metric)}
     rows = []
     for row in summary.to_dict("records"):
-        label = row["label"]
-        rows.append(
-            [
-                Cell(_name(row)),
-                *(
-                    Cell(_spread(row, metric, 4), label in best[metric], (metric, label) in worse)
-                    for metric in metrics
-                ),
-            ]
-        )
+        places = [(metric, row["label"]) for metric in metrics]
+        figures = [Cell(_spread(row, at[0], 4), at in best, at in worse) for at in places]
+        rows.append([Cell(_name(row)), *figures])
     note = "best of each metric bold"
     if not significance.empty:
         note += f"; * significantly worse than the best (paired t-test over users, Holm, p < {LEVEL})"

@@ -14,9 +14,7 @@ from recbole_sce.experiments.tuning import Tuning, load_study
 
 
 def write_trials(
-    tuning: Tuning,
-    output_file: Union[str, Path, None] = None,
-    display_file: Union[str, Path, None] = None,
+    tuning: Tuning, output_file: Union[str, Path, None] = None, display_file: Union[str, Path, None] = None
 ) -> dict[str, Path]:
     """Write ``trials.csv`` and ``trials.md`` into the search's folder, and a result file and a page.
 
@@ -29,22 +27,17 @@ def write_trials(
     Returns:
         What was written, by its ending (``result`` for the result file).
     """
-    written = {
-        "csv": tuning.folder / "trials.csv",
-        "md": tuning.folder / "trials.md",
-        "result": Path(output_file or tuning.folder / "hyper.result"),
-        "html": Path(display_file or tuning.folder / "trials.html"),
+    folder, table = tuning.folder, trials_table(tuning)
+    listed = _best_first(tuning, table).to_markdown(index=False, floatfmt=".4g", missingval="")
+    files = {
+        "csv": (folder / "trials.csv", table.to_csv(index=False)),
+        "md": (folder / "trials.md", listed + "\n"),
+        "result": (Path(output_file or folder / "hyper.result"), result_text(tuning)),
+        "html": (Path(display_file or folder / "trials.html"), trials_page(tuning, table)),
     }
-    table = trials_table(tuning)
-    texts = {
-        "csv": table.to_csv(index=False),
-        "md": _best_first(tuning, table).to_markdown(index=False, floatfmt=".4g", missingval="") + "\n",
-        "result": result_text(tuning),
-        "html": trials_page(tuning, table),
-    }
-    for ending, text in texts.items():
-        written[ending].write_text(text, encoding="utf-8", newline="\n")
-    return written
+    for path, text in files.values():
+        path.write_text(text, encoding="utf-8", newline="\n")
+    return {ending: path for ending, (path, _) in files.items()}
 
 
 def trials_table(tuning: Tuning) -> pd.DataFrame:
@@ -79,9 +72,7 @@ def result_text(tuning: Tuning) -> str:
 def trials_page(tuning: Tuning, table: pd.DataFrame) -> str:
     """Return the page: the best settings, the plots, and the table."""
     best, statuses = tuning.best(), [trial["status"] for trial in tuning.trials]
-    listed = _best_first(tuning, table).to_html(
-        index=False, border=0, na_rep="", float_format="{:.4g}".format
-    )
+    shown = _best_first(tuning, table)
     return page(
         "search.html",
         f"Search for {tuning.model} on {tuning.dataset}",
@@ -92,7 +83,7 @@ def trials_page(tuning: Tuning, table: pd.DataFrame) -> str:
         best=best,
         settings=best and ", ".join(f"{name} = {_text(value)}" for name, value in best["params"].items()),
         figures=_figures(tuning) if best else (),
-        listed=Markup(listed),
+        listed=Markup(shown.to_html(index=False, border=0, na_rep="", float_format="{:.4g}".format)),
     )
 
 
@@ -118,14 +109,12 @@ def _best_first(tuning: Tuning, table: pd.DataFrame) -> pd.DataFrame:
     """Return the columns to show, the best trial first, pruned and failed ones last."""
     if table.empty:
         return table
-    order = table.assign(_rank=table["status"].map(["done", "pruned", "failed"].index)).sort_values(
-        ["_rank", "score"], ascending=[True, not tuning.bigger], kind="stable"
-    )
+    ranked = table.assign(_rank=table["status"].map(["done", "pruned", "failed"].index))
+    ordered = ranked.sort_values(["_rank", "score"], ascending=[True, not tuning.bigger], kind="stable")
     tests = [column for column in table.columns if column.startswith("test_")]
-    shown: pd.DataFrame = order[
-        ["trial", "status", *tuning.names, "score", *tests, "epochs", "seconds", "error"]
-    ]
-    return shown if shown["error"].notna().any() else shown.drop(columns="error")
+    columns = ["trial", "status", *tuning.names, "score", *tests, "epochs", "seconds", "error"]
+    shown: pd.DataFrame = ordered[columns if table["error"].notna().any() else columns[:-1]]
+    return shown
 
 
 def _text(value: Any) -> str:

@@ -6,6 +6,7 @@ Each trial trains in a process of its own. Several processes may work on one stu
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import socket
@@ -85,13 +86,7 @@ class Tuning:
         """
         done = [trial for trial in self.trials if trial["status"] == "done"]
         sign = 1 if self.bigger else -1
-        return max(done, key=lambda trial: (sign * trial["score"], -trial["trial"])) if done else None
-
-
-def _pass_on(
-    listener: Callable[[TuneEvent], None], event: Callable[..., TuneEvent], news: Mapping[str, Any]
-) -> None:
-    listener(event("progress", detail=news))
+        return max(done, key=lambda trial: (sign * trial["score"], -trial["trial"]), default=None)
 
 
 class _Pruned(Exception):
@@ -145,20 +140,19 @@ def tune(
         raise ExperimentError(f"max_evals must be a whole number of at least 1, got {max_evals}")
     _optuna()
     space = read_space(params_file)
-    size = (
-        int(np.prod([len(values) for values in space.grid().values()])) if algorithm == "exhaustive" else None
-    )
-    count = min(number for number in (max_evals or size or DEFAULT_TRIALS, size) if number is not None)
-    sampler = _sampler(algorithm, space, seed)
+    count = max_evals or DEFAULT_TRIALS
+    if algorithm == "exhaustive":
+        size = math.prod(len(values) for values in space.grid().values())
+        count = min(max_evals or size, size)
 
-    base, config = make_spec(model, dataset, settings or {}, config_files)
+    def spec_of(values: Mapping[str, Any]) -> tuple[RunSpec, Any]:
+        return make_spec(model, dataset, {**(settings or {}), **values}, config_files)
 
-    def spec_of(values: Mapping[str, Any]) -> RunSpec:
-        return make_spec(model, dataset, {**(settings or {}), **values}, config_files)[0]
-
+    base, config = spec_of({})
     _check_values(space, spec_of)
     identity = base.identity()
-    identity["settings"] = {k: v for k, v in identity["settings"].items() if k not in _OF_A_WORKER}
+    for key in _OF_A_WORKER:
+        identity["settings"].pop(key, None)
     search = {
         **package_settings(config),
         **identity,
@@ -168,25 +162,29 @@ def tune(
         "pruner": pruner,
     }
     bigger, folder = bool(config["valid_metric_bigger"]), Path(out)
-    study = _open_study(folder, search, sampler, _pruner(pruner), bigger, resume)
+    study = _open_study(folder, search, _pruner(pruner), bigger, resume)
+
+    def tell_of(trial: int, kind: str, detail: Mapping[str, Any]) -> None:
+        listener(TuneEvent(kind, trial, count, detail))
+
     finished = len(_finished(study))
     if finished:
-        listener(TuneEvent("resumed", finished, count, {}))
+        tell_of(finished, "resumed", {})
     while True:
         with _locked(folder / "claim"):
-            trial = _next_trial(study, count)
+            trial = _next_trial(study, count, partial(_sampler, algorithm, space, seed))
             if trial is None:
                 break
             values = space.suggest(trial)
             trial.set_user_attr(_WORKER, _this_worker())
-        event = partial(TuneEvent, trial=trial.number, of=count)
-        listener(event("started", detail={"params": values}))
+        tell = partial(tell_of, trial.number)
+        tell("started", {"params": values})
         try:
-            outcome = _run(study, trial, values, spec_of, folder, partial(_pass_on, listener, event))
+            outcome = _run(study, trial, values, spec_of, folder, partial(tell, "progress"))
         except BaseException:
             trial.set_user_attr(_WORKER, None)
             raise
-        listener(event(outcome["status"], detail=outcome))
+        tell(outcome["status"], outcome)
     return Tuning(model, dataset, space.names, _finished(study), bigger, str(config["valid_metric"]), folder)
 
 
@@ -204,7 +202,7 @@ def _run(
     study: optuna.Study,
     trial: optuna.Trial,
     values: Mapping[str, Any],
-    spec_of: Callable[[Mapping[str, Any]], RunSpec],
+    spec_of: Callable[[Mapping[str, Any]], tuple[RunSpec, Any]],
     folder: Path,
     listen: Callable[[Mapping[str, Any]], None],
 ) -> dict[str, Any]:
@@ -225,11 +223,12 @@ def _run(
     work = folder / f"trial-{trial.number}"
     record: Mapping[str, Any]
     try:
-        record = run_in_process(spec_of(values), work, progress)
+        record = run_in_process(spec_of(values)[0], work, progress)
     except ExperimentError as error:  # this combination is impossible
         record = {"status": "failed", "error": str(error)}
     except _Pruned:
-        record = {"status": "pruned", "epochs": max(reported)}
+        best = max if study.direction.name == "MAXIMIZE" else min
+        record = {"status": "pruned", "epochs": max(reported), "best_valid_score": best(reported.values())}
     outcome = {
         "trial": trial.number,
         "params": dict(values),
@@ -242,9 +241,6 @@ def _run(
         "resident_mib": record.get("memory_mib", {}).get("resident"),
         "error": record.get("error"),
     }
-    if outcome["status"] == "pruned":
-        best = max if study.direction.name == "MAXIMIZE" else min
-        outcome["score"] = best(reported.values())
     trial.set_user_attr(_OUTCOME, outcome)
     states = {"done": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
     value = outcome["score"] if outcome["status"] == "done" else None
@@ -261,42 +257,21 @@ def _check_values(space: Space, spec_of: Callable[[Mapping[str, Any]], Any]) -> 
             try:
                 spec_of({one.name: value})
             except ExperimentError as error:
-                if str(error).split(": ", 1)[-1].startswith(f"{one.name} ") or f": {one.name}: " in str(
-                    error
-                ):
+                text = str(error)
+                if text.split(": ", 1)[-1].startswith(f"{one.name} ") or f": {one.name}: " in text:
                     raise
 
 
-def _sampler(algorithm: str, space: Space, seed: int) -> Any:
-    """Return Optuna's sampler, begun anew for each trial, so that what it draws depends on no memory."""
+def _sampler(algorithm: str, space: Space, seed: int, trial: int) -> Any:
+    """Return Optuna's sampler for one trial: its draws depend on seed, number and the trials before alone."""
     from optuna import samplers
 
     if algorithm == "exhaustive":
-        grid = space.grid()
-    makers: dict[str, Callable[[int], samplers.BaseSampler]] = {
-        "exhaustive": lambda _: samplers.GridSampler(grid, seed=seed),
-        "random": lambda own: samplers.RandomSampler(seed=own),
-        "bayes": lambda own: samplers.TPESampler(seed=own),
-    }
-
-    class EachTrialAnew(samplers.BaseSampler):
-        """A sampler whose draws depend on the seed, the trial's number and the trials before."""
-
-        def before_trial(self, study: Any, trial: Any) -> None:
-            own = int(np.random.SeedSequence([seed, trial.number]).generate_state(1)[0])
-            self._sampler = makers[algorithm](own)
-            self._sampler.before_trial(study, trial)
-
-        def infer_relative_search_space(self, study: Any, trial: Any) -> Any:
-            return self._sampler.infer_relative_search_space(study, trial)
-
-        def sample_relative(self, study: Any, trial: Any, search_space: Any) -> Any:
-            return self._sampler.sample_relative(study, trial, search_space)
-
-        def sample_independent(self, study: Any, trial: Any, name: str, distribution: Any) -> Any:
-            return self._sampler.sample_independent(study, trial, name, distribution)
-
-    return EachTrialAnew()
+        sampler: Any = samplers.GridSampler(space.grid(), seed=seed)
+        sampler.after_trial = lambda *_: None  # else it stops study.optimize, which does not run
+        return sampler
+    own = int(np.random.SeedSequence([seed, trial]).generate_state(1)[0])
+    return samplers.RandomSampler(own) if algorithm == "random" else samplers.TPESampler(seed=own)
 
 
 def _pruner(name: str) -> Any:
@@ -322,7 +297,7 @@ def _storage(path: Path) -> Any:
 
 
 def _open_study(
-    folder: Path, search: Mapping[str, Any], sampler: Any, pruner: Any, bigger: bool, resume: bool
+    folder: Path, search: Mapping[str, Any], pruner: Any, bigger: bool, resume: bool
 ) -> optuna.Study:
     """Return the study in the folder, which is begun if there is none.
 
@@ -345,7 +320,6 @@ def _open_study(
         study = optuna.create_study(
             study_name="tuning",
             storage=_storage(path),
-            sampler=sampler,
             pruner=pruner,
             direction="maximize" if bigger else "minimize",
             load_if_exists=True,
@@ -381,14 +355,16 @@ def _locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _next_trial(study: optuna.Study, count: int) -> Optional[optuna.Trial]:
+def _next_trial(study: optuna.Study, count: int, sampler_of: Callable[[int], Any]) -> Optional[optuna.Trial]:
     """Return a trial that was cut off, else a new one; None if there are ``count``."""
     import optuna
 
     trials = study.get_trials(deepcopy=False)
     for trial in trials[:count]:
         if trial.state == optuna.trial.TrialState.RUNNING and not _is_alive(trial.user_attrs.get(_WORKER)):
+            study.sampler = sampler_of(trial.number)
             return optuna.Trial(study, trial._trial_id)
+    study.sampler = sampler_of(len(trials))
     return study.ask() if len(trials) < count else None
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from typing import Optional
 
 #: The release of RecBole that the package is made for.
 RECBOLE = "1.2.1"
@@ -25,6 +27,14 @@ else:
         "ray": ["ray[tune]<=2.6.3", "pyarrow<26"],
         "pyarrow": ["pyarrow>=14,<26"],
     }
+
+
+def installed(package: str) -> Optional[str]:
+    """Return the version of ``package`` that this Python has; None if it has none."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def install_line(package: str) -> str:

@@ -28,7 +28,9 @@ def test_versions_patches_and_data(call: Call, tmp_path: Path, monkeypatch: pyte
 
 def test_what_is_missing(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        module, "_version", lambda package: None if package in ("recbole", "faiss-cpu") else "9.9"
+        module.requirements,
+        "installed",
+        lambda package: None if package in ("recbole", "faiss-cpu") else "9.9",
     )
     outcome = call("doctor")
     assert outcome.code == 1
@@ -39,7 +41,9 @@ def test_what_is_missing(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_fix_installs_what_every_command_needs(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     installed: list[str] = []
     monkeypatch.setattr(
-        module, "_version", lambda name: None if name in ("recbole", "ray") and name not in installed else "1"
+        module.requirements,
+        "installed",
+        lambda name: None if name in ("recbole", "ray") and name not in installed else "1",
     )
     monkeypatch.setattr(module.requirements, "install", installed.append)
     outcome = call("doctor", "--fix")
@@ -48,7 +52,7 @@ def test_fix_installs_what_every_command_needs(call: Call, monkeypatch: pytest.M
 
 
 def test_another_release_of_recbole(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_version", lambda package: "1.3.0")
+    monkeypatch.setattr(module.requirements, "installed", lambda package: "1.3.0")
     outcome = call("doctor")
     assert outcome.code == 0
     assert "made for RecBole 1.2.1" in outcome.out

@@ -10,11 +10,11 @@ from recbole_sce.cli.errors import InputError
 from recbole_sce.cli.overrides import (
     check_keys,
     parse_overrides,
-    recbole_sees,
     spell_out_resume,
     split_files,
     value_in_files,
 )
+from recbole_sce.utils.arguments import recbole_sees
 
 
 def test_overrides_are_taken_as_they_are() -> None:
