@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import pytest
 
@@ -215,7 +215,7 @@ def _counts(outcomes: Outcomes) -> dict[str, Counter[str]]:
     return counts
 
 
-def _told(counts: Optional[Mapping[str, int]]) -> str:
+def _told(counts: Mapping[str, int] | None) -> str:
     return ", ".join(f"{number} {outcome}" for outcome, number in sorted((counts or {}).items())) or "none"
 
 

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -144,7 +144,7 @@ def row_of(dataset: str, record: Mapping[str, Any]) -> Row:
     return {key: _text(value) for key, value in values.items()}
 
 
-def nearly_there(curve: Sequence[Mapping[str, Any]], bigger: bool) -> Optional[Mapping[str, Any]]:
+def nearly_there(curve: Sequence[Mapping[str, Any]], bigger: bool) -> Mapping[str, Any] | None:
     """Return the first entry of a learning curve with 95 % of its best score; None if there is none."""
     if not curve or not bigger:
         return None
@@ -152,7 +152,7 @@ def nearly_there(curve: Sequence[Mapping[str, Any]], bigger: bool) -> Optional[M
     return next(entry for entry in curve if entry["score"] >= NEARLY * best)
 
 
-def best_within(row: Row, seconds: float) -> Optional[float]:
+def best_within(row: Row, seconds: float) -> float | None:
     """Return the best validation score of a run up to ``seconds`` of processor time.
 
     0.0 where it had none yet; None where it was not trained that long (and did not stop early by itself),
@@ -438,14 +438,14 @@ def _machines(rows: Iterable[Row]) -> list[str]:
     return list(sentences)
 
 
-def mean(rows: Sequence[Row], column: str) -> tuple[Optional[float], Optional[float]]:
+def mean(rows: Sequence[Row], column: str) -> tuple[float | None, float | None]:
     """Return mean (None of nothing) and sample standard deviation (None of less than two) over rows."""
     values = [float(row[column]) for row in rows if row.get(column)]
     center = statistics.fmean(values) if values else None
     return center, statistics.stdev(values) if len(values) > 1 else None
 
 
-def spread(pair: tuple[Optional[float], Optional[float]], decimals: int) -> str:
+def spread(pair: tuple[float | None, float | None], decimals: int) -> str:
     value, deviation = pair
     if value is None:
         return "-"
@@ -531,7 +531,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark with command-line arguments; return the exit status."""
     parser = _parser()
     arguments, further = parser.parse_known_args(argv)

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import psutil  # type: ignore[import-untyped]
 import torch
@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> list[Outcome]:
 
 
 @contextmanager
-def _folder(parent: Optional[Path]) -> Iterator[Path]:
+def _folder(parent: Path | None) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=parent, prefix="recbole-sce-scale-") as folder:
         yield Path(folder)
 
@@ -152,7 +152,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines)
 
 
-def _cell(stage: Optional[Stage]) -> str:
+def _cell(stage: Stage | None) -> str:
     if stage is None:
         return ""
     if stage.failure:
@@ -268,7 +268,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark with command-line arguments; return the exit status."""
     argv = common.arguments_of(argv)
     parser = _parser()

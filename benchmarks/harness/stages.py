@@ -15,12 +15,12 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Callable, Optional
+from typing import Any
 
 import torch
 
@@ -115,7 +115,7 @@ class StageClock:
         signal.alarm(self._timeout)
         self._began = time.process_time()
 
-    def end(self, failure: str = "", details: Optional[dict[str, float]] = None) -> None:
+    def end(self, failure: str = "", details: dict[str, float] | None = None) -> None:
         """End the stage."""
         seconds = time.process_time() - self._began
         signal.alarm(0)
@@ -131,7 +131,7 @@ class StageClock:
         )
         print(json.dumps(asdict(stage)), flush=True)
 
-    def attempt(self, name: str, work: Callable[[], Optional[dict[str, float]]]) -> bool:
+    def attempt(self, name: str, work: Callable[[], dict[str, float] | None]) -> bool:
         """Measure ``work``, which may return details; return whether memory was enough for it."""
         self.begin(name)
         try:

@@ -12,9 +12,10 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 #: Steps at the beginning that do not count: the first allocates the optimiser's state.
 _WARM_UP = 3

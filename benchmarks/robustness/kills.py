@@ -14,10 +14,10 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any
 
 import numpy as np
 
@@ -90,7 +90,7 @@ def run_campaign(
     kills: int,
     seed: int = 0,
     settings: Sequence[Mapping[str, Any]] = SETTINGS,
-    folder: Optional[Path] = None,
+    folder: Path | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> KillReport:
     """Kill ``kills`` processes and bring the run of each to its end.
@@ -168,7 +168,7 @@ def _one_run(
     faults: list[str] = []
     unfinished: set[Path] = set()
     while True:
-        last_words: Optional[int] = None
+        last_words: int | None = None
         alive_for = float(_PATIENCE)
         if report.kills < kills:
             if rng.random() < 0.5:
@@ -200,7 +200,7 @@ def _one_run(
     return replace(report, runs=report.runs + 1, faults=report.faults + named)
 
 
-def _start(folder: Path, config: Mapping[str, Any], die_at: Optional[int] = None) -> Any:
+def _start(folder: Path, config: Mapping[str, Any], die_at: int | None = None) -> Any:
     """Start training in ``folder``, in a process that has all libraries loaded already."""
     import multiprocessing
 
@@ -212,7 +212,7 @@ def _start(folder: Path, config: Mapping[str, Any], die_at: Optional[int] = None
     return process
 
 
-def _train(folder: str, config: dict[str, Any], die_at: Optional[int]) -> None:
+def _train(folder: str, config: dict[str, Any], die_at: int | None) -> None:
     """Train and test with ``resume: auto``; write what came of it into ``folder/result.json``."""
     started = time.monotonic()
     os.chdir(folder)
@@ -255,7 +255,7 @@ def _train(folder: str, config: dict[str, Any], die_at: Optional[int]) -> None:
 
 
 @contextlib.contextmanager
-def _deadly_disk(die_at: Optional[int]) -> Iterator[list[int]]:
+def _deadly_disk(die_at: int | None) -> Iterator[list[int]]:
     """Count the events of writing checkpoints, and end the process at the one of number ``die_at``.
 
     Events are the opening of a file, each write, which is then cut in half, each flush to the disk, and what

@@ -13,10 +13,10 @@ import os
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -83,7 +83,7 @@ class Trial:
 def soak(
     minutes: float,
     seed: int = 0,
-    most_trials: Optional[int] = None,
+    most_trials: int | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> SoakReport:
     """Run trials until the time is up; always one at least.

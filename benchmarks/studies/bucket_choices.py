@@ -10,7 +10,7 @@ The loss is the package's. Which loss of a state in several buckets counts is ``
 """
 
 import math
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from completed_softmax import NextItemSASRec, StudiedLoss
@@ -34,8 +34,8 @@ class BucketChoice:
         if centers not in CENTERS:
             raise ValueError(f"centers must be one of {', '.join(CENTERS)}, got {centers!r}")
         self.kind, self.refresh = centers, refresh
-        self.centers: Optional[Tensor] = None
-        self.items: Optional[Tensor] = None
+        self.centers: Tensor | None = None
+        self.items: Tensor | None = None
         self.steps = 0
 
     def __call__(self, hidden: Tensor, table: Tensor, targets: Tensor, b_y: int, alpha: float) -> Buckets:

@@ -16,8 +16,9 @@ Plain operations of torch: for quality, not for speed. ``run.py`` trains them.
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Callable, Optional
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,7 +73,7 @@ def sampled_loss(
     alpha: float,
     n_outside: int,
     over_buckets: str = "largest",
-    histories: Optional[Histories] = None,
+    histories: Histories | None = None,
 ) -> Tensor:
     c, n = len(table), len(hidden)
     buckets = drawn_buckets(hidden, table, b_y, alpha)

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any, Optional
+from typing import IO, Any
 
 from recbole_sce.cli.errors import InputError
 from recbole_sce.inference.recommender import TopItems
@@ -86,7 +86,7 @@ class RecommendationWriter:
         InputError: the format is unknown, the folder does not exist, or Parquet needs a missing library.
     """
 
-    def __init__(self, path: Optional[Path]) -> None:
+    def __init__(self, path: Path | None) -> None:
         self._path = path
         self._file: Any = None
         self._pyarrow: Any = None

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import median
-from typing import Optional
 
 import psutil  # type: ignore[import-untyped]
 import torch
@@ -116,12 +115,12 @@ class Measurement:
     fastest: float
     slowest: float
     processor_seconds: float
-    extra_mib: Optional[float]
-    gradients_mib: Optional[float]
+    extra_mib: float | None
+    gradients_mib: float | None
     value: float
 
 
-Row = tuple[Case, Optional[Measurement]]
+Row = tuple[Case, Measurement | None]
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -183,7 +182,7 @@ def measure(case: Case, contenders: Sequence[Contender] = CONTENDERS) -> Measure
 
 def measure_apart(
     case: Case, timeout: float, program: Sequence[str], kernels: bool = False
-) -> Optional[Measurement]:
+) -> Measurement | None:
     """Measure one loss in a fresh process; None, with the reason on stderr, where that fails.
 
     Args:
@@ -257,7 +256,7 @@ def table(rows: Sequence[Row]) -> str:
         "| N | C | loss | seconds | extra MiB | times the seconds | times the memory |",
         "|---:|---:|---|---:|---:|---:|---:|",
     ]
-    first: dict[tuple[int, int], Optional[Measurement]] = {}
+    first: dict[tuple[int, int], Measurement | None] = {}
     for case, measured in rows:
         base = first.setdefault((case.states, case.items), measured)
         cells = [f"{case.states}", f"{case.items:,}", case.loss, "-", "-", "-", "-"]

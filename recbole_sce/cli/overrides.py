@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any
 
 from recbole_sce.cli.errors import InputError, warn
 from recbole_sce.cli.options import split_values
@@ -103,7 +103,7 @@ def known_keys(model: str, dataset: str, config_files: Sequence[str]) -> set[str
     return recipes.known_keys(config) | set(config._load_config_files(list(config_files)))
 
 
-def split_files(config_files: Optional[Sequence[str]]) -> list[str]:
+def split_files(config_files: Sequence[str] | None) -> list[str]:
     """Return the files that RecBole's option ``--config_files`` names, separated by spaces or repeated.
 
     A name of :func:`recbole_sce.data.properties.property_file_names` stands for that file, unless there is a
@@ -133,7 +133,7 @@ def split_files(config_files: Optional[Sequence[str]]) -> list[str]:
     return files
 
 
-def value_in_files(key: str, files: Sequence[str]) -> Optional[str]:
+def value_in_files(key: str, files: Sequence[str]) -> str | None:
     """Return what the last of ``files`` that sets ``key`` says; None if none does."""
     import yaml
 

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 from typer import Option
@@ -111,7 +111,7 @@ def run(
     _print(record)
 
 
-def _plain(metrics: Optional[Mapping[str, Any]]) -> dict[str, float]:
+def _plain(metrics: Mapping[str, Any] | None) -> dict[str, float]:
     return {name: float(value) for name, value in (metrics or {}).items()}  # None: nothing to evaluate on
 
 

@@ -6,7 +6,8 @@ import copy
 import difflib
 import logging
 import os
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 from recbole_sce.safe_io.checkpoints import allowed_model_names
 from recbole_sce.utils.patching import patch, wrap, wrap_everywhere

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Callable, Optional
+from typing import Any
 
 import numpy as np
 import torch
@@ -205,7 +205,7 @@ def one_checkpoint() -> bool:
         self: Any,
         eval_data: Any,
         load_best_model: bool = True,
-        model_file: Optional[str] = None,
+        model_file: str | None = None,
         show_progress: bool = False,
     ) -> Any:
         if processes.together() and eval_data and load_best_model:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, Callable, Optional
+from typing import Any
 
 from recbole_sce.safe_io import checkpoints
 from recbole_sce.utils import processes
@@ -78,7 +79,7 @@ def ids_in_checkpoints() -> bool:
         self: Any,
         eval_data: Any,
         load_best_model: bool = True,
-        model_file: Optional[str] = None,
+        model_file: str | None = None,
         show_progress: bool = False,
     ) -> Any:
         if eval_data and load_best_model and processes.rank() == 0:

@@ -9,11 +9,11 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 from recbole_sce.errors import exit_code
 from recbole_sce.utils.patching import patch, wrap_everywhere
@@ -32,7 +32,7 @@ class RemoteTraceback(Exception):
 
 class _Success(NamedTuple):
     result: Any
-    checkpoint: Optional[str]
+    checkpoint: str | None
 
 
 class _Failure(NamedTuple):
@@ -48,7 +48,7 @@ class _Run:
     model: Any
     dataset: Any
     config_file_list: Any
-    config_dict: Optional[dict[str, Any]]
+    config_dict: dict[str, Any] | None
     saved: bool
 
     def here(self, layout: Layout, local_rank: int) -> Any:
@@ -72,10 +72,10 @@ class _Run:
         )
 
 
-_last_checkpoint: Optional[str] = None
+_last_checkpoint: str | None = None
 
 
-def last_checkpoint() -> Optional[str]:
+def last_checkpoint() -> str | None:
     """Return the file of the best model that the last ``run`` of this process has left on this machine."""
     return _last_checkpoint
 
@@ -153,7 +153,7 @@ def run_of_several_processes() -> bool:
     return True
 
 
-def layout_of(nproc: int, world_size: int, ip: str, port: Any, group_offset: int) -> Optional[Layout]:
+def layout_of(nproc: int, world_size: int, ip: str, port: Any, group_offset: int) -> Layout | None:
     """Return which processes ``run`` trains in if it gets these arguments; None if in this one alone.
 
     Raises:

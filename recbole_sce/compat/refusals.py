@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 from recbole_sce.errors import constructor_sets_up, setting_up
 from recbole_sce.utils.patching import wrap_everywhere

@@ -11,7 +11,7 @@ import os
 import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 from recbole_sce.utils.requirements import missing_package
 
@@ -85,10 +85,10 @@ _MACROS = r"""
 
 
 def convert(
-    source: Union[str, Path],
-    out: Union[str, Path],
+    source: str | Path,
+    out: str | Path,
     name: str,
-    layout: Union[str, Layout] = DEFAULT_LAYOUT,
+    layout: str | Layout = DEFAULT_LAYOUT,
     *,
     duplicates: str = "all",
     min_user_interactions: int = 0,
@@ -166,7 +166,7 @@ def convert(
     )
 
 
-def _layout(layout: Union[str, Layout]) -> Layout:
+def _layout(layout: str | Layout) -> Layout:
     if isinstance(layout, Layout):
         return layout
     if layout not in PRESETS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,9 +62,9 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
     #: Flat columns of all interactions, users aside; from the time that the data set is built.
     log: Interaction
     #: (n_users,) where in the log each user's interactions begin; None where histories come from files.
-    user_starts: Optional[Tensor] = None
+    user_starts: Tensor | None = None
     #: What training batches are made of instead of rows, with ``train_positions: all``.
-    windows: Optional[Rows] = None
+    windows: Rows | None = None
     #: Mean number of interactions of a user before any split; with ``temporal_holdout`` of a training user.
     #: Files of histories, which may be cut, tell of a user the rows, a target each, or the longest history,
     #: if that is more; and one interaction besides.
@@ -143,7 +143,7 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
     def _item_list_field(self) -> str:
         return f"{self.iid_field}{self.config['LIST_SUFFIX']}"
 
-    def _load_feat(self, filepath: str, source: Any) -> Optional[pd.DataFrame]:
+    def _load_feat(self, filepath: str, source: Any) -> pd.DataFrame | None:
         """Read interactions column by column, tokens as categories; all else as RecBole does."""
         separator = self.config["field_separator"]
         if source is not FeatureSource.INTERACTION or len(separator) != 1:
@@ -163,8 +163,8 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
                 self.field2bucketnum[field] = 2
         return read_columns(filepath, columns, separator, self.config["encoding"])
 
-    def _load_feat_as_recbole(self, filepath: str, source: Any) -> Optional[pd.DataFrame]:
-        table: Optional[pd.DataFrame] = super()._load_feat(filepath, source)
+    def _load_feat_as_recbole(self, filepath: str, source: Any) -> pd.DataFrame | None:
+        table: pd.DataFrame | None = super()._load_feat(filepath, source)
         return table
 
     # Filtering and ids
@@ -206,7 +206,7 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
         if self.item_feat is not None:
             self.item_feat = self.item_feat[items_left].reset_index(drop=True)
 
-    def _count_rule(self, field: str, feat: Optional[pd.DataFrame], interval: Optional[str]) -> CountRule:
+    def _count_rule(self, field: str, feat: pd.DataFrame | None, interval: str | None) -> CountRule:
         codes, tokens = _codes(self.inter_feat[field])
         listed = np.empty(0, dtype=np.int64) if feat is None else pd.Index(tokens).get_indexer(feat[field])
         intervals = self._parse_intervals_str(interval)
@@ -424,7 +424,7 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
         return self._parts([np.empty(0, dtype=np.int64) if part is None else parts[part] for part in which])
 
     def split_by_ratio(
-        self, ratios: list[float], group_by: Optional[str] = None
+        self, ratios: list[float], group_by: str | None = None
     ) -> list[IndexedSequenceDataset]:
         """Split by ratios, in each group or over all rows (RecBole: ``Dataset.split_by_ratio``)."""
         total = sum(ratios)
@@ -542,7 +542,7 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
         values = np.asarray(self.inter_feat[field])
         return len(values) / int(np.count_nonzero(np.bincount(values)))
 
-    def inter_matrix(self, form: str = "coo", value_field: Optional[str] = None) -> Any:
+    def inter_matrix(self, form: str = "coo", value_field: str | None = None) -> Any:
         """Return the (users, items) matrix of the rows' targets and of each user's first interaction.
 
         RecBole: ``SequentialDataset.inter_matrix``; the same entries. A first interaction is the history of
@@ -561,7 +561,7 @@ class IndexedSequenceDataset(SequentialDataset):  # type: ignore[misc]
         return self._create_sparse_matrix(interactions, self.uid_field, self.iid_field, form, value_field)
 
     def _history_matrix(
-        self, row: str, value_field: Optional[str] = None, max_history_len: Optional[int] = None
+        self, row: str, value_field: str | None = None, max_history_len: int | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return histories of users (or items) as a padded matrix, in random order (RecBole: same name).
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,7 @@ class CountRule:
 
 def filter_by_counts(
     user_rule: CountRule, item_rule: CountRule
-) -> tuple[Optional[npt.NDArray[np.int64]], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Apply both rules in rounds until all that is left satisfies both (k-core, where they are minima).
 
     RecBole: ``Dataset._filter_by_inter_num``.

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
-from typing import Any, Optional, Union
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -31,8 +31,8 @@ import torch
 from torch import Tensor
 
 from recbole_sce.safe_io.checkpoints import CheckpointError, safe_load
+from recbole_sce.utils.files import StrPath
 
-_Path = Union[str, "os.PathLike[str]"]
 _Tokens = npt.NDArray[np.str_]
 
 #: The entry of a checkpoint.
@@ -127,12 +127,12 @@ def note(model: Any, dataset: Any) -> None:
         _of_models[model] = TokenIds.of(dataset)
 
 
-def of_model(model: Any) -> Optional[TokenIds]:
+def of_model(model: Any) -> TokenIds | None:
     """Return the ids that ``model`` was made for; None if that is not known."""
     return _of_models.get(model)
 
 
-def in_checkpoint(checkpoint: Mapping[str, Any], path: _Path) -> Optional[TokenIds]:
+def in_checkpoint(checkpoint: Mapping[str, Any], path: StrPath) -> TokenIds | None:
     """Return the ids that a checkpoint holds; None if it was written without.
 
     Raises:
@@ -146,7 +146,7 @@ def in_checkpoint(checkpoint: Mapping[str, Any], path: _Path) -> Optional[TokenI
         raise CheckpointError(f"{os.fspath(path)} is damaged: of the ids of its tokens, {error}") from None
 
 
-def check_same(path: _Path, ids: Optional[TokenIds], key: str, remedy: str) -> None:
+def check_same(path: StrPath, ids: TokenIds | None, key: str, remedy: str) -> None:
     """Check that a checkpoint at ``path`` is of the same ids, those of both that are known.
 
     Args:
@@ -174,22 +174,22 @@ def check_same(path: _Path, ids: Optional[TokenIds], key: str, remedy: str) -> N
 class _Adoption:
     """The ids that data sets are to take over, and what they had to leave out."""
 
-    def __init__(self, stored: TokenIds, path: _Path, keep_users: bool) -> None:
+    def __init__(self, stored: TokenIds, path: StrPath, keep_users: bool) -> None:
         self.stored, self.path, self.keep_users = stored, os.fspath(path), keep_users
         self.notes: list[str] = []
 
 
-_adoption: ContextVar[Optional[_Adoption]] = ContextVar("_adoption", default=None)
+_adoption: ContextVar[_Adoption | None] = ContextVar("_adoption", default=None)
 
 
-def wanted() -> Optional[TokenIds]:
+def wanted() -> TokenIds | None:
     """Return the ids that data sets take over at present."""
     current = _adoption.get()
     return None if current is None else current.stored
 
 
 @contextmanager
-def adopted(checkpoint: Mapping[str, Any], path: _Path) -> Iterator[None]:
+def adopted(checkpoint: Mapping[str, Any], path: StrPath) -> Iterator[None]:
     """Let data sets that are made within take over the ids of a checkpoint, read from ``path``.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from importlib.abc import Traversable
 
 
-def dataset_properties(name: str) -> Optional[Traversable]:
+def dataset_properties(name: str) -> Traversable | None:
     """Return the property file of data set ``name``, or None where recbole_sce has none for it.
 
     It is ``properties/dataset/<name>.yaml``, else the file that ``properties/dataset/_aliases.yaml`` names

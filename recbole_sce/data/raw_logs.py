@@ -12,11 +12,11 @@ from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Optional, Union, cast
+from typing import IO, cast
 
 from recbole_sce.errors import RecboleSCEError
 
-Column = Union[str, int]
+Column = str | int
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 COMPRESSIONS = (".gz", ".xz", ".zip")
@@ -47,11 +47,11 @@ class Layout:
     user: Column = "user_id"
     item: Column = "item_id"
     time: Column = "timestamp"
-    rating: Optional[Column] = None
-    separator: Optional[str] = None
+    rating: Column | None = None
+    separator: str | None = None
     header: bool = True
     time_format: str = "auto"
-    member: Optional[str] = None
+    member: str | None = None
 
     def __post_init__(self) -> None:
         for kind, column in self.columns().items():
@@ -161,7 +161,7 @@ class LogFile:
     """
 
     path: Path
-    separator: Optional[str]
+    separator: str | None
     header: bool
     width: int
     columns: dict[str, str]
@@ -212,7 +212,7 @@ def position(column: Column, names: list[str], path: Path) -> int:
     )
 
 
-def _unpack(path: Path, member: Optional[str], target: Path) -> Path:
+def _unpack(path: Path, member: str | None, target: Path) -> Path:
     with ExitStack() as stack:
         raw = stack.enter_context(path.open("rb"))
         suffix = path.suffix.lower()
@@ -227,7 +227,7 @@ def _unpack(path: Path, member: Optional[str], target: Path) -> Path:
     return target
 
 
-def _member(path: Path, archive: zipfile.ZipFile, member: Optional[str]) -> str:
+def _member(path: Path, archive: zipfile.ZipFile, member: str | None) -> str:
     names = [name for name in archive.namelist() if not name.endswith("/")]
     fitting = names if len(names) == 1 else [n for n in names if member in (n, n.rpartition("/")[2])]
     if len(fitting) != 1:

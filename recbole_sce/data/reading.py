@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ CHUNK_ROWS = 1_000_000
 _BYTE_ORDER_MARK = "\ufeff"
 
 
-def read_header(path: str, separator: str, encoding: Optional[str]) -> dict[str, FeatureType]:
+def read_header(path: str, separator: str, encoding: str | None) -> dict[str, FeatureType]:
     """Return the columns that the first line of an atomic file names, with their types.
 
     Raises:
@@ -47,7 +47,7 @@ def read_header(path: str, separator: str, encoding: Optional[str]) -> dict[str,
 
 
 def read_columns(
-    path: str, columns: Mapping[str, FeatureType], separator: str, encoding: Optional[str]
+    path: str, columns: Mapping[str, FeatureType], separator: str, encoding: str | None
 ) -> pd.DataFrame:
     """Read token and float columns of an atomic file.
 
@@ -109,7 +109,7 @@ def read_columns(
     return frame
 
 
-def _wrong_encoding(path: str, encoding: Optional[str], error: UnicodeDecodeError) -> ValueError:
+def _wrong_encoding(path: str, encoding: str | None, error: UnicodeDecodeError) -> ValueError:
     """Return an error that names the first line that cannot be decoded."""
     name = encoding or error.encoding
     with open(path, "rb") as file:

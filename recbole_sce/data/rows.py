@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from recbole_sce.errors import RecboleSCEError
 #: Private column of rows: position in the log of a row's target.
 POSITION = "__position__"
 
-Index = Union[int, slice, range, list[int], npt.NDArray[Any], Tensor]
+Index = int | slice | range | list[int] | npt.NDArray[Any] | Tensor
 
 
 class Rows(Interaction):  # type: ignore[misc]
@@ -49,7 +49,7 @@ class Rows(Interaction):  # type: ignore[misc]
         super().__init__(columns)
         self.log, self.width, self.length_field, self.sources = log, width, length_field, sources
 
-    def __getitem__(self, index: Union[str, Index]) -> Any:
+    def __getitem__(self, index: str | Index) -> Any:
         if not isinstance(index, str):
             return self.like(select(self, index))
         if index not in self.interaction and index in self.sources:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from typing import Any, Optional
+from typing import Any
 
 #: Up to this size a file is read whole; of a larger one its time counts, and blocks spread over it.
 _WHOLE = 2**28
@@ -25,7 +25,7 @@ def files(config: Any) -> list[str]:
     return [*needed, *(path for path in (f"{stem}.{kind}" for kind in kinds) if os.path.isfile(path))]
 
 
-def digest(config: Any) -> Optional[str]:
+def digest(config: Any) -> str | None:
     """Return a digest of names and content of :func:`files`; None if one does not exist.
 
     A file of up to 256 MiB counts by its content alone, so that a copy is the same. Of a larger one its size,

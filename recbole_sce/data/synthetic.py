@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -109,7 +109,7 @@ def generate_log(spec: LogSpec) -> Log:
     return Log(users[order] + 1, names[items[order]] + 1, timestamps[order])
 
 
-def write_inter(log: Log, data_path: Union[str, os.PathLike[str]], name: str) -> Path:
+def write_inter(log: Log, data_path: str | os.PathLike[str], name: str) -> Path:
     """Write ``data_path/name/name.inter``, an atomic file of RecBole, and return its path."""
     path = Path(data_path) / name / f"{name}.inter"
     path.parent.mkdir(parents=True, exist_ok=True)

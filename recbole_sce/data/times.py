@@ -6,7 +6,7 @@ and tensors round it to float32. The times are noted before, and serve until the
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,13 +25,13 @@ def note(dataset: Any) -> None:
         vars(dataset)[_OF_TABLE] = table[dataset.time_field].to_numpy()
 
 
-def of_table(dataset: Any) -> Optional[Times]:
+def of_table(dataset: Any) -> Times | None:
     """Return the times (n,) of a table, a ``DataFrame``; None if it has none, or no numbers.
 
     Raises:
         ValueError: only buckets are left of them, in a data set that was saved without them.
     """
-    noted: Optional[Times] = vars(dataset).get(_OF_TABLE)
+    noted: Times | None = vars(dataset).get(_OF_TABLE)
     if noted is not None:
         return noted
     time, table = dataset.time_field, dataset.inter_feat
@@ -54,7 +54,7 @@ def keep_by_user(dataset: Any, users: npt.NDArray[Any], times: Times) -> None:
     vars(dataset)[_BY_USER] = (times, np.bincount(users, minlength=dataset.user_num))
 
 
-def of_rows(dataset: Any) -> Optional[Times]:
+def of_rows(dataset: Any) -> Times | None:
     """Return the times (m,) of the rows of a data set that is about to be split; None if it was before.
 
     A user's rows are in the order of time, and are the user's last interactions: all of them, or, where rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 import psutil  # type: ignore[import-untyped]
@@ -20,7 +20,7 @@ from recbole_sce.utils.devices import to_device
 if TYPE_CHECKING:
     from recbole_sce.model.mixin import SCEMixin
 
-Users = Union[Sequence[int], npt.NDArray[Any], Tensor]
+Users = Sequence[int] | npt.NDArray[Any] | Tensor
 
 #: Rows of test data whose sequences are made at a time.
 _ROWS_AT_ONCE = 1024

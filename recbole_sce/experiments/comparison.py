@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Optional, Union
+from typing import Any
 
 import numpy as np
 
@@ -98,14 +98,14 @@ class Comparison:
 
 
 def compare(
-    candidates: Sequence[Union[str, Candidate]],
+    candidates: Sequence[str | Candidate],
     dataset: str,
     *,
     seeds: Sequence[int] = (2020,),
     losses: Sequence[str] = (),
-    settings: Optional[Mapping[str, Any]] = None,
+    settings: Mapping[str, Any] | None = None,
     config_files: Sequence[str] = (),
-    out: Union[str, Path],
+    out: str | Path,
     listener: Callable[[Event], None] = lambda event: None,
 ) -> Comparison:
     """Train and test each candidate with each seed, one after the other, each in a process of its own.
@@ -201,7 +201,7 @@ def _protocol(config: Any) -> dict[str, Any]:
     return {**{key: config[key] for key in PROTOCOL}, "exclude_seen": exclude_seen}
 
 
-def _listed(candidates: Sequence[Union[str, Candidate]], losses: Sequence[str]) -> list[Candidate]:
+def _listed(candidates: Sequence[str | Candidate], losses: Sequence[str]) -> list[Candidate]:
     """Return the candidates, those without a loss of their own once for each of ``losses``."""
     from recbole_sce.plugin import registered_models
 
@@ -283,7 +283,7 @@ def _planned(candidate: Candidate, seed: int, spec: RunSpec, config: Any) -> tup
     }
 
 
-def _finished(out: Path, label: str, seed: int) -> Optional[dict[str, Any]]:
+def _finished(out: Path, label: str, seed: int) -> dict[str, Any] | None:
     """Return the record of a run that is done; None if there is none, or one that failed."""
     try:
         record: dict[str, Any] = json.loads(run_file(out, label, seed, "json").read_text(encoding="utf-8"))

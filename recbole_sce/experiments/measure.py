@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Callable, Optional
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,7 @@ class EpochRecorder:
         self.training_seconds = 0.0
         self.training_cpu_seconds = 0.0
         self.validation_seconds = 0.0
-        self._loss: Optional[float] = None
+        self._loss: float | None = None
         self._trainer, self._on_epoch = trainer, on_epoch
         self._train_epoch, self._valid_epoch = trainer._train_epoch, trainer._valid_epoch
         trainer._train_epoch, trainer._valid_epoch = self._timed_train_epoch, self._timed_valid_epoch
@@ -68,7 +68,7 @@ class EpochRecorder:
         self._on_epoch(self.curve[-1])
         return score, result
 
-    def best(self, bigger: bool) -> Optional[dict[str, Any]]:
+    def best(self, bigger: bool) -> dict[str, Any] | None:
         """Return the entry whose model RecBole keeps: the best, of equal ones the last; None if none."""
         sign = 1 if bigger else -1
         return max(reversed(self.curve), key=lambda entry: sign * entry["score"], default=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any
 
 from recbole_sce.experiments.spec import ExperimentError
 from recbole_sce.safe_io.literals import NotLiteralError, read_literal
@@ -35,7 +35,7 @@ class Parameter:
     kind: str
     values: tuple[Any, ...]
 
-    def options(self) -> Optional[list[Any]]:
+    def options(self) -> list[Any] | None:
         """Return all values in order; None where they cannot be counted."""
         if self.kind == "choice":
             return list(self.values)
@@ -106,7 +106,7 @@ class Space:
         return {one.name: one.suggest(trial) for one in self.parameters}
 
 
-def read_space(params_file: Union[str, Path]) -> Space:
+def read_space(params_file: str | Path) -> Space:
     """Read a search space.
 
     Args:

@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 import yaml
 
@@ -37,7 +37,7 @@ class Candidate:
 
     label: str
     model: str
-    loss: Optional[str] = None
+    loss: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod

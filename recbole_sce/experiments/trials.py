@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
@@ -14,7 +14,7 @@ from recbole_sce.experiments.tuning import Tuning, load_study
 
 
 def write_trials(
-    tuning: Tuning, output_file: Union[str, Path, None] = None, display_file: Union[str, Path, None] = None
+    tuning: Tuning, output_file: str | Path | None = None, display_file: str | Path | None = None
 ) -> dict[str, Path]:
     """Write ``trials.csv`` and ``trials.md`` into the search's folder, and a result file and a page.
 

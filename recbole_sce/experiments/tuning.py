@@ -10,12 +10,12 @@ import math
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil  # type: ignore[import-untyped]
@@ -79,7 +79,7 @@ class Tuning:
     valid_metric: str
     folder: Path
 
-    def best(self) -> Optional[dict[str, Any]]:
+    def best(self) -> dict[str, Any] | None:
         """Return the trial with the best validation score, of equal ones the first; None if there is none.
 
         A trial that was pruned was not the best.
@@ -97,14 +97,14 @@ def tune(
     model: str,
     dataset: str,
     *,
-    params_file: Union[str, Path],
+    params_file: str | Path,
     algorithm: str = "exhaustive",
-    max_evals: Optional[int] = None,
+    max_evals: int | None = None,
     seed: int = 2020,
     pruner: str = "median",
-    settings: Optional[Mapping[str, Any]] = None,
+    settings: Mapping[str, Any] | None = None,
     config_files: Sequence[str] = (),
-    out: Union[str, Path],
+    out: str | Path,
     resume: bool = False,
     listener: Callable[[TuneEvent], None] = lambda event: None,
 ) -> Tuning:
@@ -146,7 +146,9 @@ def tune(
         count = min(max_evals or size, size)
 
     def spec_of(values: Mapping[str, Any]) -> tuple[RunSpec, Any]:
-        return make_spec(model, dataset, {**(settings or {}), **values}, config_files)
+        spec, config = make_spec(model, dataset, {**(settings or {}), **values}, config_files)
+        _check_validation(config)
+        return spec, config
 
     base, config = spec_of({})
     _check_values(space, spec_of)
@@ -188,7 +190,7 @@ def tune(
     return Tuning(model, dataset, space.names, _finished(study), bigger, str(config["valid_metric"]), folder)
 
 
-def load_study(folder: Union[str, Path]) -> optuna.Study:
+def load_study(folder: str | Path) -> optuna.Study:
     """Return the Optuna study of a search, for analyses and pictures of one's own.
 
     Args:
@@ -248,6 +250,14 @@ def _run(
     if outcome["status"] != "failed":
         shutil.rmtree(work, ignore_errors=True)
     return outcome
+
+
+def _check_validation(config: Any) -> None:
+    for key in ("eval_step", "epochs"):
+        if config[key] < 1:
+            raise ExperimentError(
+                f"{key} must be at least 1 in a search, which validation decides, got {config[key]}"
+            )
 
 
 def _check_values(space: Space, spec_of: Callable[[Mapping[str, Any]], Any]) -> None:
@@ -355,7 +365,7 @@ def _locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _next_trial(study: optuna.Study, count: int, sampler_of: Callable[[int], Any]) -> Optional[optuna.Trial]:
+def _next_trial(study: optuna.Study, count: int, sampler_of: Callable[[int], Any]) -> optuna.Trial | None:
     """Return a trial that was cut off, else a new one; None if there are ``count``."""
     import optuna
 
@@ -372,7 +382,7 @@ def _this_worker() -> list[Any]:
     return [socket.gethostname(), os.getpid(), psutil.Process().create_time()]
 
 
-def _is_alive(worker: Optional[Sequence[Any]]) -> bool:
+def _is_alive(worker: Sequence[Any] | None) -> bool:
     """Return whether a process still works; one of another machine is believed to."""
     if worker is None:
         return False

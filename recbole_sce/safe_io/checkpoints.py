@@ -17,10 +17,10 @@ import pickle
 import pickletools
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
-from typing import Any, BinaryIO, Callable, Optional, Union
+from typing import Any, BinaryIO
 
 import numpy as np
 import scipy.sparse
@@ -29,10 +29,8 @@ import yaml
 
 from recbole_sce.errors import FAILED, RecboleSCEError
 from recbole_sce.utils import processes
-from recbole_sce.utils.files import whole_file
+from recbole_sce.utils.files import StrPath, whole_file
 from recbole_sce.utils.patching import patch, seen, wrap_everywhere
-
-_Path = Union[str, "os.PathLike[str]"]
 
 _CONFIG = "recbole.config.configurator.Config"
 _LOADER = "yaml.loader.FullLoader"
@@ -62,7 +60,7 @@ def allowed_model_names() -> list[str]:
     return sorted(cls.__name__ for cls in _model_classes.values())
 
 
-def save_checkpoint(state: dict[str, Any], path: _Path) -> None:
+def save_checkpoint(state: dict[str, Any], path: StrPath) -> None:
     """Write ``state``, what a RecBole trainer keeps, to ``path`` in a form that :func:`safe_load` reads.
 
     Numbers of numpy become Python's and paths become strings. Sub-modules among ``other_parameter`` (the
@@ -106,7 +104,7 @@ def save_checkpoint(state: dict[str, Any], path: _Path) -> None:
         ) from error
 
 
-def safe_load(path: _Path, map_location: Any = None, mmap: bool = False) -> dict[str, Any]:
+def safe_load(path: StrPath, map_location: Any = None, mmap: bool = False) -> dict[str, Any]:
     """Read a checkpoint that a RecBole trainer wrote; no code that the file names is run.
 
     Args:
@@ -178,7 +176,7 @@ def safe_checkpoints() -> bool:
     trainer.torch = s3rec.torch = safe_torch
 
     @wrap_everywhere(quick_start, "load_data_and_model")
-    def load_data_and_model(original: Callable[..., Any], model_file: _Path) -> Any:
+    def load_data_and_model(original: Callable[..., Any], model_file: StrPath) -> Any:
         checkpoint = safe_load(model_file)
         # The original imports torch itself and hands it what it was given: here a ticket for the checkpoint.
         ticket, torch_load = object(), torch.load
@@ -232,7 +230,7 @@ def _can_be_kept(value: Any) -> bool:
     return not _foreign(_protocol_and_names(content)[1])
 
 
-def _names_in(path: _Path, stream: Optional[BinaryIO] = None) -> tuple[int, set[str]]:
+def _names_in(path: StrPath, stream: BinaryIO | None = None) -> tuple[int, set[str]]:
     """Return the pickle protocol of a checkpoint and all that it names, as ``module.name``.
 
     Args:
@@ -261,7 +259,7 @@ def _protocol_and_names(content: bytes) -> tuple[int, set[str]]:
     return protocol, names
 
 
-def _incomplete(path: _Path) -> CheckpointError:
+def _incomplete(path: StrPath) -> CheckpointError:
     return CheckpointError(
         f"{os.fspath(path)} is no complete checkpoint: its writing was interrupted, or something other than "
         "torch.save wrote it"

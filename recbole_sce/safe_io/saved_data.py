@@ -9,17 +9,16 @@ own hand, objects of RecBole's classes by filling their ``__dict__``; nothing th
 
 from __future__ import annotations
 
-import functools
 import inspect
 import io
 import logging
 import pickle
 import re
-import sys
 import types
 from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Callable
 from enum import Enum
-from typing import Any, BinaryIO, Callable
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -27,6 +26,7 @@ import torch
 
 from recbole_sce.errors import RecboleSCEError
 from recbole_sce.safe_io import checkpoints
+from recbole_sce.safe_io.saved_classes import bases, class_named
 
 #: What a ``defaultdict`` may make of a missing key.
 _FACTORIES: dict[str, type] = {
@@ -129,50 +129,10 @@ class _Records(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> type[_Record]:
         full_name = f"{module}.{name}".replace("numpy.core.", "numpy._core.", 1)
         if full_name not in self._known:
-            if full_name not in _BUILDERS and full_name not in _MARKS and _class_named(full_name) is None:
+            if full_name not in _BUILDERS and full_name not in _MARKS and class_named(full_name) is None:
                 raise _Refused(f"it names {module}.{name}")
             self._known[full_name] = type(name, (_Record,), {"full_name": full_name})
         return self._known[full_name]
-
-
-def _class_named(full_name: str) -> Any:
-    """Return the class of that name whose objects a file may hold, or which it may mention; None if none."""
-    module, _, name = full_name.rpartition(".")
-    cls = vars(sys.modules[module]).get(name) if module in sys.modules else None
-    if isinstance(cls, type) and issubclass(cls, _bases()) and checkpoints._full_name(cls) == full_name:
-        return cls
-    return checkpoints._real(full_name)
-
-
-@functools.cache
-def _bases() -> tuple[type, ...]:
-    """Return the classes whose objects, and whose subclasses' objects, a file may hold."""
-    from recbole.config import Config
-    from recbole.data import transform
-    from recbole.data.dataloader import AbstractDataLoader, KnowledgeBasedDataLoader
-    from recbole.data.dataset import Dataset
-    from recbole.data.interaction import Interaction
-    from recbole.sampler.sampler import AbstractSampler
-    from recbole.utils import enum_type
-    from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler
-    from torch.utils.data.distributed import DistributedSampler
-
-    kinds = [item for item in vars(enum_type).values() if isinstance(item, type) and item is not Enum]
-    transforms = [item for item in vars(transform).values() if inspect.isclass(item)]
-    return (
-        Config,
-        Dataset,
-        Interaction,
-        AbstractDataLoader,
-        KnowledgeBasedDataLoader,
-        AbstractSampler,
-        BatchSampler,
-        RandomSampler,
-        SequentialSampler,
-        DistributedSampler,
-        *(item for item in transforms if item.__module__ == transform.__name__),
-        *kinds,
-    )
 
 
 # What it stands for
@@ -213,10 +173,10 @@ class _Builder:
         make = _BUILDERS.get(record.full_name)
         if make is not None:
             return self._keep(record, make(self, record))
-        cls = _class_named(record.full_name)
+        cls = class_named(record.full_name)
         if issubclass(cls, Enum):
             return self._keep(record, cls(*map(self.build, record.args)))
-        if record.args or not issubclass(cls, _bases()):
+        if record.args or not issubclass(cls, bases()):
             raise _Refused(f"it calls {record.full_name}")
         owner = self._keep(record, object.__new__(cls))
         owner.__dict__.update(self._state(owner, record))
@@ -267,7 +227,7 @@ class _Builder:
 
         target, name = record.args
         if isinstance(target, type) and issubclass(target, _Record):
-            cls = _class_named(target.full_name)
+            cls = class_named(target.full_name)
             if isinstance(cls, type) and issubclass(cls, Enum):
                 return cls[name]
         elif isinstance(target, _Record):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -55,11 +55,11 @@ def _devices(numbers: Any) -> Any:
 
 
 Name = Annotated[str, Field(min_length=1), Allowed("the name of a column")]
-_Strings = Union[list[str], tuple[str, ...]]
+_Strings = list[str] | tuple[str, ...]
 Names = Annotated[_Strings, Allowed("a list of names of columns")]
 Aliases = Annotated[list[str], Allowed("a list of names of columns")]
 Text = Annotated[str, Field(min_length=1), Allowed("text that is not empty")]
-Folder = Annotated[Union[str, Path], AfterValidator(not_empty), Allowed("the path of a folder")]
+Folder = Annotated[str | Path, AfterValidator(not_empty), Allowed("the path of a folder")]
 Intervals = Annotated[str, AfterValidator(_interval), Allowed("intervals such as '[5,inf)' or '(0,1];[3,4)'")]
 # RecBole reads [20,22] of the command line as a list and (20,22) as a tuple, and turns both into text again.
 Counts = Annotated[
@@ -69,11 +69,11 @@ Seed = Annotated[
     int, BeforeValidator(as_whole), Field(ge=0, lt=2**32), Allowed("a whole number from 0 to 2**32 - 1")
 ]
 Columns = Annotated[
-    dict[str, Union[_Strings, Literal["*"]]],
+    dict[str, _Strings | Literal["*"]],
     Allowed("a dict of lists of columns by file, such as {inter: [user_id, item_id, timestamp]}"),
 ]
 Filters = Annotated[
-    dict[str, Union[Intervals, list[Any]]],
+    dict[str, Intervals | list[Any]],
     Allowed("a dict of intervals, or lists of tokens, by column, such as {rating: '[3,5]'}"),
 ]
 Threshold = Annotated[
@@ -83,7 +83,7 @@ Threshold = Annotated[
 ]
 State = Annotated[str, AfterValidator(_state), Allowed(f"one of {', '.join(_STATES)}")]
 Devices = Annotated[Any, AfterValidator(_devices), Allowed("numbers of devices, such as '0' or '0,1'")]
-Suffixes = Annotated[Union[str, _Strings], Allowed("a list of suffixes of files")]
+Suffixes = Annotated[str | _Strings, Allowed("a list of suffixes of files")]
 Weights = Annotated[dict[str, str], Allowed("a dict of columns of vectors by columns of ids")]
 
 

@@ -73,11 +73,11 @@ BelowOne = Annotated[float, Field(ge=0, lt=1), Allowed("a number from 0 to less 
 InsideUnit = Annotated[float, Field(gt=0, lt=1), Allowed("a number above 0 and below 1")]
 Learner = Annotated[str, AfterValidator(_learner), Allowed(f"one of {', '.join(LEARNERS)}")]
 Recipe = Annotated[
-    Union[str, Path],
+    str | Path,
     AfterValidator(not_empty),
     Allowed("auto, plain, sparse, dense or the path of a YAML file"),
 ]
-Resumed = Annotated[Union[str, Path], AfterValidator(not_empty), Allowed("auto or the path of a checkpoint")]
+Resumed = Annotated[str | Path, AfterValidator(not_empty), Allowed("auto or the path of a checkpoint")]
 
 
 def _key(group: str, default: Any, applies_to: str, description: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from recbole.trainer import Trainer
 from recbole.utils import set_color
@@ -35,7 +35,7 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
     #: A learning-rate scheduler of a derived class; its state is kept and restored.
     scheduler: Any = None
     #: The item table, if a RowAdam updates its rows one by one.
-    table: Optional[nn.Parameter] = None
+    table: nn.Parameter | None = None
     #: The epoch that was trained last, from 0 on; -1 before the first.
     epoch: int = -1
 
@@ -43,7 +43,7 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         super().__init__(config, model)
         best = checkpoints.new_best_path(self.checkpoint_dir, config["model"])
         self.saved_model_file = processes.from_first(best)
-        self.average: Optional[WeightAverage] = None
+        self.average: WeightAverage | None = None
         self._last = _LastStates(self)
         self.callbacks: list[Callback] = [self._last]
         if model.settings.ema_decay is not None:
@@ -51,7 +51,7 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
             self.callbacks.append(AveragedWeights(self.average, self.optimizer))
         if model.settings.learning_rate_schedule == "linear":
             self.callbacks.append(LinearSchedule(self.optimizer, self.epochs))
-        self._continuation: Optional[resume.Continuation] = None
+        self._continuation: resume.Continuation | None = None
         self._valid_result: Any = None
 
     def fit(
@@ -61,7 +61,7 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         verbose: bool = True,
         saved: bool = True,
         show_progress: bool = False,
-        callback_fn: Optional[Callable[[int, float], Any]] = None,
+        callback_fn: Callable[[int, float], Any] | None = None,
     ) -> tuple[Any, Any]:
         """Train the model (RecBole: ``Trainer.fit``), from where ``resume`` or ``resume_checkpoint`` says.
 
@@ -135,7 +135,7 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         self,
         train_data: Any,
         epoch_idx: int,
-        loss_func: Optional[Callable[..., Any]] = None,
+        loss_func: Callable[..., Any] | None = None,
         show_progress: bool = False,
     ) -> Any:
         """Train an epoch (RecBole: ``Trainer._train_epoch``), callbacks around it."""
@@ -172,7 +172,7 @@ class _LastStates(Callback):
 
     def __init__(self, trainer: ResumableTrainer) -> None:
         self._trainer = trainer
-        self._file: Optional[checkpoints.LastState] = None  # of a fit that writes
+        self._file: checkpoints.LastState | None = None  # of a fit that writes
         self._saved_epoch = -1
         self._loaders: Sequence[Any] = ()
         self._data = ""
@@ -181,7 +181,7 @@ class _LastStates(Callback):
         """Take note of what is trained on; what is resumed is written already."""
         self._loaders, self._data, self._saved_epoch = loaders, data, self._trainer.epoch
 
-    def open(self, resumed: Optional[Path]) -> None:
+    def open(self, resumed: Path | None) -> None:
         """Make sure that states can be written: over the one that is resumed, or beside the best model."""
         best = self._trainer.saved_model_file
         self._file = checkpoints.LastState(resumed or checkpoints.last_path(best))

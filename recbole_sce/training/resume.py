@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any
 
 from recbole.data.interaction import Interaction
 
@@ -20,8 +20,7 @@ from recbole_sce.settings.recipes import undecided_keys
 from recbole_sce.training import random_states
 from recbole_sce.training.callbacks import last_state as checkpoints
 from recbole_sce.utils import processes
-
-_Path = Union[str, "os.PathLike[str]"]
+from recbole_sce.utils.files import StrPath
 
 #: Settings that may change between a run and its continuation: they have no part in the result, or, those of
 #: the machine, none but other rounding and other random numbers, which is said.
@@ -66,7 +65,7 @@ _KEY = "training"
 class Found:
     """The last state to go on from, if there is one, and what is to be said of the others."""
 
-    path: Optional[Path]
+    path: Path | None
     notes: list[str] = field(default_factory=list)
 
 
@@ -166,7 +165,7 @@ def _other_machine(stored: dict[str, Any], config: Any) -> list[str]:
     ]
 
 
-def _last_state_of(given: _Path) -> Path:
+def _last_state_of(given: StrPath) -> Path:
     path = Path(given)
     if path.is_dir():
         raise CheckpointError(
@@ -237,7 +236,7 @@ def data_digest(loader: Any) -> str:
     return digest.hexdigest()
 
 
-def plain_result(result: Optional[Mapping[str, Any]]) -> Optional[dict[str, Any]]:
+def plain_result(result: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Return metrics by name as a checkpoint can hold them."""
     return None if result is None else {name: portable(value) for name, value in result.items()}
 
@@ -267,7 +266,7 @@ class Continuation:
         random_states.restore(self.random, loaders)
 
 
-def load(trainer: Any, resume_file: _Path) -> Continuation:
+def load(trainer: Any, resume_file: StrPath) -> Continuation:
     """Put ``trainer`` where the run of ``resume_file`` was after its last epoch.
 
     Of several processes the first reads, and tells the others.
@@ -309,10 +308,10 @@ class _Best:
     """The best validation score so far, and all metrics of that validation."""
 
     score: float
-    result: Optional[dict[str, Any]]
+    result: dict[str, Any] | None
 
 
-def _read_run(resume_file: _Path, known: Optional[ids.TokenIds]) -> tuple[Path, dict[str, Any], _Best]:
+def _read_run(resume_file: StrPath, known: ids.TokenIds | None) -> tuple[Path, dict[str, Any], _Best]:
     """Return where the last state of a run is, what it holds, settings aside, and the best score."""
     path = _last_state_of(resume_file)
     ids.check_same(path, known, "resume", "set resume: null to begin anew")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 import torch
 from recbole.data.dataloader import FullSortEvalDataLoader
@@ -76,7 +76,7 @@ class SCETrainer(ResumableTrainer):
         self.callbacks.append(self._steps)
         self._eval_dataset: Any = None
         self._eval_rows: Iterator[list[int]] = iter(())
-        self._item_table: Optional[Tensor] = None
+        self._item_table: Tensor | None = None
         self._short: Any = 0  # evaluated rows with fewer candidates than topk
 
     def _evaluate_densely(self) -> None:
@@ -126,7 +126,7 @@ class SCETrainer(ResumableTrainer):
             self._finite.check(loss)
 
     @property
-    def coverage(self) -> Optional[float]:
+    def coverage(self) -> float | None:
         """Mean share of states that were in a bucket in the last epoch's steps; None of other losses."""
         return self._steps.scalars.get(COVERAGE)
 
@@ -147,7 +147,7 @@ class SCETrainer(ResumableTrainer):
         self,
         eval_data: Any,
         load_best_model: bool = True,
-        model_file: Optional[str] = None,
+        model_file: str | None = None,
         show_progress: bool = False,
     ) -> Any:
         """Evaluate the model (RecBole: ``Trainer.evaluate``)."""

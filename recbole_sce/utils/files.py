@@ -7,13 +7,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Union
+from typing import Any, BinaryIO
 
-_Path = Union[str, "os.PathLike[str]"]
+StrPath = str | os.PathLike[str]
 
 
 @contextmanager
-def whole_file(path: _Path) -> Iterator[BinaryIO]:
+def whole_file(path: StrPath) -> Iterator[BinaryIO]:
     """Give a stream whose content is at ``path`` once the block has ended, whatever happens meanwhile.
 
     It is written beside ``path``, flushed to the disk and renamed. If the block, or the disk, fails, ``path``
@@ -39,7 +39,7 @@ def whole_file(path: _Path) -> Iterator[BinaryIO]:
     _flush_folder(path.parent)
 
 
-def write_json(path: _Path, content: Any) -> None:
+def write_json(path: StrPath, content: Any) -> None:
     """Write ``content`` as JSON, whole or not at all; the folder is made if it is missing.
 
     Raises:
@@ -50,7 +50,7 @@ def write_json(path: _Path, content: Any) -> None:
         stream.write(json.dumps(content, indent=1).encode() + b"\n")
 
 
-def unfinished(path: _Path) -> list[Path]:
+def unfinished(path: StrPath) -> list[Path]:
     """Return what processes that were killed while they wrote ``path`` have left beside it."""
     path = Path(path)
     start, end = f".{path.name}.", ".tmp"

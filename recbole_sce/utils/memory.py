@@ -7,7 +7,6 @@ import gc
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Optional
 
 import psutil  # type: ignore[import-untyped]
 import torch
@@ -50,7 +49,7 @@ def restart_peak() -> None:
         _COUNT.write_text("5", encoding="ascii")
 
 
-def peak_device_mib(device: torch.device) -> Optional[float]:
+def peak_device_mib(device: torch.device) -> float | None:
     """Return the most memory that torch has allocated on a GPU so far, in MiB; None for a CPU."""
     return torch.cuda.max_memory_allocated(device) / MIB if device.type == "cuda" else None
 

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Optional, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -156,11 +156,11 @@ def made_by_first(make: Callable[[], _T]) -> _T:
     return received
 
 
-def gather_on_first(value: _T) -> Optional[list[_T]]:
+def gather_on_first(value: _T) -> list[_T] | None:
     """Return to the first process what each gives, by rank, and None to the others."""
     if not together():
         return [value]
-    gathered: Optional[list[Any]] = [None] * world_size() if rank() == 0 else None
+    gathered: list[Any] | None = [None] * world_size() if rank() == 0 else None
     dist.gather_object(value, gathered, dst=0, group=_patient)
     return gathered
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Optional
 
 #: The release of RecBole that the package is made for.
 RECBOLE = "1.2.1"
@@ -29,7 +28,7 @@ else:
     }
 
 
-def installed(package: str) -> Optional[str]:
+def installed(package: str) -> str | None:
     """Return the version of ``package`` that this Python has; None if it has none."""
     try:
         return version(package)

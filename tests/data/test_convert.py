@@ -6,8 +6,9 @@ import gzip
 import lzma
 import zipfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np

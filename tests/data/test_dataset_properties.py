@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 import pytest
 
 from recbole_sce.data.properties import dataset_properties
@@ -24,7 +22,7 @@ from recbole_sce.data.properties import dataset_properties
         ("../model/SCE", None),
     ],
 )
-def test_the_file_of_a_data_set(name: str, file: Optional[str]) -> None:
+def test_the_file_of_a_data_set(name: str, file: str | None) -> None:
     path = dataset_properties(name)
     assert (None if path is None else path.name) == file
     assert path is None or path.is_file()

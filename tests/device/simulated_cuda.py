@@ -27,7 +27,7 @@ import weakref
 from collections import Counter
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
@@ -198,7 +198,7 @@ class SimulatedCuda(TorchDispatchMode):
     def _free(self, n_bytes: int) -> None:
         self.allocated -= n_bytes
 
-    def resolve(self, device: Any) -> Optional[torch.device]:
+    def resolve(self, device: Any) -> torch.device | None:
         """Return a device with an index from what callers write."""
         if device is None:
             return None
@@ -517,7 +517,7 @@ class SimulatedCuda(TorchDispatchMode):
 
         patch(torch.UntypedStorage, "clone", cloned)
 
-        def tag(storage: Any) -> Optional[str]:
+        def tag(storage: Any) -> str | None:
             index = getattr(storage, "_sim_device", None)
             return None if index is None else f"cuda:{index}"
 
@@ -670,7 +670,7 @@ def _type_of(generator: torch.Generator) -> str:
     return "cuda" if generator._cdata in _OF_DEVICE else "cpu"
 
 
-def _generator(func: Any, args: Any, kwargs: Any) -> Optional[torch.Generator]:
+def _generator(func: Any, args: Any, kwargs: Any) -> torch.Generator | None:
     return next((arg for arg in (*args, *kwargs.values()) if isinstance(arg, torch._C.Generator)), None)
 
 

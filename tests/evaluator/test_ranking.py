@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, Optional
+from typing import Any
 
 import pytest
 import torch
@@ -64,7 +64,7 @@ def cases(draw: Any) -> SimpleNamespace:
             torch.randint(n_rows, (3 * n_rows,), generator=generator),
             torch.randint(1, n_items, (3 * n_rows,), generator=generator),
         )
-    exclude: Optional[Pairs] = None
+    exclude: Pairs | None = None
     if draw(st.booleans()):
         n_excluded = draw(st.integers(0, n_rows * 5))
         exclude = Pairs(
@@ -82,7 +82,7 @@ def cases(draw: Any) -> SimpleNamespace:
     )
 
 
-def dense_scores(hidden: Tensor, table: Tensor, targets: Pairs, exclude: Optional[Pairs]) -> Tensor:
+def dense_scores(hidden: Tensor, table: Tensor, targets: Pairs, exclude: Pairs | None) -> Tensor:
     scores = hidden @ table.T
     kept = scores[targets.rows, targets.items]
     if exclude is not None:

@@ -229,6 +229,15 @@ def test_impossible_values_are_refused_before_any_trial(tune: Tune, tmp_path: Pa
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("key", ["eval_step", "epochs"])
+def test_a_search_without_validation_is_refused(
+    tune: Tune, tiny_dataset: dict[str, Any], tmp_path: Path, key: str
+) -> None:
+    with pytest.raises(ExperimentError, match=f"^{key} must be at least 1 in a search.*, got 0"):
+        tune(by_rate, settings={**tiny_dataset, key: 0})
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_space_wins_over_settings(tune: Tune, tiny_dataset: dict[str, Any]) -> None:
     tune(by_rate, settings={**tiny_dataset, "learning_rate": 0.5})
     rates = {spec.settings["learning_rate"] for spec in tune.trainings.specs}  # type: ignore[attr-defined]

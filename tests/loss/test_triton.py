@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import pytest
 import torch
@@ -228,8 +228,8 @@ def step(
     items: Tensor,
     targets: Tensor,
     buckets: Buckets,
-    sample: Optional[ItemSample] = None,
-    histories: Optional[Histories] = None,
+    sample: ItemSample | None = None,
+    histories: Histories | None = None,
 ) -> list[Tensor]:
     """Return the loss and the gradients of those inputs that want one."""
     loss = scalable_cross_entropy(hidden, items, targets, buckets, sample, histories)

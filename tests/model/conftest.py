@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Optional
+from typing import Any
 
 import factory
 import kinds
@@ -117,7 +117,7 @@ class Zoo:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._data: dict[tuple[str, Optional[str]], Any] = {}
+        self._data: dict[tuple[str, str | None], Any] = {}
         write_data(folder)
 
     def config(self, name: str, **settings: Any) -> Config:
@@ -142,7 +142,7 @@ class Zoo:
             torch.save({"state_dict": model.state_dict()}, path)
         return str(path)
 
-    def data(self, name: str, train_positions: Optional[str] = None) -> SimpleNamespace:
+    def data(self, name: str, train_positions: str | None = None) -> SimpleNamespace:
         """Return the data set and loaders of model ``name``: ``dataset``, ``train``, ``valid``, ``test``."""
         key = (name, train_positions)
         if key not in self._data:
@@ -152,7 +152,7 @@ class Zoo:
             self._data[key] = SimpleNamespace(dataset=train._dataset, train=train, valid=valid, test=test)
         return self._data[key]
 
-    def batch(self, name: str, part: str = "train", train_positions: Optional[str] = None) -> Interaction:
+    def batch(self, name: str, part: str = "train", train_positions: str | None = None) -> Interaction:
         """Return rows of all lengths: a training batch as wide as can be, or the first one of a loader."""
         init_seed(2, True)
         loader = getattr(self.data(name, train_positions), part)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 import malice
 import numpy as np
@@ -219,7 +219,7 @@ def made(tmp_path: Path) -> Path:
     return tmp_path / "made"
 
 
-def _opened(path: Union[str, Path]) -> Any:
+def _opened(path: str | Path) -> Any:
     with open(path, "rb") as file:
         return load_saved(file)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any
 
 import torch
 import triton
@@ -286,7 +286,7 @@ def _grad_items_kernel(
         )
 
 
-def top_rows(queries: Tensor, table: Tensor, k: int, excluded: Sequence[int], chunk: Optional[int]) -> Tensor:
+def top_rows(queries: Tensor, table: Tensor, k: int, excluded: Sequence[int], chunk: int | None) -> Tensor:
     """Return, for each query, the k rows of the table with the largest inner products.
 
     Of each block of 32 neighbouring rows only the largest score is written. The k best rows lie in the k
@@ -323,7 +323,7 @@ def top_rows(queries: Tensor, table: Tensor, k: int, excluded: Sequence[int], ch
     return blocks.gather(1, order // _BLOCK) * _BLOCK + order % _BLOCK
 
 
-def _block_maxima(queries: Tensor, table: Tensor, mask: Optional[Tensor]) -> Tensor:
+def _block_maxima(queries: Tensor, table: Tensor, mask: Tensor | None) -> Tensor:
     """Return the largest score of each block of rows that are not masked, (Q, ceil(C / 32)) float32."""
     n_queries, width = queries.shape
     n_blocks = triton.cdiv(len(table), _BLOCK)
@@ -341,7 +341,7 @@ def _block_maxima(queries: Tensor, table: Tensor, mask: Optional[Tensor]) -> Ten
     return maxima
 
 
-def _open_blocks(queries: Tensor, table: Tensor, mask: Optional[Tensor], blocks: Tensor) -> Tensor:
+def _open_blocks(queries: Tensor, table: Tensor, mask: Tensor | None, blocks: Tensor) -> Tensor:
     """Return all scores of each query in its blocks (Q, n), (Q, 32 * n) float32."""
     n_queries, width = queries.shape
     n_open = blocks.size(1)
@@ -392,8 +392,8 @@ def add_gradients(
     winners: Tensor,
     totals: Tensor,
     scale: Tensor,
-    grad_hidden: Optional[Tensor],
-    grad_items: Optional[RowGradient],
+    grad_hidden: Tensor | None,
+    grad_items: RowGradient | None,
 ) -> None:
     """Add what the bucket's items contribute to the gradients; as ``fused._add_gradients``.
 

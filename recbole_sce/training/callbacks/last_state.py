@@ -13,25 +13,24 @@ import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any
 
 from recbole.utils import get_local_time
 
 from recbole_sce.compat import CheckpointError, CheckpointWriteError, save_checkpoint
 from recbole_sce.data import ids
-from recbole_sce.utils.files import unfinished, whole_file
+from recbole_sce.utils.files import StrPath, unfinished, whole_file
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_Path = Union[str, "os.PathLike[str]"]
 
 _LAST = "-last.pth"
 
 
-def new_best_path(folder: _Path, model: str) -> str:
+def new_best_path(folder: StrPath, model: str) -> str:
     """Return where a run that begins now keeps its best model: a name that no other run has.
 
     RecBole's ``Trainer`` names it by model and second, so that runs of one second overwrite each other's.
@@ -40,24 +39,24 @@ def new_best_path(folder: _Path, model: str) -> str:
     return os.path.join(folder, f"{model}-{get_local_time()}-{secrets.token_hex(4)}.pth")
 
 
-def last_path(best: _Path) -> Path:
+def last_path(best: StrPath) -> Path:
     """Return where the run whose best model is at ``best`` keeps its last state."""
     best = Path(best)
     return best.with_name(best.stem + _LAST)
 
 
-def best_path(last: _Path) -> Path:
+def best_path(last: StrPath) -> Path:
     """Return where the run whose last state is at ``last`` keeps its best model."""
     last = Path(last)
     return last.with_name(last.name[: -len(_LAST)] + ".pth")
 
 
-def is_last(path: _Path) -> bool:
+def is_last(path: StrPath) -> bool:
     """Say whether ``path`` is named as the last state of a run."""
     return Path(path).name.endswith(_LAST)
 
 
-def last_states(folder: _Path, model: str) -> list[Path]:
+def last_states(folder: StrPath, model: str) -> list[Path]:
     """Return the last states of the runs of ``model`` in ``folder``, the newest first."""
     states = [
         path
@@ -67,7 +66,7 @@ def last_states(folder: _Path, model: str) -> list[Path]:
     return sorted(states, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
 
 
-def check_writable(folder: _Path) -> None:
+def check_writable(folder: StrPath) -> None:
     """Write a file into ``folder`` and remove it.
 
     Raises:
@@ -106,9 +105,9 @@ class LastState:
     which end with the process however it ends; not on Windows).
     """
 
-    def __init__(self, path: _Path) -> None:
+    def __init__(self, path: StrPath) -> None:
         self.path = Path(path)
-        self._descriptor: Optional[int] = None
+        self._descriptor: int | None = None
 
     def hold(self) -> None:
         """Hold the file, and remove what a process that was killed while writing has left beside it.
