@@ -255,9 +255,7 @@ def _run(
 def _check_validation(config: Any) -> None:
     for key in ("eval_step", "epochs"):
         if config[key] < 1:
-            raise ExperimentError(
-                f"{key} must be at least 1 in a search, which validation decides, got {config[key]}"
-            )
+            raise ExperimentError(f"{key} must be at least 1, since validation decides, got {config[key]}")
 
 
 def _check_values(space: Space, spec_of: Callable[[Mapping[str, Any]], Any]) -> None:
