@@ -39,9 +39,11 @@ import factory
 from recbole_sce.experiments import comparison, process, tuning
 from recbole_sce.experiments.spec import RunSpec
 
-# The same examples in each run of the suite; many new ones where they are asked for (make soak).
-hypothesis.settings.register_profile("suite", derandomize=True, deadline=None, max_examples=40)
-hypothesis.settings.register_profile("soak", deadline=None, max_examples=3000, print_blob=True)
+# The same examples in each run of the suite; many new ones where they are asked for (make soak). On a busy
+# machine drawing them may take long, which is no fault.
+any_time: dict[str, Any] = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("suite", derandomize=True, max_examples=40, **any_time)
+hypothesis.settings.register_profile("soak", max_examples=3000, print_blob=True, **any_time)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 
