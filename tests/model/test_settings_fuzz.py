@@ -75,7 +75,7 @@ def test_many_values(given_values: dict[str, Any], trains: Trains) -> None:
 
 @settings(
     max_examples=max(15, settings().max_examples // 30),
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(given_values=st.dictionaries(st.sampled_from(KEYS), values, min_size=1, max_size=3))
 def test_values_in_files(
