@@ -167,14 +167,16 @@ class WeightAverage:
         """Go on from ``state``, what :meth:`state_dict` gave.
 
         Raises:
-            ValueError: it is of parameters of other shapes.
+            ValueError: it is of parameters of other shapes, or of row-wise updates, and here are none.
         """
         shapes = [[tuple(each.shape) for each in group] for group in (state["means"], self._parameters)]
         if shapes[0] and shapes[0] != shapes[1]:
             raise ValueError(f"the average of the weights is of shapes {shapes[0]}, the model of {shapes[1]}")
+        row_decay = state.get("row_decay")
+        if row_decay is not None and self._of_table is None:
+            raise ValueError("sparse_item_updates must be True, as in the run: means of rows wait there")
         self._steps, self._updated = state["steps"], state["updated"]
         self._log_decay = state.get("log_decay", 0.0)
-        row_decay = state.get("row_decay")
         if row_decay is None and state["means"] and self._of_table is not None:
             # A state of before the means of rows waited: all are up to date.
             row_decay = torch.zeros(len(self._parameters[self._of_table]), dtype=torch.float64)

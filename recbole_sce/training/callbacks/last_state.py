@@ -58,12 +58,12 @@ def is_last(path: StrPath) -> bool:
 
 def last_states(folder: StrPath, model: str) -> list[Path]:
     """Return the last states of the runs of ``model`` in ``folder``, the newest first."""
-    states = [
-        path
-        for path in Path(folder).glob(f"*{_LAST}")
-        if path.name.startswith(f"{model}-") and path.is_file()
-    ]
-    return sorted(states, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
+    written = {}
+    for path in Path(folder).glob(f"{model}-*{_LAST}"):
+        with suppress(FileNotFoundError):  # another process has deleted it meanwhile
+            if path.is_file():
+                written[path] = path.stat().st_mtime_ns
+    return sorted(written, key=lambda path: (written[path], path.name), reverse=True)
 
 
 def check_writable(folder: StrPath) -> None:

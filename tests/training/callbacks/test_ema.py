@@ -79,6 +79,13 @@ class TestWeightAverage:
                 assert not torch.allclose(table, now, rtol=0, atol=1e-3)
             assert torch.equal(table, now)
 
+    def test_of_rows_that_wait_does_not_go_on_without_row_updates(self) -> None:
+        table = nn.Parameter(torch.zeros(5, 2))
+        average = WeightAverage([table], 0.9, table)
+        average.update()
+        with pytest.raises(ValueError, match="sparse_item_updates must be True"):
+            WeightAverage([table], 0.9).load_state_dict(average.state_dict())
+
     def test_of_rows_goes_on_from_a_state_of_before_they_were_caught_up(self) -> None:
         table = nn.Parameter(torch.zeros(5, 2))
         average = WeightAverage([table], 0.9, table)
