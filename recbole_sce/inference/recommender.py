@@ -221,22 +221,7 @@ class Recommender:
                 history. Raised before any ranking.
         """
         self._check_k(k)
-        if history not in HISTORIES:
-            raise RecommendationError(f"history must be one of {', '.join(HISTORIES)}, got {history!r}")
-        names = _tokens(users, "users")
-        unknown = [user for user in names if user not in self._user_codes or user == "[PAD]"]
-        if unknown:
-            raise RecommendationError(
-                f"{len(unknown):,} of {len(names):,} users are unknown to the model: {_some(unknown)}. "
-                "Users whom it has not seen in training are served by their histories"
-            )
-        codes = np.array([self._user_codes[user] for user in names], dtype=np.int64)
-        silent = [names[place] for place in np.flatnonzero(self._log.lengths(history)[codes] == 0)]
-        if silent:
-            raise RecommendationError(
-                f"{len(silent):,} of {len(names):,} users have no history in the data set (two interactions "
-                f"are the least): {_some(silent)}"
-            )
+        names, codes = self._known_users(users, history)
 
         def batches() -> Iterator[TopItems]:
             for start in range(0, len(codes), BATCH):
@@ -289,11 +274,39 @@ class Recommender:
         return self._item_ids[1:], self._table[1:].float().cpu().numpy()
 
     def hidden_states(self, users: Sequence[Any], history: str = "full") -> npt.NDArray[np.float32]:
-        """Return the hidden states (B, d) of known users: the queries to :meth:`item_vectors`."""
+        """Return the hidden states (B, d) of known users: the queries to :meth:`item_vectors`.
+
+        Raises:
+            RecommendationError: as :meth:`for_users` does, or the model has no such states.
+        """
         self._check_streams()
-        codes = np.array([self._user_codes[user] for user in _tokens(users, "users")], dtype=np.int64)
+        _, codes = self._known_users(users, history)
         batch = self._batch([self._log.history(user, history) for user in codes], codes)
         return encode_rows(self.model, batch, self.device).float().cpu().numpy()
+
+    def _known_users(self, users: Sequence[Any], history: str) -> tuple[list[str], _Ids]:
+        """Return the users' ids and numbers.
+
+        Raises:
+            RecommendationError: ``history`` is not possible, or a user is unknown or has no history.
+        """
+        if history not in HISTORIES:
+            raise RecommendationError(f"history must be one of {', '.join(HISTORIES)}, got {history!r}")
+        names = _tokens(users, "users")
+        unknown = [user for user in names if user not in self._user_codes or user == "[PAD]"]
+        if unknown:
+            raise RecommendationError(
+                f"{len(unknown):,} of {len(names):,} users are unknown to the model: {_some(unknown)}. "
+                "Users whom it has not seen in training are served by their histories"
+            )
+        codes = np.array([self._user_codes[user] for user in names], dtype=np.int64)
+        silent = [names[place] for place in np.flatnonzero(self._log.lengths(history)[codes] == 0)]
+        if silent:
+            raise RecommendationError(
+                f"{len(silent):,} of {len(names):,} users have no history in the data set (two interactions "
+                f"are the least): {_some(silent)}"
+            )
+        return names, codes
 
     def _check_k(self, k: int) -> None:
         if not 1 <= k <= self.n_items:

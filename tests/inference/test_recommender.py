@@ -204,6 +204,13 @@ class TestLoading:
 
 
 class TestVectors:
+    def test_users_without_a_hidden_state_are_named(self, checkpoint: Checkpoint) -> None:
+        recommender = Recommender.load(checkpoint())
+        with pytest.raises(RecommendationError, match="1 of 2 users are unknown to the model: 'u60'"):
+            recommender.hidden_states(["u4", "u60"])
+        with pytest.raises(RecommendationError, match="history must be one of full, test, got 'last'"):
+            recommender.hidden_states(["u4"], history="last")
+
     def test_products_with_hidden_states_are_scores(self, checkpoint: Checkpoint, tmp_path: Path) -> None:
         recommender = Recommender.load(checkpoint("BERT4RecSCE"))
         ids, table = recommender.item_vectors()
