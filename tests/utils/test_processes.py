@@ -76,6 +76,10 @@ WITHOUT_CHANCE = ["all positions", "later targets", "one bucket", "recboles"]
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, SimpleNamespace]]:
     """Return the notes of :data:`RUNS` by name: of process 0, of process 1, and of one ``alone``."""
+    try:
+        torch.distributed.TCPStore("localhost", 0, is_master=True, wait_for_workers=False, use_libuv=True)
+    except RuntimeError as error:
+        pytest.skip(f"the torchrun of this torch does not start ({error})")
     folder, alone = (tmp_path_factory.mktemp(name) for name in ("together", "alone"))
     # an odd number of users to evaluate, an even one of windows to train
     write_log(folder / "data", "tiny", n_users=61)
