@@ -162,7 +162,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds a process may take (600)")
     parser.add_argument(
-        "--picture", type=Path, metavar="SVG", help="measure nothing, and draw the file that --csv names"
+        "--picture",
+        type=Path,
+        metavar="SVG",
+        help="draw what --csv holds of the first case's N, and measure nothing",
     )
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     common.add_outputs(parser)

@@ -17,10 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import psutil  # type: ignore[import-untyped]
 
 from recbole_sce.experiments.process import run_in_process
+from recbole_sce.experiments.samplers import ALGORITHMS, PRUNERS, pruner_of, sampler_of
 from recbole_sce.experiments.space import Space, read_space
 from recbole_sce.experiments.spec import ExperimentError, RunSpec, changes, make_spec, package_settings
 from recbole_sce.utils.requirements import install_line
@@ -30,10 +30,6 @@ if TYPE_CHECKING:
 
 #: How many trials, where nothing else says: what RecBole's ``HyperTuning`` does.
 DEFAULT_TRIALS = 100
-ALGORITHMS = ("exhaustive", "random", "bayes")
-PRUNERS = ("median", "halving", "none")
-#: The median pruner begins after so many trials, and leaves a trial so many epochs.
-_PRUNER_TRIALS, _PRUNER_EPOCHS = 5, 5
 #: The file of the study, for Optuna's ``JournalStorage``; optuna-dashboard shows it.
 STUDY_FILE = "study.log"
 #: Settings that may differ between the processes that work on one study.
@@ -164,7 +160,7 @@ def tune(
         "pruner": pruner,
     }
     bigger, folder = bool(config["valid_metric_bigger"]), Path(out)
-    study = _open_study(folder, search, _pruner(pruner), bigger, resume)
+    study = _open_study(folder, search, pruner_of(pruner), bigger, resume)
 
     def tell_of(trial: int, kind: str, detail: Mapping[str, Any]) -> None:
         listener(TuneEvent(kind, trial, count, detail))
@@ -174,7 +170,7 @@ def tune(
         tell_of(finished, "resumed", {})
     while True:
         with _locked(folder / "claim"):
-            trial = _next_trial(study, count, partial(_sampler, algorithm, space, seed))
+            trial = _next_trial(study, count, partial(sampler_of, algorithm, space, seed))
             if trial is None:
                 break
             values = space.suggest(trial)
@@ -270,26 +266,6 @@ def _check_values(space: Space, spec_of: Callable[[Mapping[str, Any]], Any]) -> 
                     raise
 
 
-def _sampler(algorithm: str, space: Space, seed: int, trial: int) -> Any:
-    """Return Optuna's sampler for one trial: its draws depend on seed, number and the trials before alone."""
-    from optuna import samplers
-
-    if algorithm == "exhaustive":
-        sampler: Any = samplers.GridSampler(space.grid(), seed=seed)
-        sampler.after_trial = lambda *_: None  # else it stops study.optimize, which does not run
-        return sampler
-    own = int(np.random.SeedSequence([seed, trial]).generate_state(1)[0])
-    return samplers.RandomSampler(own) if algorithm == "random" else samplers.TPESampler(seed=own)
-
-
-def _pruner(name: str) -> Any:
-    from optuna import pruners
-
-    if name == "median":
-        return pruners.MedianPruner(n_startup_trials=_PRUNER_TRIALS, n_warmup_steps=_PRUNER_EPOCHS)
-    return pruners.SuccessiveHalvingPruner() if name == "halving" else pruners.NopPruner()
-
-
 def _optuna() -> Any:
     try:
         import optuna
@@ -363,16 +339,16 @@ def _locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _next_trial(study: optuna.Study, count: int, sampler_of: Callable[[int], Any]) -> optuna.Trial | None:
+def _next_trial(study: optuna.Study, count: int, sampler: Callable[[int], Any]) -> optuna.Trial | None:
     """Return a trial that was cut off, else a new one; None if there are ``count``."""
     import optuna
 
     trials = study.get_trials(deepcopy=False)
     for trial in trials[:count]:
         if trial.state == optuna.trial.TrialState.RUNNING and not _is_alive(trial.user_attrs.get(_WORKER)):
-            study.sampler = sampler_of(trial.number)
+            study.sampler = sampler(trial.number)
             return optuna.Trial(study, trial._trial_id)
-    study.sampler = sampler_of(len(trials))
+    study.sampler = sampler(len(trials))
     return study.ask() if len(trials) < count else None
 
 
